@@ -1,0 +1,58 @@
+//! The machine under Allotment: what a page-table entry looks like, how tables
+//! are walked, what must be invalidated after an edit, and how a CPU says that
+//! an access failed. It knows pages, not WebAssembly.
+//!
+//! ```text
+//!            Arch  (one value per machine: CPU operations, physical memory)
+//!              |
+//!       +------+----------------------+
+//!     Native                       Emulated<F>        (feature `emulated`)
+//!   the CPU we run on            a software MMU over host memory
+//!              |                        |
+//!              +---- Format (pure) -----+
+//!                      |         |
+//!                   X86_64    Aarch64     encoders, compiled on every target
+//! ```
+//!
+//! [`Format`] is arithmetic on `u64` and is compiled and tested everywhere.
+//! What needs a privileged instruction stands beside it, in one small module
+//! per CPU.
+
+#![no_std]
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("allotment needs a 64-bit target: its windows are terabytes of address space");
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!(
+    "allotment supports x86_64 and aarch64 only; see docs/porting.md for what a new architecture takes"
+);
+
+#[cfg(any(test, feature = "emulated"))]
+extern crate alloc;
+
+mod address;
+mod format;
+mod machine;
+mod walk;
+
+pub mod aarch64;
+#[cfg(any(test, feature = "emulated"))]
+pub mod emulated;
+pub mod x86_64;
+
+pub use aarch64::Aarch64;
+pub use address::{
+    ENTRIES_PER_TABLE, PAGE_SIZE, Pages, PhysAddr, TABLE_SPAN, VirtAddr, page_ceil, page_floor,
+};
+pub use format::{Access, Entry, Format, Upper};
+pub use machine::{Arch, CpuError, PhysOffset};
+pub use walk::{Table, Translation, find_leaf_entry, index, translate};
+pub use x86_64::X86_64;
+
+/// The CPU that this build runs on.
+#[cfg(target_arch = "aarch64")]
+pub use aarch64::Native;
+/// The CPU that this build runs on.
+#[cfg(target_arch = "x86_64")]
+pub use x86_64::Native;

@@ -1,0 +1,130 @@
+//! [`Arch`]: the one value through which the core reaches the machine.
+
+use core::{fmt, ptr::NonNull};
+
+use crate::{Format, PAGE_SIZE, Pages, PhysAddr, VirtAddr};
+
+/// A machine whose page tables can be edited.
+///
+/// # Safety
+///
+/// An implementation promises that
+/// * [`physical`](Self::physical) is linear over every range it is asked for:
+///   `physical(a + n)` is `physical(a)` plus `n`, readable and writable,
+/// * after [`publish`](Self::publish) a walk on this CPU finds what was stored
+///   to tables before,
+/// * after [`invalidate`](Self::invalidate) no CPU on which the root is active
+///   uses a translation, or a pointer to a table, that it cached for one of
+///   the pages before the call.
+pub unsafe trait Arch: Send + Sync {
+    /// How entries are spelled.
+    type Format: Format;
+
+    /// Whether [`physical`](Self::physical) goes through the same tables as
+    /// everything else, so that its mapping can be looked at.
+    const ALIAS_IS_MAPPED: bool;
+
+    /// Where physical memory can be reached by the core.
+    fn physical(&self, address: PhysAddr) -> NonNull<u8>;
+
+    /// The table from which a walk for `address` starts.
+    fn root(&self, address: VirtAddr) -> PhysAddr;
+
+    /// Levels of tables between root and page: 4, or 5 with CR4.LA57.
+    fn levels(&self) -> u8;
+
+    /// Whether the CPU marks a writable page as dirty when it is written. If
+    /// not, every writable page counts as written.
+    fn hardware_dirty(&self) -> bool;
+
+    /// Orders stores to tables before later walks. This is all that an entry
+    /// needs which goes from not present to present.
+    fn publish(&self);
+
+    /// Forgets cached translations of `pages` and cached tables above them.
+    fn invalidate(&self, pages: Pages);
+
+    /// Makes freshly written instructions in `[start, start + bytes)` visible
+    /// to instruction fetch.
+    fn synchronise_code(&self, start: VirtAddr, bytes: usize);
+
+    /// Refuses a CPU state under which the tables would not protect.
+    ///
+    /// # Errors
+    ///
+    /// Names the register bit that is wrong and the value it should have.
+    fn check(&self) -> Result<(), CpuError>;
+
+    /// Fills the frame at `frame` with zeros, through the physical alias.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else reads or writes the frame during the call.
+    unsafe fn zero_frame(&self, frame: PhysAddr) {
+        let bytes = self.physical(frame);
+        // SAFETY: `physical` gives writable memory of a page, and the caller
+        // says that nobody else uses it now.
+        unsafe { bytes.write_bytes(0, PAGE_SIZE) };
+    }
+}
+
+/// Physical memory mapped at one offset: the boot-loader's
+/// `physical_memory_offset`, Limine's higher-half direct map, or 0 for a
+/// kernel that is mapped to itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PhysOffset(pub u64);
+
+impl PhysOffset {
+    /// Where `address` is mapped.
+    ///
+    /// Physical address 0 under offset 0 has no usable pointer; it comes out
+    /// dangling and no frame of an arena is ever there.
+    #[must_use]
+    pub fn pointer(self, address: PhysAddr) -> NonNull<u8> {
+        let virt = self.0.wrapping_add(address.0);
+        #[expect(clippy::cast_possible_truncation, reason = "usize is 64 bits on every supported target")]
+        NonNull::new(core::ptr::with_exposed_provenance_mut(virt as usize)).unwrap_or(NonNull::dangling())
+    }
+}
+
+/// A CPU that is not set up as isolation needs it. Each says which bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CpuError {
+    /// CR0.WP is 0: the kernel could write through read-only pages.
+    WriteProtectOff,
+    /// EFER.NXE is 0: no page could be made non-executable.
+    NoExecuteOff,
+    /// MAIR_EL1 attribute 0 is not normal write-back memory (0xff).
+    MemoryAttribute {
+        /// What attribute 0 holds.
+        found: u8,
+    },
+    /// TCR_EL1 does not describe a 4 KiB granule for the window.
+    Granule,
+    /// SCTLR_EL1.M is 0: the MMU is off.
+    MmuOff,
+}
+
+impl fmt::Display for CpuError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WriteProtectOff => {
+                f.write_str("CR0.WP is 0, read-only pages would not bind the kernel; set it to 1")
+            }
+            Self::NoExecuteOff => f.write_str("EFER.NXE is 0, data pages would be executable; set it to 1"),
+            Self::MemoryAttribute { found } => {
+                write!(
+                    f,
+                    "MAIR_EL1 attribute 0 is {found:#04x}, not normal write-back memory; set it to 0xff"
+                )
+            }
+            Self::Granule => f.write_str(
+                "TCR_EL1 has no 4 KiB granule with 48-bit addresses for the window; set TG and TnSZ",
+            ),
+            Self::MmuOff => f.write_str("SCTLR_EL1.M is 0, the MMU is off; turn it on first"),
+        }
+    }
+}
+
+impl core::error::Error for CpuError {}

@@ -1,0 +1,249 @@
+//! What can go wrong, with the value that was asked for and the limit it met.
+
+use core::fmt;
+
+use allotment_arch::{CpuError, PhysAddr, VirtAddr};
+
+/// Why an [`Allocator`](crate::Allocator) could not be carved. Nothing was
+/// changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CarveError {
+    /// The CPU is not set up as isolation needs it.
+    Cpu(CpuError),
+    /// The configuration contradicts itself.
+    Config(ConfigError),
+    /// Window or arena are not aligned as they must be.
+    Misaligned {
+        /// `window` or `arena`.
+        what: &'static str,
+        /// The address that is not aligned.
+        address: u64,
+        /// What it should be a multiple of, in bytes.
+        alignment: u64,
+    },
+    /// The window cannot hold what the configuration asks for.
+    WindowTooSmall {
+        /// Bytes of address space that are needed.
+        needed: u64,
+        /// Bytes that the window has.
+        available: u64,
+    },
+    /// The window is not made of canonical addresses of one half.
+    WindowNotCanonical {
+        /// First address of the window.
+        start: VirtAddr,
+        /// Address after its last.
+        end: VirtAddr,
+    },
+    /// Something is mapped in the window already.
+    WindowInUse {
+        /// First address under the occupied top-level entry.
+        address: VirtAddr,
+    },
+    /// The arena cannot hold the tables and records that the configuration
+    /// asks for.
+    ArenaTooSmall {
+        /// Bytes that are needed before the first page of any memory.
+        needed: u64,
+        /// Bytes that the arena has.
+        available: u64,
+    },
+    /// The arena has more frames than this version can number.
+    ArenaTooLarge {
+        /// Bytes that the arena has.
+        size: u64,
+        /// Bytes that it may have.
+        limit: u64,
+    },
+    /// The arena's alias is not mapped readable and writable as
+    /// [`Arch::physical`](allotment_arch::Arch::physical) says.
+    ArenaNotMapped {
+        /// The physical address that is not mapped there.
+        address: PhysAddr,
+    },
+    /// The arena could be executed through its alias.
+    ArenaExecutable {
+        /// The physical address that could.
+        address: PhysAddr,
+    },
+    /// Virtual page 0 translates; a null reference in wasm would not trap.
+    NullPageMapped,
+}
+
+impl fmt::Display for CarveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu(error) => error.fmt(f),
+            Self::Config(error) => error.fmt(f),
+            Self::Misaligned { what, address, alignment } => {
+                write!(f, "the {what} begins or ends at {address:#x}, which is no multiple of {alignment:#x}")
+            }
+            Self::WindowTooSmall { needed, available } => write!(
+                f,
+                "the window has {available:#x} bytes of address space, the configuration needs {needed:#x}; \
+                 lower total_memories or memory_reservation, or hand over a larger window"
+            ),
+            Self::WindowNotCanonical { start, end } => {
+                write!(f, "the window {start}..{end} is not a range of canonical addresses in one half")
+            }
+            Self::WindowInUse { address } => {
+                write!(
+                    f,
+                    "the window's top-level entry for {address} is in use; choose a range that the kernel leaves empty"
+                )
+            }
+            Self::ArenaTooSmall { needed, available } => write!(
+                f,
+                "the arena has {available} bytes, the configuration needs {needed} bytes for tables and records alone; \
+                 lower total_memories or max_memory_size, or hand over a larger arena"
+            ),
+            Self::ArenaTooLarge { size, limit } => {
+                write!(f, "the arena has {size:#x} bytes, at most {limit:#x} are supported")
+            }
+            Self::ArenaNotMapped { address } => {
+                write!(
+                    f,
+                    "the arena's alias of {address} is not mapped readable and writable; check the physical offset"
+                )
+            }
+            Self::ArenaExecutable { address } => {
+                write!(f, "the arena's alias of {address} is executable; map physical memory no-execute")
+            }
+            Self::NullPageMapped => {
+                f.write_str("virtual page 0 is mapped, so null references in wasm would not trap; unmap it")
+            }
+        }
+    }
+}
+
+impl core::error::Error for CarveError {}
+
+impl From<ConfigError> for CarveError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<CpuError> for CarveError {
+    fn from(error: CpuError) -> Self {
+        Self::Cpu(error)
+    }
+}
+
+/// A configuration that no pool can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// `max_memory_size` is larger than `memory_reservation`.
+    MemoryLargerThanReservation {
+        /// `max_memory_size` in bytes.
+        max_memory_size: usize,
+        /// `memory_reservation` in bytes.
+        memory_reservation: usize,
+    },
+    /// A size overflows when it is rounded or multiplied.
+    TooLarge {
+        /// The knob.
+        knob: &'static str,
+        /// Its value.
+        value: usize,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MemoryLargerThanReservation { max_memory_size, memory_reservation } => write!(
+                f,
+                "max_memory_size ({max_memory_size:#x}) is larger than memory_reservation ({memory_reservation:#x})"
+            ),
+            Self::TooLarge { knob, value } => {
+                write!(f, "{knob} of {value:#x} is too large for the address space")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+/// Why memory was not given. Everything is as it was before the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// Every memory slot is in use.
+    OutOfSlots {
+        /// How many there are.
+        limit: usize,
+    },
+    /// More is asked of a memory than its slot can hold.
+    MemoryTooLarge {
+        /// Bytes asked for.
+        requested: usize,
+        /// Bytes that a slot can hold.
+        limit: usize,
+    },
+    /// The arena has too few free frames.
+    OutOfFrames {
+        /// Frames of 4 KiB that were needed.
+        needed: usize,
+        /// Frames that were free.
+        available: usize,
+    },
+    /// No free run of address space is long enough.
+    OutOfAddressSpace {
+        /// Bytes asked for.
+        requested: usize,
+    },
+    /// The range is not one that this allocator gave out, or not all of it.
+    UnknownRange {
+        /// First address of the range.
+        address: VirtAddr,
+        /// Bytes in the range.
+        bytes: usize,
+    },
+    /// Access was asked for beyond a gap: a memory's accessible part is a
+    /// prefix of its slot.
+    NotAPrefix {
+        /// Where access was asked to begin, in bytes from the memory's start.
+        offset: usize,
+        /// Bytes accessible so far.
+        accessible: usize,
+    },
+    /// The handle's memory was deallocated.
+    Stale {
+        /// The slot that it named.
+        slot: u32,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfSlots { limit } => {
+                write!(f, "maximum concurrent limit of {limit} for memories reached")
+            }
+            Self::MemoryTooLarge { requested, limit } => {
+                write!(f, "a memory of {requested:#x} bytes exceeds the slot limit of {limit:#x} bytes")
+            }
+            Self::OutOfFrames { needed, available } => {
+                write!(f, "{needed} frames of 4 KiB are needed, the arena has {available} free")
+            }
+            Self::OutOfAddressSpace { requested } => {
+                write!(f, "no free run of {requested:#x} bytes is left in the window")
+            }
+            Self::UnknownRange { address, bytes } => {
+                write!(f, "{bytes:#x} bytes at {address} are not a range of this allocator")
+            }
+            Self::NotAPrefix { offset, accessible } => {
+                write!(
+                    f,
+                    "access at offset {offset:#x} would leave a gap after the {accessible:#x} accessible bytes"
+                )
+            }
+            Self::Stale { slot } => write!(f, "the memory of slot {slot} was deallocated before"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}

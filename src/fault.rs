@@ -1,0 +1,156 @@
+//! From a faulting address to what it means.
+//!
+//! An embedder's page-fault handler asks
+//! [`Allocator::fault`](crate::Allocator::fault) and gets one of three
+//! answers. Asking takes no lock, allocates nothing and sends no interrupt:
+//! the slot is found by one subtraction and one division, and only atomics are
+//! read.
+
+use core::fmt;
+
+use allotment_arch::{Access, Arch, Entry, Format, VirtAddr};
+
+use crate::{Allocator, pooling::Position, vm::peek};
+
+/// What the faulting instruction tried to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultAccess {
+    /// A load.
+    Read,
+    /// A store.
+    Write,
+    /// An instruction fetch.
+    Execute,
+}
+
+/// What to do about a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict {
+    /// The access is allowed by now: return and let the instruction run again.
+    Resume,
+    /// The address is ours and may not be accessed: a wasm trap when wasm did
+    /// it, a bug of the kernel otherwise.
+    Trap(FaultReport),
+    /// The address is outside the window.
+    NotOurs,
+}
+
+/// What an address of the window is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultReport {
+    /// The address.
+    pub address: VirtAddr,
+    /// What was tried.
+    pub access: FaultAccess,
+    /// Where that is.
+    pub region: FaultRegion,
+}
+
+/// A part of the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FaultRegion {
+    /// Inside a memory slot, beyond what is accessible.
+    Memory {
+        /// The slot.
+        slot: u32,
+        /// How often the slot was given out or taken back: odd while in use.
+        generation: u32,
+        /// Bytes from the memory's first byte.
+        offset: usize,
+        /// Bytes that are accessible.
+        accessible: usize,
+    },
+    /// In the guard after a slot, which is the guard before the next.
+    Guard {
+        /// The slot before the guard.
+        slot: u32,
+        /// How often the slot was given out or taken back: odd while in use.
+        generation: u32,
+        /// Bytes from that slot's first byte.
+        offset: usize,
+    },
+    /// In the guard before the first slot.
+    GuardBefore,
+    /// In the address space for regions that are no slot.
+    Region,
+}
+
+impl fmt::Display for FaultAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Execute => "execute",
+        })
+    }
+}
+
+impl fmt::Display for FaultReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, access, region } = self;
+        match region {
+            FaultRegion::Memory { slot, generation, offset, accessible } => write!(
+                f,
+                "{access} at {address}: memory slot {slot} (generation {generation}), \
+                 offset {offset:#x} of {accessible:#x} accessible bytes"
+            ),
+            FaultRegion::Guard { slot, generation, offset } => write!(
+                f,
+                "{access} at {address}: guard after memory slot {slot} (generation {generation}), offset {offset:#x}"
+            ),
+            FaultRegion::GuardBefore => {
+                write!(f, "{access} at {address}: guard before the first memory slot")
+            }
+            FaultRegion::Region => write!(f, "{access} at {address}: region without that access"),
+        }
+    }
+}
+
+impl<A: Arch> Allocator<A> {
+    /// Says what a fault at `address` means.
+    ///
+    /// Safe to call from an exception handler, on any CPU.
+    pub fn fault(&self, address: VirtAddr, access: FaultAccess) -> Verdict {
+        let (entry, region) = if let Some(position) = self.memories.locate(address) {
+            (self.memories.peek(&self.vm, position.slot, position.offset), self.slot_region(position))
+        } else if self.memories.contains(address) {
+            (0, FaultRegion::GuardBefore)
+        } else if self.regions.contains(address) {
+            (peek(&self.vm, address), FaultRegion::Region)
+        } else {
+            return Verdict::NotOurs;
+        };
+        if permits::<A>(entry, access) {
+            return Verdict::Resume;
+        }
+        Verdict::Trap(FaultReport { address, access, region })
+    }
+
+    /// Whether `address` can be executed and lies in the window: code that was
+    /// published there, such as compiled wasm.
+    pub fn is_code(&self, address: VirtAddr) -> bool {
+        self.regions.contains(address) && permits::<A>(peek(&self.vm, address), FaultAccess::Execute)
+    }
+
+    fn slot_region(&self, position: Position) -> FaultRegion {
+        let Position { slot, generation, offset, accessible } = position;
+        if offset < self.plan.memory_reservation {
+            FaultRegion::Memory { slot, generation, offset, accessible }
+        } else {
+            FaultRegion::Guard { slot, generation, offset }
+        }
+    }
+}
+
+/// Whether an entry allows an access now. A fault that raced with the edit
+/// that allowed it is spurious.
+fn permits<A: Arch>(entry: u64, access: FaultAccess) -> bool {
+    let Entry::Present { access: given, .. } = A::Format::decode(entry) else { return false };
+    match access {
+        FaultAccess::Read => true,
+        FaultAccess::Write => given == Access::ReadWrite,
+        FaultAccess::Execute => given == Access::ReadExecute,
+    }
+}

@@ -1,0 +1,129 @@
+//! Linear memories, as an engine holds them.
+
+use core::{fmt, ptr::NonNull};
+
+use allotment_arch::{Arch, Native};
+
+use crate::{Allocator, Error, pooling::SlotId};
+
+/// A linear memory: where it is, how large, and how it grows.
+///
+/// ```text
+///   base                base + size                       base + capacity
+///   | accessible        | reserved: faults                | guard: faults
+/// ```
+///
+/// Give it back with [`Allocator::deallocate_memory`].
+#[non_exhaustive]
+#[must_use = "a memory that is dropped keeps its slot for ever; give it to deallocate_memory"]
+pub enum Memory<'a, A: Arch = Native> {
+    /// A slot of a pool, whose address never changes.
+    Static {
+        /// The whole slot, as bytes that may become accessible. Only the first
+        /// `size` of them may be touched.
+        base: NonNull<[u8]>,
+        /// Bytes that the memory has now.
+        size: usize,
+        /// Makes more of the slot accessible.
+        make_accessible: MakeAccessible<'a, A>,
+    },
+}
+
+// SAFETY: the pointer names a slot that this value alone holds; it is only
+// dereferenced by unsafe code of the engine.
+unsafe impl<A: Arch> Send for Memory<'_, A> {}
+// SAFETY: as above; `&Memory` gives addresses and sizes only.
+unsafe impl<A: Arch> Sync for Memory<'_, A> {}
+
+impl<A: Arch> Memory<'_, A> {
+    /// Address of the first byte.
+    #[must_use]
+    pub fn base(&self) -> NonNull<u8> {
+        match self {
+            Self::Static { base, .. } => base.cast(),
+        }
+    }
+
+    /// Bytes that the memory has now.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Static { size, .. } => *size,
+        }
+    }
+
+    /// Bytes that it may ever have.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        match self {
+            Self::Static { base, .. } => base.len(),
+        }
+    }
+
+    /// Grows to `new_size` bytes; what is added reads as zeros. A size that is
+    /// not larger changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MemoryTooLarge`] beyond the capacity and
+    /// [`Error::OutOfFrames`] beyond the arena; the memory is then as before.
+    pub fn grow_to(&mut self, new_size: usize) -> Result<(), Error> {
+        match self {
+            Self::Static { size, make_accessible, .. } => {
+                if new_size > *size {
+                    make_accessible.call(*size, new_size - *size)?;
+                    *size = new_size;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl<A: Arch> fmt::Debug for Memory<'_, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Static { base, size, make_accessible } => f
+                .debug_struct("Static")
+                .field("base", base)
+                .field("size", size)
+                .field("make_accessible", make_accessible)
+                .finish(),
+        }
+    }
+}
+
+/// Makes parts of one slot accessible: a small handle that can be copied to
+/// wherever a memory grows from.
+pub struct MakeAccessible<'a, A: Arch = Native> {
+    pub(crate) allocator: &'a Allocator<A>,
+    pub(crate) id: SlotId,
+}
+
+impl<A: Arch> MakeAccessible<'_, A> {
+    /// Makes `len` bytes from `offset` accessible, rounded up to pages. They
+    /// read as zeros. What was accessible before stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MemoryTooLarge`], [`Error::OutOfFrames`],
+    /// [`Error::NotAPrefix`] when a gap would be left below `offset`, and
+    /// [`Error::Stale`] after the memory was deallocated.
+    pub fn call(self, offset: usize, len: usize) -> Result<(), Error> {
+        self.allocator.make_accessible(self.id, offset, len)
+    }
+}
+
+impl<A: Arch> Clone for MakeAccessible<'_, A> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<A: Arch> Copy for MakeAccessible<'_, A> {}
+
+impl<A: Arch> fmt::Debug for MakeAccessible<'_, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MakeAccessible").field("id", &self.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,300 @@
+//! The slots for linear memories.
+//!
+//! ```text
+//!   slot:   | accessible      | hidden, has frames | empty              |
+//!   entry:    present           hidden               0
+//!   page:   0 ............ accessible ......... resident ...... max_memory_size
+//! ```
+//!
+//! The leaf tables of all slots are one array of entries, so that the entry of
+//! page `p` of slot `s` is `leaf_tables[s * entries_per_slot + p]`: no walk, no
+//! table to allocate. A slot that is released keeps its frames, hidden and
+//! holding zeros, and the next memory in it is revealed with one store a page.
+//! When the arena has no more frames, those of free slots are taken back.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use allotment_arch::{Arch, ENTRIES_PER_TABLE, PAGE_SIZE, Pages, PhysAddr, Table, VirtAddr, page_ceil};
+use spin::{Mutex, MutexGuard};
+
+use super::SlabLayout;
+use crate::{
+    Error,
+    vm::{Records, Vm, distance, pages},
+};
+
+#[derive(Debug)]
+pub(crate) struct MemoryPool {
+    start: VirtAddr,
+    layout: SlabLayout,
+    leaf_tables: PhysAddr,
+    slots: Records<SlotRecord>,
+    free: Mutex<FreeSlots>,
+}
+
+/// Free slots, the one released last on top: its frames are warm.
+#[derive(Debug)]
+struct FreeSlots {
+    stack: Records<u32>,
+    depth: usize,
+}
+
+/// What is known of a slot beside its page tables.
+#[derive(Debug, Default)]
+pub(crate) struct SlotRecord {
+    /// Raised whenever the slot is given out or taken back: odd while in use.
+    generation: AtomicU32,
+    /// Bytes that can be accessed, from the slot's base.
+    accessible: AtomicUsize,
+    /// Held while the slot's entries are edited. Holds how many of its pages,
+    /// from the first, have frames.
+    resident: Mutex<usize>,
+}
+
+impl SlotRecord {
+    fn is_in_use(&self) -> bool {
+        is_in_use(self.generation.load(Ordering::Relaxed))
+    }
+}
+
+/// Whether a slot of this generation is given out.
+pub(crate) fn is_in_use(generation: u32) -> bool {
+    !generation.is_multiple_of(2)
+}
+
+/// A slot that is in use, as its holder names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlotId {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// Where an address stands in the slab.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+    /// Bytes from the slot's base.
+    pub(crate) offset: usize,
+    pub(crate) accessible: usize,
+}
+
+impl MemoryPool {
+    /// A pool of free slots. `free` has a place for each.
+    pub(crate) fn new(
+        start: VirtAddr,
+        layout: SlabLayout,
+        leaf_tables: PhysAddr,
+        slots: Records<SlotRecord>,
+        free: Records<u32>,
+    ) -> Self {
+        let depth = layout.total_memories;
+        Self { start, layout, leaf_tables, slots, free: Mutex::new(FreeSlots { stack: free, depth }) }
+    }
+
+    pub(crate) fn layout(&self) -> &SlabLayout {
+        &self.layout
+    }
+
+    /// Slots that nobody uses.
+    pub(crate) fn free_slots(&self) -> usize {
+        self.free.lock().depth
+    }
+
+    /// Takes a free slot, nothing of it accessible.
+    pub(crate) fn allocate(&self) -> Result<SlotId, Error> {
+        let slot = {
+            let mut free = self.free.lock();
+            let full = Error::OutOfSlots { limit: self.layout.total_memories };
+            free.depth = free.depth.checked_sub(1).ok_or(full)?;
+            free.stack.as_slice()[free.depth]
+        };
+        let generation = self.slots.as_slice()[slot as usize].generation.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(SlotId { slot, generation })
+    }
+
+    /// Takes a slot back: nothing of it is accessible and it reads as zeros.
+    /// Its frames stay with it. Does nothing for a stale id.
+    pub(crate) fn deallocate<A: Arch>(&self, vm: &Vm<A>, id: SlotId) {
+        {
+            let Ok((record, _editing)) = self.hold(id) else { return };
+            self.shrink(vm, id.slot, record, 0);
+            record.generation.store(id.generation.wrapping_add(1), Ordering::Release);
+        }
+        let mut free = self.free.lock();
+        let depth = free.depth;
+        if let Some(place) = free.stack.as_mut_slice().get_mut(depth) {
+            *place = id.slot;
+            free.depth = depth + 1;
+        }
+    }
+
+    /// Makes `[offset, offset + len)` accessible, where `offset` does not go
+    /// beyond what is accessible already.
+    pub(crate) fn make_accessible<A: Arch>(
+        &self,
+        vm: &Vm<A>,
+        id: SlotId,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        let limit = self.layout.max_memory_size;
+        let too_large = Error::MemoryTooLarge { requested: offset.saturating_add(len), limit };
+        let end = offset.checked_add(len).and_then(page_ceil).ok_or(too_large)?;
+        if end > limit {
+            return Err(too_large);
+        }
+        loop {
+            let (record, mut resident) = self.hold(id)?;
+            let accessible = record.accessible.load(Ordering::Relaxed);
+            if offset > accessible {
+                return Err(Error::NotAPrefix { offset, accessible });
+            }
+            if end <= accessible {
+                return Ok(());
+            }
+            let (first, last) = (accessible / PAGE_SIZE, end / PAGE_SIZE);
+            if last > *resident {
+                let missing = last - *resident;
+                match vm.promise(missing) {
+                    Ok(mut frames) => {
+                        pages::fill::<A>(self.entries(vm, id.slot, *resident, last), &mut frames);
+                        *resident = last;
+                    }
+                    Err(out_of_frames) => {
+                        // Not with the lock held: reclaiming takes those of
+                        // other slots.
+                        drop(resident);
+                        if self.reclaim(vm, missing) == 0 {
+                            return Err(out_of_frames);
+                        }
+                        continue;
+                    }
+                }
+            }
+            pages::reveal(vm, self.entries(vm, id.slot, first, last));
+            vm.arch.publish();
+            record.accessible.store(end, Ordering::Release);
+            return Ok(());
+        }
+    }
+
+    /// Takes access away from everything at or above `keep` bytes, a multiple
+    /// of the page, and clears it.
+    #[cfg(feature = "wasmtime")]
+    pub(crate) fn make_inaccessible<A: Arch>(
+        &self,
+        vm: &Vm<A>,
+        id: SlotId,
+        keep: usize,
+    ) -> Result<(), Error> {
+        let (record, _editing) = self.hold(id)?;
+        self.shrink(vm, id.slot, record, keep);
+        Ok(())
+    }
+
+    /// Frames that free slots hold, and could give back.
+    pub(crate) fn idle_frames(&self) -> usize {
+        let idle = |record: &SlotRecord| {
+            let resident = record.resident.lock();
+            if record.is_in_use() { 0 } else { *resident }
+        };
+        self.slots.as_slice().iter().map(idle).sum()
+    }
+
+    /// Address of a slot's first byte.
+    pub(crate) fn base(&self, slot: u32) -> VirtAddr {
+        self.start.offset(self.layout.base(slot as usize))
+    }
+
+    /// Where `address` stands, if it is in the slab and not in the guard
+    /// before the first slot. One subtraction and one division, no lock.
+    pub(crate) fn locate(&self, address: VirtAddr) -> Option<Position> {
+        let (slot, offset) = self.layout.locate(distance(self.start, address)?)?;
+        let record = self.slots.as_slice().get(slot)?;
+        Some(Position {
+            slot: u32::try_from(slot).ok()?,
+            generation: record.generation.load(Ordering::Acquire),
+            offset,
+            accessible: record.accessible.load(Ordering::Acquire),
+        })
+    }
+
+    /// Whether `address` is in the slab at all.
+    pub(crate) fn contains(&self, address: VirtAddr) -> bool {
+        distance(self.start, address).is_some_and(|offset| offset < self.layout.total)
+    }
+
+    /// The entry of the page at `offset` in `slot`, if it has a leaf table.
+    pub(crate) fn peek<A: Arch>(&self, vm: &Vm<A>, slot: u32, offset: usize) -> u64 {
+        let page = offset / PAGE_SIZE;
+        if page >= self.layout.tables_per_slot * ENTRIES_PER_TABLE {
+            return 0;
+        }
+        self.entries(vm, slot, page, page + 1).first().map_or(0, |entry| entry.load(Ordering::Acquire))
+    }
+
+    /// Holds a slot for editing, if `id` still names the one who has it.
+    fn hold(&self, id: SlotId) -> Result<(&SlotRecord, MutexGuard<'_, usize>), Error> {
+        let stale = Error::Stale { slot: id.slot };
+        let record = self.slots.as_slice().get(id.slot as usize).ok_or(stale)?;
+        let resident = record.resident.lock();
+        let generation = record.generation.load(Ordering::Relaxed);
+        if generation != id.generation || !is_in_use(generation) {
+            return Err(stale);
+        }
+        Ok((record, resident))
+    }
+
+    /// Hides, invalidates and clears what is accessible from `keep` on. The
+    /// caller holds the slot.
+    fn shrink<A: Arch>(&self, vm: &Vm<A>, slot: u32, record: &SlotRecord, keep: usize) {
+        let accessible = record.accessible.load(Ordering::Relaxed);
+        if keep >= accessible {
+            return;
+        }
+        let (first, last) = (keep / PAGE_SIZE, accessible / PAGE_SIZE);
+        let run = self.entries(vm, slot, first, last);
+        record.accessible.store(keep, Ordering::Release);
+        if pages::hide::<A>(run) == pages::Stale::Yes {
+            let start = self.base(slot).offset(keep);
+            vm.arch.invalidate(Pages { start, count: last - first });
+        }
+        // SAFETY: nothing of the run is cached any more: what was present has
+        // just been invalidated.
+        unsafe { pages::scrub(vm, run) };
+    }
+
+    /// Takes frames from free slots back into the arena, about `wanted` of
+    /// them. Returns how many.
+    pub(crate) fn reclaim<A: Arch>(&self, vm: &Vm<A>, wanted: usize) -> usize {
+        let mut reclaimed = 0;
+        for (slot, record) in self.slots.as_slice().iter().enumerate() {
+            if reclaimed >= wanted {
+                break;
+            }
+            let mut resident = record.resident.lock();
+            if record.is_in_use() || *resident == 0 {
+                continue;
+            }
+            let keep = resident.saturating_sub(wanted - reclaimed);
+            #[expect(clippy::cast_possible_truncation, reason = "slots are numbered with u32 at the carve")]
+            let run = self.entries(vm, slot as u32, keep, *resident);
+            // SAFETY: the slot is free, so `shrink` scrubbed and invalidated
+            // all of it, and we hold it.
+            reclaimed += unsafe { pages::strip(vm, run) };
+            *resident = keep;
+        }
+        reclaimed
+    }
+
+    /// The entries of pages `first..last` of a slot.
+    fn entries<'a, A: Arch>(&self, vm: &'a Vm<A>, slot: u32, first: usize, last: usize) -> &'a [AtomicU64] {
+        let tables = self.layout.tables_per_slot;
+        let frame = self.leaf_tables.offset(slot as usize * tables * PAGE_SIZE);
+        // SAFETY: the carve set these contiguous tables aside for this slot,
+        // for good; only atomics are used on them.
+        let table = unsafe { Table::new(&vm.arch, frame, tables) };
+        &table.entries()[first..last]
+    }
+}

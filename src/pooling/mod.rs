@@ -1,0 +1,9 @@
+//! The pooling strategy: slots of one size, carved at boot, reused for ever.
+
+mod layout;
+mod memory_pool;
+
+pub use layout::{SlabConstraints, SlabLayout};
+#[cfg(feature = "wasmtime")]
+pub(crate) use memory_pool::is_in_use;
+pub(crate) use memory_pool::{MemoryPool, Position, SlotId, SlotRecord};

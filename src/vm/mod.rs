@@ -1,0 +1,45 @@
+//! Pages, frames and ranges; nothing here knows WebAssembly.
+//!
+//! ```text
+//!   window (virtual)                         arena (physical)
+//!   +----------------------+---------+       +---------+--------+-----------+
+//!   | regions: any size,   | slab of |       | records | tables | frames    |
+//!   | tables come and go   | slots   |       |         |        |           |
+//!   +----------------------+---------+       +---------+--------+-----------+
+//!     regions.rs             pooling/          carve.rs           arena.rs
+//! ```
+//!
+//! The page tables are the only record of what is mapped where; [`pages`] is
+//! the only place that edits leaf entries.
+
+mod arena;
+mod carve;
+pub(crate) mod pages;
+mod records;
+mod regions;
+
+use allotment_arch::{Arch, VirtAddr};
+
+pub(crate) use arena::{Arena, Promise};
+pub(crate) use carve::{Carving, Places};
+pub(crate) use records::Records;
+pub(crate) use regions::{REGION_GRANULE, Regions, peek};
+
+/// The machine and the frames that are ours on it.
+#[derive(Debug)]
+pub(crate) struct Vm<A> {
+    pub(crate) arch: A,
+    pub(crate) arena: Arena,
+}
+
+/// Bytes from `start` to `address`, if it is not before.
+pub(crate) fn distance(start: VirtAddr, address: VirtAddr) -> Option<usize> {
+    usize::try_from(address.0.checked_sub(start.0)?).ok()
+}
+
+impl<A: Arch> Vm<A> {
+    /// Promises `count` frames.
+    pub(crate) fn promise(&self, count: usize) -> Result<Promise<'_, A>, crate::Error> {
+        self.arena.promise(&self.arch, count)
+    }
+}

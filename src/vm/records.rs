@@ -1,0 +1,61 @@
+//! Records that live in the arena itself: no heap is needed for them, and
+//! their number is fixed at the carve.
+
+use core::{fmt, ptr::NonNull};
+
+use allotment_arch::{Arch, PhysAddr};
+
+/// A slice in arena memory that was set aside for good.
+pub(crate) struct Records<T> {
+    first: NonNull<T>,
+    len: usize,
+}
+
+// SAFETY: a `Records` owns its elements, as a boxed slice does.
+unsafe impl<T: Send> Send for Records<T> {}
+// SAFETY: as above; shared access gives `&T` only.
+unsafe impl<T: Sync> Sync for Records<T> {}
+
+impl<T> Records<T> {
+    /// Writes `len` records to `place`, through the physical alias.
+    ///
+    /// # Safety
+    ///
+    /// `len * size_of::<T>()` bytes at `place`, aligned for `T`, are the
+    /// caller's to give away for as long as the value lives, and nothing else
+    /// uses them from now on.
+    pub(crate) unsafe fn new<A: Arch>(
+        arch: &A,
+        place: PhysAddr,
+        len: usize,
+        mut make: impl FnMut(usize) -> T,
+    ) -> Self {
+        let first: NonNull<T> = arch.physical(place).cast();
+        for index in 0..len {
+            // SAFETY: `index < len` elements are ours at `place`.
+            let element = unsafe { first.add(index) };
+            // SAFETY: `element` is aligned writable memory of a `T`, and holds
+            // nothing that would have to be dropped.
+            unsafe { element.write(make(index)) };
+        }
+        Self { first, len }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[T] {
+        let slice = NonNull::slice_from_raw_parts(self.first, self.len);
+        // SAFETY: `new` initialised `len` elements that nobody else uses.
+        unsafe { slice.as_ref() }
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
+        let mut slice = NonNull::slice_from_raw_parts(self.first, self.len);
+        // SAFETY: as above, and `&mut self` makes the access exclusive.
+        unsafe { slice.as_mut() }
+    }
+}
+
+impl<T> fmt::Debug for Records<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records").field("len", &self.len).finish_non_exhaustive()
+    }
+}

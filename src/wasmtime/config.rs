@@ -1,0 +1,134 @@
+//! The one place where both sides get their settings: the kernel that runs
+//! modules and the host that precompiles them. Wasmtime refuses a module whose
+//! settings differ.
+
+use wasmtime::Config;
+
+/// Address space that a linear memory reserves, in bytes: Wasmtime's default
+/// on 64-bit systems, at which 32-bit memories need no bounds checks.
+pub const RESERVATION: usize = 4 << 30;
+/// Guard before and after each reservation, in bytes: Wasmtime's default.
+pub const GUARD_SIZE: usize = 32 << 20;
+
+/// Settings of an [`Allocator`](crate::Allocator) that serves engines
+/// configured by [`configure`].
+pub fn allocator_config() -> crate::Config {
+    crate::Config::new()
+        .memory_reservation(RESERVATION)
+        .memory_guard_size(GUARD_SIZE)
+        .guard_before_linear_memory(true)
+}
+
+/// What must be the same on both sides.
+fn common(config: &mut Config) {
+    config
+        .memory_reservation(RESERVATION as u64)
+        .memory_guard_size(GUARD_SIZE as u64)
+        .guard_before_linear_memory(true)
+        .memory_may_move(true)
+        .memory_init_cow(true)
+        .signals_based_traps(true);
+}
+
+/// Sets `config` up for running precompiled modules on this machine, over
+/// Allotment.
+///
+/// On x86_64 it declares the kernel's soft-float ABI to be acceptable: modules
+/// from `configure_compiler` need no floating-point helpers of the kernel's.
+/// A module that was compiled for a CPU without SSE4.1 would call them, and
+/// read wrong numbers.
+pub fn configure(config: &mut Config) {
+    common(config);
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: modules compiled with the features of `configure_compiler`
+        // make no float-related calls into the kernel.
+        unsafe { config.x86_float_abi_ok(true) };
+        // SAFETY: the function asks the CPU itself.
+        unsafe { config.detect_host_feature(x86_64_feature) };
+    }
+}
+
+/// Whether this CPU, as the kernel set it up, has a feature by Wasmtime's name.
+#[cfg(target_arch = "x86_64")]
+fn x86_64_feature(name: &str) -> Option<bool> {
+    use core::arch::x86_64::{__cpuid, __cpuid_count};
+
+    let basic = __cpuid(1);
+    let extended = if __cpuid(0).eax >= 7 { __cpuid_count(7, 0).ebx } else { 0 };
+    let amd = if __cpuid(0x8000_0000).eax >= 0x8000_0001 { __cpuid(0x8000_0001).ecx } else { 0 };
+    // OSXSAVE (bit 27) mirrors CR4: without it the kernel saves no AVX state.
+    let avx = basic.ecx & (1 << 27 | 1 << 28) == 1 << 27 | 1 << 28;
+    let bit = |register: u32, bit: u32| register & 1 << bit != 0;
+    Some(match name {
+        "sse3" => bit(basic.ecx, 0),
+        "ssse3" => bit(basic.ecx, 9),
+        "cmpxchg16b" => bit(basic.ecx, 13),
+        "sse4.1" => bit(basic.ecx, 19),
+        "sse4.2" => bit(basic.ecx, 20),
+        "popcnt" => bit(basic.ecx, 23),
+        "avx" => avx,
+        "fma" => avx && bit(basic.ecx, 12),
+        "avx2" => avx && bit(extended, 5),
+        "bmi1" => bit(extended, 3),
+        "bmi2" => bit(extended, 8),
+        "lzcnt" => bit(amd, 5),
+        _ => return None,
+    })
+}
+
+/// A bare-metal target that modules can be precompiled for.
+#[cfg(feature = "wasmtime-compiler")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// x86_64 with AVX2, FMA, BMI and LZCNT: x86-64-v3 without MOVBE and F16C.
+    X86_64,
+    /// Any aarch64.
+    Aarch64,
+}
+
+#[cfg(feature = "wasmtime-compiler")]
+impl Target {
+    /// The target triple.
+    #[must_use]
+    pub fn triple(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64-unknown-none",
+            Self::Aarch64 => "aarch64-unknown-none",
+        }
+    }
+}
+
+/// Sets `config` up for precompiling modules that run on `target` under
+/// [`configure`].
+///
+/// # Errors
+///
+/// Wasmtime's, when it was built without a compiler for the target.
+#[cfg(feature = "wasmtime-compiler")]
+pub fn configure_compiler(config: &mut Config, target: Target) -> wasmtime::Result<()> {
+    const X86_64_FEATURES: [&str; 11] = [
+        "has_sse3",
+        "has_ssse3",
+        "has_sse41",
+        "has_sse42",
+        "has_popcnt",
+        "has_avx",
+        "has_avx2",
+        "has_fma",
+        "has_bmi1",
+        "has_bmi2",
+        "has_lzcnt",
+    ];
+    config.target(target.triple())?;
+    common(config);
+    if target == Target::X86_64 {
+        // SAFETY: this engine compiles and never runs; see `configure`.
+        unsafe { config.x86_float_abi_ok(true) };
+        for feature in X86_64_FEATURES {
+            // SAFETY: the kernel asks its CPU for each before it runs a module.
+            unsafe { config.cranelift_flag_enable(feature) };
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,294 @@
+//! Virtual memory as Wasmtime asks for it, over an [`Allocator`]: which calls
+//! are slots and which are regions. The C symbols are thin over this, so that
+//! it runs on the emulated MMU too.
+
+use core::{fmt, ptr::NonNull};
+
+use allotment_arch::{Access, Arch, Native, VirtAddr};
+use spin::Mutex;
+
+use super::{GUARD_SIZE, RESERVATION};
+use crate::{
+    Allocator, Error,
+    allocator::address,
+    pooling::{SlotId, is_in_use},
+};
+
+/// What a linear memory takes: a guard, the reservation, a guard.
+const MEMORY_MAPPING: usize = GUARD_SIZE + RESERVATION + GUARD_SIZE;
+
+/// Access as Wasmtime's `prot_flags` say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protection(Option<Access>);
+
+impl Protection {
+    /// From the bits READ = 1, WRITE = 2, EXEC = 4.
+    ///
+    /// # Errors
+    ///
+    /// [`PlatformError::Protection`] for what the window never gives: writable
+    /// and executable at once, or unreadable but accessible.
+    pub fn from_flags(flags: u32) -> Result<Self, PlatformError> {
+        Ok(Self(match flags {
+            0 => None,
+            1 => Some(Access::Read),
+            3 => Some(Access::ReadWrite),
+            5 => Some(Access::ReadExecute),
+            flags => return Err(PlatformError::Protection { flags }),
+        }))
+    }
+}
+
+/// Why a call of Wasmtime's failed. Everything is as it was before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlatformError {
+    /// The allocator refused.
+    Allocator(Error),
+    /// The flags ask for an access that does not exist here.
+    Protection {
+        /// The flags.
+        flags: u32,
+    },
+    /// A memory slot cannot have that access on that part.
+    SlotAccess {
+        /// First byte of the part, from the slot's first.
+        offset: usize,
+        /// Bytes in the part.
+        bytes: usize,
+    },
+}
+
+impl PlatformError {
+    /// The number that Wasmtime prints as `os error N`: Linux's for the same.
+    #[must_use]
+    pub fn code(self) -> i32 {
+        const ENOMEM: i32 = 12;
+        const EINVAL: i32 = 22;
+        match self {
+            Self::Allocator(
+                Error::OutOfFrames { .. }
+                | Error::OutOfSlots { .. }
+                | Error::OutOfAddressSpace { .. }
+                | Error::MemoryTooLarge { .. },
+            ) => ENOMEM,
+            _ => EINVAL,
+        }
+    }
+}
+
+impl fmt::Display for PlatformError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Allocator(error) => error.fmt(f),
+            Self::Protection { flags } => {
+                write!(f, "protection flags {flags:#b} are none of: nothing, read, read-write, read-execute")
+            }
+            Self::SlotAccess { offset, bytes } => {
+                write!(f, "{bytes:#x} bytes at offset {offset:#x} of a memory slot cannot have that access")
+            }
+        }
+    }
+}
+
+impl core::error::Error for PlatformError {}
+
+impl From<Error> for PlatformError {
+    fn from(error: Error) -> Self {
+        Self::Allocator(error)
+    }
+}
+
+/// An allocator as Wasmtime's platform.
+#[derive(Debug)]
+pub struct Platform<A: Arch = Native> {
+    allocator: Allocator<A>,
+    last_error: Mutex<Option<PlatformError>>,
+}
+
+impl<A: Arch> Platform<A> {
+    /// A platform over `allocator`, which should have been carved with
+    /// [`allocator_config`](super::allocator_config)'s reservation and guard.
+    pub fn new(allocator: Allocator<A>) -> Self {
+        Self { allocator, last_error: Mutex::new(None) }
+    }
+
+    /// The allocator.
+    pub fn allocator(&self) -> &Allocator<A> {
+        &self.allocator
+    }
+
+    /// Why the last failed call failed, in full: Wasmtime itself is told a
+    /// number only. Taking it clears it.
+    pub fn take_last_error(&self) -> Option<PlatformError> {
+        self.last_error.lock().take()
+    }
+
+    /// `wasmtime_mmap_new`: a new mapping of zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`PlatformError`]; nothing is mapped then.
+    pub fn map(&self, bytes: usize, protection: Protection) -> Result<NonNull<u8>, PlatformError> {
+        self.note(if self.is_memory(bytes, protection) {
+            self.map_slot()
+        } else {
+            self.map_region(bytes, protection)
+        })
+    }
+
+    /// `wasmtime_munmap`: ends the mapping that `map` made with this size.
+    ///
+    /// # Errors
+    ///
+    /// [`PlatformError`] when there is no such mapping.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the mapping any more.
+    pub unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) -> Result<(), PlatformError> {
+        let start = virt(start);
+        self.note(if self.allocator.memories.contains(start) {
+            match self.slot_of(start) {
+                Some((id, 0)) if bytes == MEMORY_MAPPING => {
+                    self.allocator.memories.deallocate(&self.allocator.vm, id);
+                    Ok(())
+                }
+                _ => Err(Error::UnknownRange { address: start, bytes }.into()),
+            }
+        } else {
+            // SAFETY: by this function's contract.
+            unsafe { self.allocator.release_region(start, bytes) }.map_err(PlatformError::from)
+        })
+    }
+
+    /// `wasmtime_mprotect`: changes the access to pages and keeps contents.
+    ///
+    /// In a memory slot access can be extended from the front, and taken away
+    /// from the end.
+    ///
+    /// # Errors
+    ///
+    /// [`PlatformError`]; nothing changed.
+    ///
+    /// # Safety
+    ///
+    /// Nobody relies on an access that the call takes away.
+    pub unsafe fn protect(
+        &self,
+        start: NonNull<u8>,
+        bytes: usize,
+        protection: Protection,
+    ) -> Result<(), PlatformError> {
+        let start = virt(start);
+        self.note(match self.allocator.memories.locate(start) {
+            Some(position) => {
+                let id = SlotId { slot: position.slot, generation: position.generation };
+                self.protect_slot(id, position.offset, bytes, protection)
+            }
+            // SAFETY: by this function's contract.
+            None => unsafe { self.allocator.protect_region(start, bytes, protection.0) }.map_err(Into::into),
+        })
+    }
+
+    /// `wasmtime_mmap_remap`: pages become zeros with a new access.
+    ///
+    /// # Errors
+    ///
+    /// [`PlatformError`].
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the pages.
+    pub unsafe fn remap(
+        &self,
+        start: NonNull<u8>,
+        bytes: usize,
+        protection: Protection,
+    ) -> Result<(), PlatformError> {
+        let at = virt(start);
+        let cleared = match self.allocator.memories.locate(at) {
+            Some(position) => {
+                let id = SlotId { slot: position.slot, generation: position.generation };
+                self.protect_slot(id, position.offset, bytes, Protection(None))
+            }
+            // SAFETY: by this function's contract.
+            None => unsafe { self.allocator.reset_region(at, bytes) }.map_err(Into::into),
+        };
+        self.note(cleared)?;
+        // SAFETY: as above.
+        unsafe { self.protect(start, bytes, protection) }
+    }
+
+    /// Whether a new mapping is the reservation of a linear memory.
+    fn is_memory(&self, bytes: usize, protection: Protection) -> bool {
+        let plan = self.allocator.plan();
+        bytes == MEMORY_MAPPING && protection == Protection(None) && plan.memory_reservation == RESERVATION
+    }
+
+    fn map_slot(&self) -> Result<NonNull<u8>, PlatformError> {
+        let id = self.allocator.memories.allocate()?;
+        let base = self.allocator.memories.base(id.slot);
+        Ok(pointer(VirtAddr(base.0 - GUARD_SIZE as u64)))
+    }
+
+    fn map_region(&self, bytes: usize, protection: Protection) -> Result<NonNull<u8>, PlatformError> {
+        let start = self.allocator.reserve_region(bytes)?;
+        if protection.0.is_some() {
+            // SAFETY: nobody knows the new region yet.
+            let given = unsafe { self.allocator.protect_region(start, bytes, protection.0) };
+            if let Err(error) = given {
+                // SAFETY: as above. It was reserved three lines up.
+                unsafe { self.allocator.release_region(start, bytes) }?;
+                return Err(error.into());
+            }
+        }
+        Ok(pointer(start))
+    }
+
+    fn protect_slot(
+        &self,
+        id: SlotId,
+        offset: usize,
+        bytes: usize,
+        protection: Protection,
+    ) -> Result<(), PlatformError> {
+        let refused = PlatformError::SlotAccess { offset, bytes };
+        let end = offset.checked_add(bytes).ok_or(refused)?;
+        let Allocator { vm, memories, .. } = &self.allocator;
+        match protection.0 {
+            Some(Access::ReadWrite) => memories.make_accessible(vm, id, offset, bytes)?,
+            None if self.accessible(id) <= end => memories.make_inaccessible(vm, id, offset)?,
+            _ => return Err(refused),
+        }
+        Ok(())
+    }
+
+    /// The slot whose mapping, guard before included, holds `address`, and the
+    /// offset from the mapping's first byte.
+    fn slot_of(&self, address: VirtAddr) -> Option<(SlotId, usize)> {
+        let position = self.allocator.memories.locate(address.offset(GUARD_SIZE))?;
+        is_in_use(position.generation)
+            .then_some((SlotId { slot: position.slot, generation: position.generation }, position.offset))
+    }
+
+    fn accessible(&self, id: SlotId) -> usize {
+        let base = self.allocator.memories.base(id.slot);
+        self.allocator.memories.locate(base).map_or(0, |position| position.accessible)
+    }
+
+    fn note<T>(&self, result: Result<T, PlatformError>) -> Result<T, PlatformError> {
+        if let Err(error) = result {
+            *self.last_error.lock() = Some(error);
+        }
+        result
+    }
+}
+
+fn virt(pointer: NonNull<u8>) -> VirtAddr {
+    VirtAddr(pointer.as_ptr().expose_provenance() as u64)
+}
+
+fn pointer(virt: VirtAddr) -> NonNull<u8> {
+    NonNull::new(core::ptr::with_exposed_provenance_mut(address(virt))).unwrap_or(NonNull::dangling())
+}

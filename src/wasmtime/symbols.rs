@@ -1,0 +1,172 @@
+//! The C symbols themselves: the only global state of the crate.
+//!
+//! Declarations: `crates/wasmtime/src/runtime/vm/sys/custom/capi.rs` of
+//! Wasmtime 48.
+
+use core::{
+    fmt,
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicPtr, AtomicUsize, Ordering},
+};
+
+use allotment_arch::PAGE_SIZE;
+use spin::Once;
+
+use super::{Delivery, Exception, Platform, PlatformError, Protection, TrapHandler};
+
+static PLATFORM: Once<(Platform, fn(ip: usize) -> !)> = Once::new();
+
+/// Wasmtime's handler, as the stub finds it.
+static HANDLER: AtomicUsize = AtomicUsize::new(0);
+
+/// Wasmtime's two words per thread of execution. One CPU for now.
+static TLS: [AtomicPtr<u8>; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
+
+/// A platform was installed before: the C symbols can serve one only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlreadyInstalled;
+
+impl fmt::Display for AlreadyInstalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a platform is installed already; the C symbols of wasmtime can serve only one")
+    }
+}
+
+impl core::error::Error for AlreadyInstalled {}
+
+/// Makes `platform` the one that Wasmtime's C symbols use, for good. Call it
+/// before the first `Engine`.
+///
+/// `unknown_trap` ends the machine: it is called should a fault in compiled
+/// code be none that Wasmtime knows, with the address of the instruction.
+///
+/// # Errors
+///
+/// [`AlreadyInstalled`].
+pub fn install(
+    platform: Platform,
+    unknown_trap: fn(ip: usize) -> !,
+) -> Result<&'static Platform, AlreadyInstalled> {
+    let mut first = false;
+    let (platform, _) = PLATFORM.call_once(|| {
+        first = true;
+        (platform, unknown_trap)
+    });
+    if first { Ok(platform) } else { Err(AlreadyInstalled) }
+}
+
+/// The platform in use.
+pub fn installed() -> Option<&'static Platform> {
+    PLATFORM.get().map(|(platform, _)| platform)
+}
+
+/// Says what an exception means, from the embedder's exception handler.
+pub fn deliver(exception: &Exception) -> Delivery {
+    match installed() {
+        Some(platform) => platform.deliver_to(exception, stub as *const () as usize),
+        None => Delivery::NotWasm(None),
+    }
+}
+
+/// Where a trap continues after the exception was left, on the stack and with
+/// the interrupt state of the code that trapped.
+extern "C" fn stub(ip: usize, fp: usize, has_faulting_addr: usize, faulting_addr: usize) -> ! {
+    let handler = HANDLER.load(Ordering::Acquire);
+    if handler != 0 {
+        // SAFETY: only `wasmtime_init_traps` stores here, and it stores a
+        // `TrapHandler`.
+        let handler: TrapHandler = unsafe { core::mem::transmute::<usize, TrapHandler>(handler) };
+        handler(ip, fp, has_faulting_addr != 0, faulting_addr);
+    }
+    match PLATFORM.get() {
+        Some((_, unknown_trap)) => unknown_trap(ip),
+        // Unreachable: `deliver` diverts here only for an installed platform.
+        None => loop {
+            core::hint::spin_loop();
+        },
+    }
+}
+
+/// Runs a call on the platform and turns its result into C's.
+fn call<T>(run: impl FnOnce(&Platform) -> Result<T, PlatformError>, done: impl FnOnce(T)) -> i32 {
+    const ENODEV: i32 = 19;
+    let Some(platform) = installed() else { return ENODEV };
+    match run(platform) {
+        Ok(value) => {
+            done(value);
+            0
+        }
+        Err(error) => error.code(),
+    }
+}
+
+const EINVAL: i32 = 22;
+
+#[unsafe(no_mangle)]
+extern "C" fn wasmtime_mmap_new(size: usize, prot_flags: u32, ret: &mut *mut u8) -> i32 {
+    call(
+        |platform| platform.map(size, Protection::from_flags(prot_flags)?),
+        |start: NonNull<u8>| *ret = start.as_ptr(),
+    )
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn wasmtime_mmap_remap(addr: *mut u8, size: usize, prot_flags: u32) -> i32 {
+    let Some(start) = NonNull::new(addr) else { return EINVAL };
+    // SAFETY: Wasmtime remaps only mappings of its own that nobody uses.
+    call(|platform| unsafe { platform.remap(start, size, Protection::from_flags(prot_flags)?) }, |()| {})
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn wasmtime_munmap(ptr: *mut u8, size: usize) -> i32 {
+    let Some(start) = NonNull::new(ptr) else { return EINVAL };
+    // SAFETY: Wasmtime unmaps only mappings of its own that nobody uses.
+    call(|platform| unsafe { platform.unmap(start, size) }, |()| {})
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn wasmtime_mprotect(ptr: *mut u8, size: usize, prot_flags: u32) -> i32 {
+    let Some(start) = NonNull::new(ptr) else { return EINVAL };
+    // SAFETY: Wasmtime protects only mappings of its own.
+    call(|platform| unsafe { platform.protect(start, size, Protection::from_flags(prot_flags)?) }, |()| {})
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn wasmtime_page_size() -> usize {
+    PAGE_SIZE
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn wasmtime_init_traps(handler: TrapHandler) -> i32 {
+    HANDLER.store(handler as usize, Ordering::Release);
+    0
+}
+
+/// No image is made: Wasmtime then copies data segments itself.
+#[unsafe(no_mangle)]
+extern "C" fn wasmtime_memory_image_new(_ptr: *const u8, _len: usize, ret: &mut *mut u8) -> i32 {
+    *ret = ptr::null_mut();
+    0
+}
+
+/// Never called, as no image is ever made.
+#[unsafe(no_mangle)]
+extern "C" fn wasmtime_memory_image_map_at(_image: *mut u8, _addr: *mut u8, _len: usize) -> i32 {
+    EINVAL
+}
+
+/// Never called, as no image is ever made.
+#[unsafe(no_mangle)]
+extern "C" fn wasmtime_memory_image_free(_image: *mut u8) {}
+
+#[unsafe(no_mangle)]
+extern "C" fn wasmtime_tls_get(slot: usize) -> *mut u8 {
+    TLS.get(slot).map_or(ptr::null_mut(), |word| word.load(Ordering::Relaxed))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn wasmtime_tls_set(slot: usize, ptr: *mut u8) {
+    if let Some(word) = TLS.get(slot) {
+        word.store(ptr, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,107 @@
+//! Machines of bare metal: the boot kernel's own tables, and two instructions
+//! that are allowed to fault.
+
+use core::{
+    arch::global_asm,
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use allotment::arch::{Native, PhysAddr, PhysOffset, VirtAddr};
+use kernel::{
+    Frame,
+    exception::{Exception, Handled, set_hook},
+};
+
+use super::{Fault, TestArch};
+
+/// Runs a generic case on every machine of this build.
+#[macro_export]
+macro_rules! on_every_machine {
+    ($case:ident) => {
+        $case::<allotment::arch::Native>()
+    };
+}
+
+/// Address space of one test machine: one top-level entry, 512 GiB.
+const WINDOW: u64 = 512 << 30;
+
+static MACHINES: AtomicU64 = AtomicU64::new(0);
+static ARENA_USED: AtomicU64 = AtomicU64::new(0);
+
+impl TestArch for Native {
+    // A test may ask for several; each has its own part of the kernel's window
+    // and of its largest free range.
+    fn machine(arena_bytes: usize) -> (Self, Range<VirtAddr>, Range<PhysAddr>) {
+        set_hook(skip_probes);
+        let nth = MACHINES.fetch_add(1, Ordering::Relaxed);
+        let window = VirtAddr(kernel::window().start + nth * WINDOW);
+        let free = harness::boot().usable.iter().max_by_key(|range| range.end - range.start).unwrap();
+        let first = free.start.next_multiple_of(4096);
+        let start = first + ARENA_USED.fetch_add(arena_bytes as u64, Ordering::Relaxed);
+        assert!(start + arena_bytes as u64 <= free.end, "the test machine has too little memory");
+        // SAFETY: the kernel runs privileged with all memory mapped at its
+        // physical address, on one CPU, and keeps its root.
+        let arch = unsafe { Self::current(PhysOffset(0)) };
+        let arena = PhysAddr(start)..PhysAddr(start + arena_bytes as u64);
+        (arch, window..VirtAddr(window.0 + WINDOW), arena)
+    }
+
+    fn load(&self, address: VirtAddr) -> Result<u8, Fault> {
+        // SAFETY: a fault is caught; what is loaded is not interpreted.
+        let loaded = unsafe { probe_load(address.0) };
+        u8::try_from(loaded).map_err(|_| Fault(address))
+    }
+
+    fn store(&self, address: VirtAddr, byte: u8) -> Result<(), Fault> {
+        // SAFETY: a fault is caught; tests store to their own memories only.
+        let stored = unsafe { probe_store(address.0, byte) };
+        if stored == 0 { Ok(()) } else { Err(Fault(address)) }
+    }
+}
+
+/// Leaves a faulting probe with its mark for a fault.
+fn skip_probes(frame: &mut Frame, exception: &Exception) -> Handled {
+    let probes = [probe_load as *const () as u64, probe_store as *const () as u64];
+    if matches!(exception, Exception::PageFault { .. }) && probes.contains(&frame.pc()) {
+        frame.set_pc(probe_fault as *const () as u64);
+        return Handled::Resume;
+    }
+    Handled::No
+}
+
+unsafe extern "C" {
+    /// Loads a byte; a number above 255 if that faults.
+    fn probe_load(address: u64) -> u64;
+    /// Stores a byte; 0, or a number above 255 if that faults.
+    fn probe_store(address: u64, byte: u8) -> u64;
+    fn probe_fault();
+}
+
+// The first instruction of each probe is the one that may fault.
+#[cfg(target_arch = "x86_64")]
+global_asm!(
+    "probe_load:",
+    "movzx eax, byte ptr [rdi]",
+    "ret",
+    "probe_store:",
+    "mov byte ptr [rdi], sil",
+    "xor eax, eax",
+    "ret",
+    "probe_fault:",
+    "mov eax, 256",
+    "ret",
+);
+#[cfg(target_arch = "aarch64")]
+global_asm!(
+    "probe_load:",
+    "ldrb w0, [x0]",
+    "ret",
+    "probe_store:",
+    "strb w1, [x0]",
+    "mov x0, #0",
+    "ret",
+    "probe_fault:",
+    "mov x0, #256",
+    "ret",
+);

@@ -1,0 +1,100 @@
+//! The machines that the same tests run on.
+//!
+//! ```text
+//!   host      emulated MMU, twice with x86_64 and aarch64 entries, and once as
+//!             an aarch64 CPU without dirty state in hardware
+//!   x86_64    the boot kernel's own tables, in QEMU
+//!   aarch64   the same
+//! ```
+//!
+//! A test is a function over [`Machine`]; `on_every_machine!` runs it on all
+//! that this build has. It touches memories through [`Machine::load`] and
+//! [`Machine::store`], which say whether the access faulted.
+
+#![allow(dead_code, unreachable_pub, reason = "every test file uses its own part")]
+
+use allotment::{
+    Allocator, CarveError, Config, FaultAccess, Memory, Verdict,
+    arch::{Arch, PhysAddr, VirtAddr},
+};
+
+#[cfg(target_os = "none")]
+#[path = "bare.rs"]
+mod world;
+#[cfg(not(target_os = "none"))]
+#[path = "host.rs"]
+mod world;
+
+pub use world::*;
+
+pub const PAGE: usize = 4096;
+pub const WASM_PAGE: usize = 65536;
+pub const MIB: usize = 1 << 20;
+
+/// An allocator on some machine, and a way to touch what it gives.
+pub struct Machine<A: Arch> {
+    pub allocator: Allocator<A>,
+}
+
+/// What a test machine can do beside being an [`Arch`].
+pub trait TestArch: Arch + Sized {
+    /// A machine whose window is empty, with its window and arena.
+    fn machine(arena_bytes: usize) -> (Self, core::ops::Range<VirtAddr>, core::ops::Range<PhysAddr>);
+
+    /// Loads a byte as running code would; `Err` if that faults.
+    fn load(&self, address: VirtAddr) -> Result<u8, Fault>;
+
+    /// Stores a byte as running code would; `Err` if that faults.
+    fn store(&self, address: VirtAddr, byte: u8) -> Result<(), Fault>;
+}
+
+/// A load or store that faulted, at this address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault(pub VirtAddr);
+
+/// A pool that is small enough to be exhausted in a test.
+pub fn small() -> Config {
+    Config::new().total_memories(4).max_memory_size(4 * MIB)
+}
+
+impl<A: TestArch> Machine<A> {
+    pub fn new(config: &Config, arena_bytes: usize) -> Self {
+        Self::try_new(config, arena_bytes).expect("the test's configuration fits")
+    }
+
+    pub fn try_new(config: &Config, arena_bytes: usize) -> Result<Self, CarveError> {
+        let (arch, window, arena) = A::machine(arena_bytes);
+        // SAFETY: every test has a machine, window and arena of its own.
+        let allocator = unsafe { Allocator::new(arch, window, arena, config) }?;
+        Ok(Self { allocator })
+    }
+
+    /// Loads a byte at an offset, which may be negative, from a memory's base.
+    pub fn load(&self, memory: &Memory<'_, A>, offset: i64) -> Result<u8, Fault> {
+        self.allocator.arch().load(at(memory, offset))
+    }
+
+    /// Stores a byte at an offset from a memory's base.
+    pub fn store(&self, memory: &Memory<'_, A>, offset: i64, byte: u8) -> Result<(), Fault> {
+        self.allocator.arch().store(at(memory, offset), byte)
+    }
+
+    /// What the allocator says about a fault at an offset.
+    pub fn verdict(&self, memory: &Memory<'_, A>, offset: i64) -> Verdict {
+        self.allocator.fault(at(memory, offset), FaultAccess::Read)
+    }
+
+    /// Asserts that the last byte of `size` can be used and the next cannot.
+    pub fn assert_ends_at(&self, memory: &Memory<'_, A>, size: usize) {
+        let size = i64::try_from(size).unwrap();
+        self.store(memory, size - 1, 0x5a).expect("the last byte is writable");
+        assert_eq!(self.load(memory, size - 1), Ok(0x5a));
+        assert_eq!(self.load(memory, size), Err(Fault(at(memory, size))), "one past the end was readable");
+        self.store(memory, size, 1).expect_err("one past the end was writable");
+    }
+}
+
+/// The address at an offset from a memory's base.
+pub fn at<A: Arch>(memory: &Memory<'_, A>, offset: i64) -> VirtAddr {
+    VirtAddr((memory.base().as_ptr() as u64).wrapping_add_signed(offset))
+}

@@ -1,0 +1,245 @@
+//! What a memory promises: zeros, an end that faults, growth, and nothing of
+//! its previous tenant.
+
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+mod common;
+
+use allotment::{Config, Error, FaultRegion, Memory, Verdict};
+use common::{MIB, Machine, PAGE, TestArch, WASM_PAGE, small};
+
+harness::tests! {
+    fn a_new_memory_is_zero_and_ends_where_it_says() {
+        on_every_machine!(zero_and_bounded);
+    }
+
+    fn growth_adds_zeros_and_keeps_contents() {
+        on_every_machine!(growth);
+    }
+
+    fn a_reused_slot_shows_nothing_of_its_previous_tenant() {
+        on_every_machine!(reuse);
+    }
+
+    fn growth_beyond_the_slot_or_the_arena_changes_nothing() {
+        on_every_machine!(growth_limits);
+    }
+
+    fn the_last_slot_is_followed_by_a_clear_error() {
+        on_every_machine!(slot_limit);
+    }
+
+    fn every_kind_of_address_is_classified() {
+        on_every_machine!(classification);
+    }
+
+    fn ten_thousand_tenants_leave_the_counts_as_they_were() {
+        on_every_machine!(many_tenants);
+    }
+
+    fn frames_of_free_slots_go_where_they_are_needed() {
+        on_every_machine!(reclaim);
+    }
+
+    fn a_handle_outlives_its_memory_without_harm() {
+        on_every_machine!(stale_handle);
+    }
+
+    fn a_gap_below_what_is_made_accessible_is_refused() {
+        on_every_machine!(gap);
+    }
+}
+
+fn machine<A: TestArch>() -> Machine<A> {
+    Machine::new(&small(), 16 * MIB)
+}
+
+fn zero_and_bounded<A: TestArch>() {
+    let m = machine::<A>();
+    for size in [1, PAGE, WASM_PAGE, 3 * WASM_PAGE] {
+        let memory = m.allocator.allocate_memory(size).unwrap();
+        let end = size.next_multiple_of(PAGE);
+        for offset in (0..end).step_by(PAGE / 2) {
+            assert_eq!(m.load(&memory, offset as i64), Ok(0));
+        }
+        m.assert_ends_at(&memory, end);
+        m.load(&memory, -1).expect_err("the guard before was readable");
+        m.store(&memory, 0, 7).unwrap();
+        m.allocator.deallocate_memory(memory);
+    }
+    let empty = m.allocator.allocate_memory(0).unwrap();
+    m.load(&empty, 0).expect_err("an empty memory was readable");
+    m.allocator.deallocate_memory(empty);
+}
+
+fn growth<A: TestArch>() {
+    let m = machine::<A>();
+    let mut memory = m.allocator.allocate_memory(WASM_PAGE).unwrap();
+    m.store(&memory, 5, 55).unwrap();
+    for pages in [2, 3, 32, 33, 64] {
+        let before = memory.size();
+        memory.grow_to(pages * WASM_PAGE).unwrap();
+        assert_eq!(memory.size(), pages * WASM_PAGE);
+        assert_eq!(m.load(&memory, before as i64), Ok(0));
+        m.assert_ends_at(&memory, pages * WASM_PAGE);
+        assert_eq!(m.load(&memory, 5), Ok(55));
+    }
+    memory.grow_to(1).unwrap();
+    assert_eq!(memory.size(), 64 * WASM_PAGE, "a smaller size changed something");
+    m.allocator.deallocate_memory(memory);
+}
+
+fn reuse<A: TestArch>() {
+    let m = machine::<A>();
+    for round in 0..3 {
+        let mut memory = m.allocator.allocate_memory(WASM_PAGE).unwrap();
+        for offset in (0..WASM_PAGE).step_by(512) {
+            assert_eq!(m.load(&memory, offset as i64), Ok(0), "round {round} at {offset:#x}");
+        }
+        memory.grow_to(20 * WASM_PAGE).unwrap();
+        for page in 0..20 {
+            let offset = (page * WASM_PAGE + 9 * PAGE + 3) as i64;
+            assert_eq!(m.load(&memory, offset), Ok(0), "round {round}, page {page}");
+            m.store(&memory, offset, 0xfe).unwrap();
+        }
+        m.store(&memory, 0, 0xfe).unwrap();
+        m.allocator.deallocate_memory(memory);
+        // The next tenant is smaller: what the last one grew is gone for it.
+        let smaller = m.allocator.allocate_memory(5 * WASM_PAGE).unwrap();
+        m.load(&smaller, 15 * WASM_PAGE as i64)
+            .expect_err("the growth of the previous tenant is still there");
+        m.assert_ends_at(&smaller, 5 * WASM_PAGE);
+        m.allocator.deallocate_memory(smaller);
+    }
+}
+
+fn growth_limits<A: TestArch>() {
+    let m = machine::<A>();
+    let before = m.allocator.metrics();
+    let mut memory = m.allocator.allocate_memory(WASM_PAGE).unwrap();
+    let limit = 4 * MIB;
+    let refused = memory.grow_to(limit + 1).unwrap_err();
+    assert_eq!(refused, Error::MemoryTooLarge { requested: limit + 1, limit });
+    m.assert_ends_at(&memory, WASM_PAGE);
+    memory.grow_to(limit).unwrap();
+
+    // The arena is smaller than four whole slots.
+    let mut others: [Option<Memory<'_, A>>; 3] = [const { None }; 3];
+    let mut out_of_frames = None;
+    for place in &mut others {
+        match m.allocator.allocate_memory(limit) {
+            Ok(memory) => *place = Some(memory),
+            Err(error) => out_of_frames = Some(error),
+        }
+    }
+    let Some(Error::OutOfFrames { needed, available }) = out_of_frames else {
+        panic!("the arena was never exhausted: {out_of_frames:?}");
+    };
+    assert!(needed > available, "{needed} frames refused although {available} are free");
+    for memory in others.into_iter().flatten().chain([memory]) {
+        m.allocator.deallocate_memory(memory);
+    }
+    let after = m.allocator.metrics();
+    assert_eq!((before.memories, before.available_frames), (after.memories, after.available_frames));
+}
+
+fn slot_limit<A: TestArch>() {
+    let m = machine::<A>();
+    let memories = [(); 4].map(|()| m.allocator.allocate_memory(WASM_PAGE).unwrap());
+    let full = m.allocator.allocate_memory(0).unwrap_err();
+    assert_eq!(full, Error::OutOfSlots { limit: 4 });
+    for (number, memory) in memories.iter().enumerate() {
+        m.store(memory, 0, number as u8 + 1).unwrap();
+    }
+    for (number, memory) in memories.iter().enumerate() {
+        assert_eq!(m.load(memory, 0), Ok(number as u8 + 1), "two slots share a page");
+    }
+    for memory in memories {
+        m.allocator.deallocate_memory(memory);
+    }
+    let again = m.allocator.allocate_memory(4 * MIB + 1).unwrap_err();
+    assert_eq!(again, Error::MemoryTooLarge { requested: 4 * MIB + 1, limit: 4 * MIB });
+    assert_eq!(m.allocator.metrics().free_memories, 4);
+}
+
+fn classification<A: TestArch>() {
+    let m = machine::<A>();
+    let memory = m.allocator.allocate_memory(WASM_PAGE).unwrap();
+    let plan = m.allocator.plan();
+    let (reservation, stride) = (plan.memory_reservation as i64, plan.stride as i64);
+    assert_eq!(m.verdict(&memory, 0), Verdict::Resume, "an accessible page is a spurious fault");
+    let Verdict::Trap(report) = m.verdict(&memory, WASM_PAGE as i64) else { panic!("one past the end") };
+    let inside = FaultRegion::Memory { slot: 0, generation: 1, offset: WASM_PAGE, accessible: WASM_PAGE };
+    assert_eq!(report.region, inside);
+    let Verdict::Trap(report) = m.verdict(&memory, reservation) else { panic!("the guard") };
+    let guard = FaultRegion::Guard { slot: 0, generation: 1, offset: reservation as usize };
+    assert_eq!(report.region, guard);
+    let Verdict::Trap(report) = m.verdict(&memory, stride - 1) else { panic!("the guard's last byte") };
+    assert!(matches!(report.region, FaultRegion::Guard { slot: 0, .. }));
+    let Verdict::Trap(report) = m.verdict(&memory, stride) else { panic!("the next slot") };
+    assert!(matches!(
+        report.region,
+        FaultRegion::Memory { slot: 1, generation: 0, offset: 0, accessible: 0 }
+    ));
+    let Verdict::Trap(report) = m.verdict(&memory, -1) else { panic!("the guard before") };
+    assert_eq!(report.region, FaultRegion::GuardBefore);
+    assert_eq!(m.verdict(&memory, 4 * stride), Verdict::NotOurs);
+    m.allocator.deallocate_memory(memory);
+}
+
+fn many_tenants<A: TestArch>() {
+    let m = machine::<A>();
+    let before = m.allocator.metrics();
+    for round in 0..10_000 {
+        let memory = m.allocator.allocate_memory(WASM_PAGE).unwrap();
+        let offset = (round * 4099 % WASM_PAGE) as i64;
+        assert_eq!(m.load(&memory, offset), Ok(0), "round {round}");
+        m.store(&memory, offset, 1).unwrap();
+        m.allocator.deallocate_memory(memory);
+    }
+    let after = m.allocator.metrics();
+    assert_eq!((before.memories, before.available_frames), (after.memories, after.available_frames));
+}
+
+fn reclaim<A: TestArch>() {
+    // Room for one slot's contents, not for two.
+    let config = Config::new().total_memories(2).max_memory_size(4 * MIB);
+    let m = Machine::<A>::new(&config, 7 * MIB);
+    let first = m.allocator.allocate_memory(4 * MIB).unwrap();
+    let second = m.allocator.allocate_memory(WASM_PAGE).unwrap();
+    m.store(&first, 0, 9).unwrap();
+    m.store(&first, 3 * MIB as i64, 9).unwrap();
+    m.allocator.deallocate_memory(first);
+    assert!(m.allocator.metrics().idle_frames >= 4 * MIB / PAGE, "the free slot keeps its frames");
+    let mut second = second;
+    second.grow_to(4 * MIB).expect("the frames of the free slot are taken");
+    for offset in (0..4 * MIB).step_by(PAGE) {
+        assert_eq!(m.load(&second, offset as i64), Ok(0), "a frame came with its previous contents");
+    }
+    m.allocator.deallocate_memory(second);
+}
+
+fn stale_handle<A: TestArch>() {
+    let m = machine::<A>();
+    let memory = m.allocator.allocate_memory(WASM_PAGE).unwrap();
+    let Memory::Static { make_accessible, .. } = memory else { panic!("not a slot") };
+    m.allocator.deallocate_memory(memory);
+    let stale = make_accessible.call(0, WASM_PAGE).unwrap_err();
+    assert_eq!(stale, Error::Stale { slot: 0 });
+    let next = m.allocator.allocate_memory(0).unwrap();
+    assert_eq!(make_accessible.call(0, WASM_PAGE), Err(Error::Stale { slot: 0 }));
+    m.load(&next, 0).expect_err("a stale handle gave access to the next tenant");
+    m.allocator.deallocate_memory(next);
+}
+
+fn gap<A: TestArch>() {
+    let m = machine::<A>();
+    let memory = m.allocator.allocate_memory(WASM_PAGE).unwrap();
+    let Memory::Static { make_accessible, .. } = memory else { panic!("not a slot") };
+    let refused = make_accessible.call(2 * WASM_PAGE, PAGE).unwrap_err();
+    assert_eq!(refused, Error::NotAPrefix { offset: 2 * WASM_PAGE, accessible: WASM_PAGE });
+    m.assert_ends_at(&memory, WASM_PAGE);
+    make_accessible.call(WASM_PAGE, PAGE).unwrap();
+    m.assert_ends_at(&memory, WASM_PAGE + PAGE);
+    m.allocator.deallocate_memory(memory);
+}

@@ -1,0 +1,256 @@
+//! The calls that Wasmtime makes, in the order in which it makes them, and
+//! calls that it never makes.
+
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+mod common;
+
+use core::ptr::NonNull;
+
+use allotment::{
+    Allocator, Error, FaultAccess,
+    arch::VirtAddr,
+    wasmtime::{
+        Delivery, Exception, GUARD_SIZE, Platform, PlatformError, Protection, RESERVATION, allocator_config,
+    },
+};
+use common::{MIB, PAGE, TestArch, WASM_PAGE};
+
+harness::tests! {
+    fn an_instance_from_reservation_to_release() {
+        on_every_machine!(instance);
+    }
+
+    fn a_module_from_copy_to_code() {
+        on_every_machine!(module);
+    }
+
+    fn calls_that_make_no_sense_are_refused() {
+        on_every_machine!(nonsense);
+    }
+
+    fn a_remapped_range_reads_as_zeros() {
+        on_every_machine!(remap);
+    }
+
+    fn faults_of_code_are_diverted_and_others_are_not() {
+        on_every_machine!(delivery);
+    }
+
+    fn the_last_error_is_kept_in_full() {
+        on_every_machine!(last_error);
+    }
+}
+
+const MAPPING: usize = GUARD_SIZE + RESERVATION + GUARD_SIZE;
+
+fn platform<A: TestArch>() -> Platform<A> {
+    let (arch, window, arena) = A::machine(16 * MIB);
+    let config = allocator_config().total_memories(3).max_memory_size(4 * MIB);
+    // SAFETY: every test has a machine, window and arena of its own.
+    Platform::new(unsafe { Allocator::new(arch, window, arena, &config) }.unwrap())
+}
+
+fn flags(flags: u32) -> Protection {
+    Protection::from_flags(flags).unwrap()
+}
+
+const NONE: u32 = 0;
+const READ: u32 = 1;
+const READ_WRITE: u32 = 3;
+const READ_EXECUTE: u32 = 5;
+
+/// The calls, with the contract of Wasmtime's C interface taken as kept.
+struct Calls<A: TestArch>(Platform<A>);
+
+impl<A: TestArch> Calls<A> {
+    fn protect(&self, start: NonNull<u8>, bytes: usize, to: u32) -> Result<(), PlatformError> {
+        // SAFETY: the test holds no reference into the mapping.
+        unsafe { self.0.protect(start, bytes, flags(to)) }
+    }
+
+    fn remap(&self, start: NonNull<u8>, bytes: usize, to: u32) -> Result<(), PlatformError> {
+        // SAFETY: as above.
+        unsafe { self.0.remap(start, bytes, flags(to)) }
+    }
+
+    fn unmap(&self, start: NonNull<u8>, bytes: usize) -> Result<(), PlatformError> {
+        // SAFETY: as above.
+        unsafe { self.0.unmap(start, bytes) }
+    }
+
+    fn load(&self, address: NonNull<u8>) -> Option<u8> {
+        self.0.allocator().arch().load(virt(address)).ok()
+    }
+
+    fn store(&self, address: NonNull<u8>, byte: u8) -> Option<()> {
+        self.0.allocator().arch().store(virt(address), byte).ok()
+    }
+}
+
+fn virt(pointer: NonNull<u8>) -> VirtAddr {
+    VirtAddr(pointer.as_ptr() as u64)
+}
+
+fn after(pointer: NonNull<u8>, bytes: usize) -> NonNull<u8> {
+    NonNull::new(pointer.as_ptr().wrapping_add(bytes)).unwrap()
+}
+
+fn instance<A: TestArch>() {
+    let calls = Calls(platform::<A>());
+    let before = calls.0.allocator().metrics();
+    for _ in 0..3 {
+        let mapping = calls.0.map(MAPPING, flags(NONE)).unwrap();
+        let memory = after(mapping, GUARD_SIZE);
+        assert_eq!(calls.load(memory), None);
+        calls.protect(memory, WASM_PAGE, READ_WRITE).unwrap();
+        assert_eq!(calls.load(memory), Some(0));
+        calls.store(after(memory, WASM_PAGE - 1), 1).unwrap();
+        assert_eq!(calls.load(after(memory, WASM_PAGE)), None);
+        // memory.grow, one page and many.
+        calls.protect(after(memory, WASM_PAGE), WASM_PAGE, READ_WRITE).unwrap();
+        calls.protect(after(memory, 2 * WASM_PAGE), 10 * WASM_PAGE, READ_WRITE).unwrap();
+        assert_eq!(calls.load(after(memory, WASM_PAGE - 1)), Some(1));
+        calls.store(after(memory, 12 * WASM_PAGE - 1), 2).unwrap();
+        assert_eq!(calls.load(after(memory, 12 * WASM_PAGE)), None);
+        assert_eq!(calls.0.allocator().metrics().memories, 1);
+        calls.unmap(mapping, MAPPING).unwrap();
+        assert_eq!(calls.load(memory), None);
+    }
+    let metrics = calls.0.allocator().metrics();
+    assert_eq!((metrics.memories, metrics.available_frames), (0, before.available_frames));
+}
+
+fn module<A: TestArch>() {
+    let calls = Calls(platform::<A>());
+    let before = calls.0.allocator().metrics();
+    let image = calls.0.map(0x4000, flags(READ_WRITE)).unwrap();
+    for page in 0..4 {
+        calls.store(after(image, page * PAGE), 0x90 + page as u8).unwrap();
+    }
+    // The length is not rounded to pages.
+    calls.protect(image, 0x3600, READ).unwrap();
+    let text = after(image, PAGE);
+    calls.protect(text, 0x1000, READ_EXECUTE).unwrap();
+    for page in 0..4 {
+        let address = after(image, page * PAGE);
+        assert_eq!(calls.load(address), Some(0x90 + page as u8));
+        assert_eq!(calls.store(address, 0), None, "page {page} of a module is writable");
+        assert_eq!(calls.0.allocator().is_code(virt(address)), page == 1);
+    }
+    calls.unmap(image, 0x4000).unwrap();
+    assert_eq!(calls.load(text), None);
+    assert_eq!(calls.0.allocator().metrics(), before);
+    // The next mapping there reads as zeros.
+    let next = calls.0.map(0x4000, flags(READ_WRITE)).unwrap();
+    assert_eq!(next, image);
+    assert_eq!(calls.load(next), Some(0));
+    calls.unmap(next, 0x4000).unwrap();
+}
+
+fn nonsense<A: TestArch>() {
+    let calls = Calls(platform::<A>());
+    for bits in [2, 4, 6, 7, 8] {
+        assert_eq!(Protection::from_flags(bits), Err(PlatformError::Protection { flags: bits }));
+    }
+    let mapping = calls.0.map(MAPPING, flags(NONE)).unwrap();
+    let memory = after(mapping, GUARD_SIZE);
+    calls.protect(memory, WASM_PAGE, READ_WRITE).unwrap();
+    let refused = calls.protect(memory, WASM_PAGE, READ).unwrap_err();
+    assert_eq!(refused, PlatformError::SlotAccess { offset: 0, bytes: WASM_PAGE });
+    let gap = calls.protect(after(memory, 2 * WASM_PAGE), PAGE, READ_WRITE).unwrap_err();
+    let expected = Error::NotAPrefix { offset: 2 * WASM_PAGE, accessible: WASM_PAGE };
+    assert_eq!(gap, PlatformError::Allocator(expected));
+    let guard = calls.protect(after(memory, RESERVATION), PAGE, READ_WRITE).unwrap_err();
+    assert!(matches!(guard, PlatformError::Allocator(Error::MemoryTooLarge { .. })), "{guard}");
+    calls.protect(mapping, PAGE, READ_WRITE).expect_err("the guard before was made accessible");
+    for (start, bytes) in [(memory, MAPPING), (mapping, MAPPING - PAGE), (after(mapping, PAGE), MAPPING)] {
+        calls.unmap(start, bytes).expect_err("a slot was released by half");
+    }
+    calls.store(memory, 1).expect("the memory is as it was");
+    calls.unmap(mapping, MAPPING).unwrap();
+    calls.unmap(mapping, MAPPING).expect_err("a slot was released twice");
+    assert_eq!(calls.0.allocator().metrics().memories, 0);
+    let free = calls.protect(memory, PAGE, READ_WRITE).unwrap_err();
+    assert_eq!(free, PlatformError::Allocator(Error::Stale { slot: 0 }));
+    assert_eq!(calls.load(memory), None, "a free slot was made accessible");
+}
+
+fn remap<A: TestArch>() {
+    let calls = Calls(platform::<A>());
+    let region = calls.0.map(4 * PAGE, flags(READ_WRITE)).unwrap();
+    let slot = calls.0.map(MAPPING, flags(NONE)).unwrap();
+    let memory = after(slot, GUARD_SIZE);
+    calls.protect(memory, 4 * PAGE, READ_WRITE).unwrap();
+    for start in [region, memory] {
+        for page in 0..4 {
+            calls.store(after(start, page * PAGE), 0xfe).unwrap();
+        }
+        // The end of it: a slot's accessible part is a prefix.
+        calls.remap(after(start, 2 * PAGE), 2 * PAGE, READ_WRITE).unwrap();
+        let seen = [0, 1, 2, 3].map(|page| calls.load(after(start, page * PAGE)).unwrap());
+        assert_eq!(seen, [0xfe, 0xfe, 0, 0]);
+    }
+    calls.unmap(region, 4 * PAGE).unwrap();
+    calls.unmap(slot, MAPPING).unwrap();
+}
+
+fn delivery<A: TestArch>() {
+    const STUB: usize = 0x1234_5000;
+    let calls = Calls(platform::<A>());
+    let code = calls.0.map(PAGE, flags(READ_WRITE)).unwrap();
+    calls.protect(code, PAGE, READ_EXECUTE).unwrap();
+    let slot = calls.0.map(MAPPING, flags(NONE)).unwrap();
+    let memory = after(slot, GUARD_SIZE);
+    calls.protect(memory, WASM_PAGE, READ_WRITE).unwrap();
+    let pc = after(code, 16).as_ptr() as usize;
+    let at = |pc, fault| {
+        let exception = Exception { pc, sp: 0x7_ffff, fp: 0x7_f000, fault };
+        calls.0.deliver_to(&exception, STUB)
+    };
+    let beyond = after(memory, WASM_PAGE).as_ptr() as usize;
+
+    let Delivery::Divert(to) = at(pc, Some((beyond, FaultAccess::Read))) else {
+        panic!("wasm out of bounds")
+    };
+    assert_eq!((to.pc, to.arguments), (STUB, [pc, 0x7_f000, 1, beyond]));
+    assert!(to.sp < 0x7_ffff - 128);
+    let Delivery::Divert(to) = at(pc, None) else { panic!("an undefined instruction in wasm") };
+    assert_eq!(to.arguments, [pc, 0x7_f000, 0, 0]);
+    let Delivery::Divert(_) = at(pc, Some((0x10, FaultAccess::Read))) else {
+        panic!("a null reference in wasm")
+    };
+
+    let inside = memory.as_ptr() as usize;
+    assert!(matches!(at(pc, Some((inside, FaultAccess::Write))), Delivery::Resume), "a spurious fault");
+    let Delivery::NotWasm(Some(report)) = at(STUB, Some((beyond, FaultAccess::Write))) else {
+        panic!("the kernel out of bounds")
+    };
+    assert_eq!(report.address, VirtAddr(beyond as u64));
+    assert!(matches!(at(STUB, None), Delivery::NotWasm(None)));
+    assert!(matches!(at(STUB, Some((0x10, FaultAccess::Read))), Delivery::NotWasm(None)));
+    calls.unmap(slot, MAPPING).unwrap();
+    calls.unmap(code, PAGE).unwrap();
+    assert!(matches!(at(pc, None), Delivery::NotWasm(None)), "released code still counts as code");
+}
+
+fn last_error<A: TestArch>() {
+    const ENOMEM: i32 = 12;
+    const EINVAL: i32 = 22;
+    let calls = Calls(platform::<A>());
+    assert_eq!(calls.0.take_last_error(), None);
+    let slots = [(); 3].map(|()| calls.0.map(MAPPING, flags(NONE)).unwrap());
+    let full = calls.0.map(MAPPING, flags(NONE)).unwrap_err();
+    assert_eq!(full, PlatformError::Allocator(Error::OutOfSlots { limit: 3 }));
+    assert_eq!(full.code(), ENOMEM);
+    assert_eq!(calls.0.take_last_error(), Some(full));
+    assert_eq!(calls.0.take_last_error(), None);
+    for slot in slots {
+        calls.unmap(slot, MAPPING).unwrap();
+    }
+    let large = calls.0.map(64 * MIB, flags(READ_WRITE)).unwrap_err();
+    assert!(matches!(large, PlatformError::Allocator(Error::OutOfFrames { .. })), "{large}");
+    assert_eq!(large.code(), ENOMEM);
+    let unknown = calls.unmap(slots[0], PAGE).unwrap_err();
+    assert_eq!(unknown.code(), EINVAL);
+}
