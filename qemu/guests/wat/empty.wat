@@ -1,0 +1,2 @@
+;; Nothing at all, not even a memory.
+(module (func (export "nothing")))
