@@ -67,6 +67,7 @@ mod bare {
 
     #[cfg(target_arch = "x86_64")]
     global_asm!(
+        ".global vectors_trial",
         "vectors_trial:",
         ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
         "vmovdqu ymm\\n, [rdi + 32 * \\n]",
@@ -79,12 +80,14 @@ mod bare {
         "3: xor eax, eax",
         "xor edx, edx",
         "div eax",
+        ".global vectors_after",
         "vectors_after:",
         ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
         "vmovdqu [rsi + 32 * \\n], ymm\\n",
         ".endr",
         "vzeroupper",
         "ret",
+        ".global vectors_clobber",
         "vectors_clobber:",
         "vzeroall",
         "ret",
@@ -92,6 +95,7 @@ mod bare {
 
     #[cfg(target_arch = "aarch64")]
     global_asm!(
+        ".global vectors_trial",
         "vectors_trial:",
         "stp d8, d9, [sp, #-64]!",
         "stp d10, d11, [sp, #16]",
@@ -107,6 +111,7 @@ mod bare {
         "cbnz x2, 2f",
         "ldrb w10, [x9]",
         "2: udf #0",
+        ".global vectors_after",
         "vectors_after:",
         ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
         "str q\\n, [x1, #16 * \\n]",
@@ -119,6 +124,7 @@ mod bare {
         "ldp d14, d15, [sp, #48]",
         "ldp d8, d9, [sp], #64",
         "ret",
+        ".global vectors_clobber",
         "vectors_clobber:",
         ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
         "movi v\\n\\().2d, #0",

@@ -81,26 +81,32 @@ unsafe extern "C" {
 // The first instruction of each probe is the one that may fault.
 #[cfg(target_arch = "x86_64")]
 global_asm!(
+    ".global probe_load",
     "probe_load:",
     "movzx eax, byte ptr [rdi]",
     "ret",
+    ".global probe_store",
     "probe_store:",
     "mov byte ptr [rdi], sil",
     "xor eax, eax",
     "ret",
+    ".global probe_fault",
     "probe_fault:",
     "mov eax, 256",
     "ret",
 );
 #[cfg(target_arch = "aarch64")]
 global_asm!(
+    ".global probe_load",
     "probe_load:",
     "ldrb w0, [x0]",
     "ret",
+    ".global probe_store",
     "probe_store:",
     "strb w1, [x0]",
     "mov x0, #0",
     "ret",
+    ".global probe_fault",
     "probe_fault:",
     "mov x0, #256",
     "ret",

@@ -25,7 +25,8 @@ mod world;
 #[path = "host.rs"]
 mod world;
 
-pub use world::*;
+#[cfg(not(target_os = "none"))]
+pub use world::NoDirtyState;
 
 pub const PAGE: usize = 4096;
 pub const WASM_PAGE: usize = 65536;
