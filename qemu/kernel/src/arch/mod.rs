@@ -1,0 +1,36 @@
+//! What differs between architectures, behind identical names.
+//!
+//! Each architecture's directory provides exactly this, and common code uses nothing else:
+//!
+//! | module | contract |
+//! |---|---|
+//! | `boot` | `_start` and all before Rust, in assembly: a stack, `.bss` zeroed, vector registers usable, early identity map with caches on, the CPU checked (a message naming what is missing, then the machine ends). Ends in `arch_start`, which reads what the boot protocol says into a [`Discovered`](crate::boot::Discovered) and calls [`boot::start`](crate::boot::start) |
+//! | `serial` | `write_byte(u8)`, waiting for room; `read_byte() -> Option<u8>`, not waiting. Usable from `arch_start` on, in any state, without locks |
+//! | `power` | `end(Exit) -> !` |
+//! | `clock` | `ticks() -> u64`, monotonic; `frequency() -> u64`, ticks a second, may take a while the first time it is called; `wall_clock_seconds() -> Option<u64>` since 1970; `instructions() -> u64`, counts instructions under `-icount`, cheap |
+//! | `random` | `hardware() -> Option<u64>` |
+//! | `paging` | `WINDOW: Range<u64>`; `install(&[Region], &mut Frames) -> u64`: maps each [`Region`](crate::map::Region) and nothing else, with the largest pages that fit, switches to the new tables, returns the physical address of the root that serves the window, whose entries for the window are empty |
+//! | `exception` | `init()`, which `arch_start` may have called earlier itself; `Frame`; `stacks() -> impl Iterator<Item = Stack>`, the stacks that handlers run on (`static`s of type `GuardedStack` in `#[unsafe(link_section = ".stacks")]`). Every exception saves all vector state that is in use, calls [`dispatch`](crate::exception::dispatch), and returns to the frame as `dispatch` left it |
+//! | `cpu` | `frame_pointer() -> u64` of the caller (`#[inline(always)]`), `relax()`: what a waiting loop does |
+//! | `mem` | in assembly: `memcpy memmove memset memcmp bcmp` |
+//!
+//! Frame records are alike on both: `[fp]` is the caller's frame pointer, `[fp + 8]` the return
+//! address; the outermost has 0.
+//!
+//! `Frame` has these methods on each architecture: `pc() sp() fp() set_pc(u64) set_sp(u64)
+//! set_fp(u64) argument(n) set_argument(n, u64)` (n < 4) and `Display`, which prints every register.
+//! `set_pc` means a jump to a function, so it also sets the flags that the ABI promises to a
+//! callee (x86_64: DF clear); all other state, the interrupt mask above all, stays as interrupted.
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+#[cfg(target_arch = "aarch64")]
+pub(crate) use aarch64::{clock, cpu, exception, paging, power, random, serial};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86_64::{clock, cpu, exception, paging, power, random, serial};
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("the boot kernel knows x86_64 and aarch64 only");

@@ -1,0 +1,125 @@
+// Exceptions: from the CPU to `exception_entry` and back.
+//
+// Every vector has an interrupt stack of its own choice (see exception.rs), so that the frame
+// always lies at the same place and the interrupted stack pointer does not matter:
+//
+//   top of the interrupt stack
+//     ss rsp rflags cs rip       pushed by the CPU (SDM Vol. 3A, 7.14.2)
+//     error code                 pushed by the CPU, or a 0 by the stub
+//     vector                     pushed by the stub
+//     rax .. r15                 `Frame` starts at the last one
+//     XSAVE area                 64-byte aligned
+//     exception_entry's frame
+//
+// All vector state is saved although the target is soft-float, because what
+// handlers call (memcpy, memset) moves 32 bytes at a time.
+
+.set XSAVE_FEATURES, 7                // as in XCR0: x87, SSE, AVX
+.set XSAVE_AREA, 832                  // XSAVE area for these (SDM Vol. 1, 13.4): 512 + 64 + 256
+
+.section .text.vectors, "ax"
+
+// Sixteen bytes per vector.
+.macro exception_stub vector, code
+    .balign 16
+    .if \code == 0
+    push 0
+    .endif
+    push \vector
+    jmp exception_common
+.endm
+
+.balign 16
+.global exception_stubs
+exception_stubs:
+    exception_stub 0, 0
+    exception_stub 1, 0
+    exception_stub 2, 0
+    exception_stub 3, 0
+    exception_stub 4, 0
+    exception_stub 5, 0
+    exception_stub 6, 0
+    exception_stub 7, 0
+    exception_stub 8, 1
+    exception_stub 9, 0
+    exception_stub 10, 1
+    exception_stub 11, 1
+    exception_stub 12, 1
+    exception_stub 13, 1
+    exception_stub 14, 1
+    exception_stub 15, 0
+    exception_stub 16, 0
+    exception_stub 17, 1
+    exception_stub 18, 0
+    exception_stub 19, 0
+    exception_stub 20, 0
+    exception_stub 21, 1
+    exception_stub 22, 0
+    exception_stub 23, 0
+    exception_stub 24, 0
+    exception_stub 25, 0
+    exception_stub 26, 0
+    exception_stub 27, 0
+    exception_stub 28, 0
+    exception_stub 29, 1
+    exception_stub 30, 1
+    exception_stub 31, 0
+
+.balign 16
+exception_common:
+    push rax
+    push rbx
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push rbp
+    push r8
+    push r9
+    push r10
+    push r11
+    push r12
+    push r13
+    push r14
+    push r15
+    cld
+    mov rdi, rsp
+    mov rbx, rsp
+    sub rsp, XSAVE_AREA
+    and rsp, -64
+    // The header must be 0 but for what XSAVE writes there (SDM Vol. 1, 13.7 and 13.8.1).
+    xor edx, edx
+    mov [rsp + 512], rdx
+    mov [rsp + 520], rdx
+    mov [rsp + 528], rdx
+    mov [rsp + 536], rdx
+    mov [rsp + 544], rdx
+    mov [rsp + 552], rdx
+    mov [rsp + 560], rdx
+    mov [rsp + 568], rdx
+    mov eax, XSAVE_FEATURES
+    xsave64 [rsp]
+    call exception_entry
+    xor edx, edx
+    mov eax, XSAVE_FEATURES
+    xrstor64 [rsp]
+    mov rsp, rbx
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rbp
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop rbx
+    pop rax
+    add rsp, 16
+    iretq
+
+.text

@@ -1,0 +1,174 @@
+//! The channel: the program's standard streams and its exit status, on a virtio console.
+//!
+//! The serial console is for messages; bytes here reach the host as they are. What goes over it
+//! is [`protocol::frame`]'s. The driver waits by polling, as no interrupt ever arrives.
+
+use alloc::boxed::Box;
+use core::ops::Range;
+use core::ptr::NonNull;
+
+use heapless::Vec;
+use protocol::frame::{HEADER_SIZE, Header, Kind, MAX_LENGTH, Sender, VERSION};
+use protocol::status::{MAX_ENCODED, Status};
+use spin::Once;
+use virtio_drivers::queue::VirtQueue;
+use virtio_drivers::transport::mmio::{MmioTransport, VirtIOHeader};
+use virtio_drivers::transport::{DeviceType, Transport};
+
+use crate::arch;
+use crate::ranges::pointer;
+use crate::virtio::Identity;
+
+/// Virtio 1.2, section 5.3.2: port 0's queues.
+const RECEIVE: u16 = 0;
+const TRANSMIT: u16 = 1;
+
+bitflags::bitflags! {
+    /// What is wanted of the device: neither a console's size nor several ports.
+    #[derive(Clone, Copy, Debug)]
+    struct Features: u64 {
+        const VERSION_1 = 1 << 32;
+    }
+}
+
+/// Bytes of a transport's registers, configuration space included.
+const REGISTERS: usize = 0x200;
+
+/// Bytes that one receive can bring.
+const BUFFER: usize = 16 * 1024;
+
+static TRANSPORTS: Once<Vec<u64, 32>> = Once::new();
+
+/// Notes where the machine's transports are.
+pub(crate) fn init(transports: Vec<u64, 32>) {
+    TRANSPORTS.call_once(|| transports);
+}
+
+/// Opens the channel if the machine has one. Call it once; a second channel would take the device from the first.
+#[must_use]
+pub fn open() -> Option<Channel> {
+    TRANSPORTS.get()?.iter().copied().find_map(console_at).map(Channel::new)
+}
+
+/// The transport at `address`, if a console is behind it.
+fn console_at(address: u64) -> Option<MmioTransport<'static>> {
+    let registers = pointer::<VirtIOHeader>(address);
+    // SAFETY: the machine says that a transport's registers are here, and they are mapped for good.
+    let transport = unsafe { MmioTransport::new(NonNull::new(registers)?, REGISTERS) }.ok()?;
+    (transport.device_type() == DeviceType::Console).then_some(transport)
+}
+
+/// The open channel.
+#[expect(missing_debug_implementations, reason = "the queues' types have none")]
+pub struct Channel {
+    // Dropped first, which resets the device: it then forgets the queues and the buffer.
+    transport: MmioTransport<'static>,
+    receive: VirtQueue<Identity, 2>,
+    transmit: VirtQueue<Identity, 4>,
+    buffer: Box<[u8; BUFFER]>,
+    /// Received bytes in `buffer` that nobody has read yet.
+    unread: Range<usize>,
+}
+
+impl Channel {
+    fn new(mut transport: MmioTransport<'static>) -> Self {
+        transport.begin_init(Features::VERSION_1);
+        let receive = VirtQueue::new(&mut transport, RECEIVE, false, false);
+        let transmit = VirtQueue::new(&mut transport, TRANSMIT, false, false);
+        let (Ok(receive), Ok(transmit)) = (receive, transmit) else {
+            panic!("the virtio console refuses its queues");
+        };
+        transport.finish_init();
+        let mut channel = Self { transport, receive, transmit, buffer: Box::new([0; BUFFER]), unread: 0..0 };
+        channel.write(Kind::Ready, &[VERSION]);
+        channel
+    }
+
+    /// Sends `bytes`, in as many frames as they need: none if there are none.
+    ///
+    /// Returns when the host has them.
+    pub fn write(&mut self, kind: Kind, bytes: &[u8]) {
+        for chunk in bytes.chunks(MAX_LENGTH as usize) {
+            self.frame(kind, chunk);
+        }
+    }
+
+    /// Fills the start of `bytes` with standard input, waiting until there is some.
+    ///
+    /// Returns how many bytes it got, 0 if the input has ended (or `bytes` is empty).
+    ///
+    /// # Panics
+    /// If the host does not keep to the protocol.
+    pub fn read_stdin(&mut self, bytes: &mut [u8]) -> usize {
+        let most = bytes.len().min(MAX_LENGTH as usize);
+        if most == 0 {
+            return 0;
+        }
+        self.frame(Kind::ReadStdin, &length(most).to_le_bytes());
+        let mut header = [0; HEADER_SIZE];
+        self.fill(&mut header);
+        match Header::decode(header, Sender::Host) {
+            Ok(Header { kind: Kind::Stdin, length }) if length as usize <= most => {
+                let length = length as usize;
+                self.fill(&mut bytes[..length]);
+                length
+            }
+            Ok(Header { kind: Kind::StdinEnd, .. }) => 0,
+            Ok(header) => panic!("the host answered {header:?} where at most {most} bytes were asked for"),
+            Err(error) => panic!("the host sent a {error}"),
+        }
+    }
+
+    /// Says how the program ended: the last frame.
+    pub fn exit(&mut self, status: Status<'_>) {
+        let mut buffer = [0; MAX_ENCODED];
+        self.frame(Kind::Exit, status.encode(&mut buffer));
+    }
+
+    fn frame(&mut self, kind: Kind, content: &[u8]) {
+        let header = Header { kind, length: length(content.len()) }.encode();
+        let sent = self.transmit.add_notify_wait_pop(&[&header, content], &mut [], &mut self.transport);
+        if let Err(error) = sent {
+            panic!("the virtio console does not send: {error}");
+        }
+    }
+
+    /// Fills `bytes` with what the host sends, waiting for all of it.
+    fn fill(&mut self, mut bytes: &mut [u8]) {
+        while !bytes.is_empty() {
+            if self.unread.is_empty() {
+                self.unread = 0..self.receive();
+            }
+            let count = self.unread.len().min(bytes.len());
+            let (now, later) = bytes.split_at_mut(count);
+            now.copy_from_slice(&self.buffer[self.unread.start..][..count]);
+            self.unread.start += count;
+            bytes = later;
+        }
+    }
+
+    /// Waits for the next bytes in `buffer` and returns how many there are.
+    fn receive(&mut self) -> usize {
+        let buffer = self.buffer.as_mut_slice();
+        // SAFETY: `buffer` is not touched until `pop_used` below has returned.
+        let token = unsafe { self.receive.add(&[], &mut [&mut *buffer]) };
+        let token = token.expect("the queue is empty between calls");
+        if self.receive.should_notify() {
+            self.transport.notify(RECEIVE);
+        }
+        while !self.receive.can_pop() {
+            arch::cpu::relax();
+        }
+        // SAFETY: the same buffer as was given to `add`, which returned this token.
+        let received = unsafe { self.receive.pop_used(token, &[], &mut [buffer]) };
+        match received {
+            Ok(count) => (count as usize).min(BUFFER),
+            Err(error) => panic!("the virtio console does not receive: {error}"),
+        }
+    }
+}
+
+/// A frame's length, which callers keep to [`MAX_LENGTH`].
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("no frame is longer than 64 KiB")
+}

@@ -1,0 +1,149 @@
+//! Exceptions: what they mean, and who answers.
+//!
+//! ```text
+//!   CPU -> arch stub   saves registers and vector state on a stack of its own
+//!            `- dispatch -> hook   the program's answer, if it has set one
+//!                 |           |- Resume: back to the (edited) frame, nothing printed
+//!                 |           `- No ---.
+//!                 `- no hook ----------+-> panic: decoded exception, registers, backtrace
+//! ```
+//!
+//! A hook runs in exception context: it must take no lock and allocate nothing. An
+//! exception inside the hook is reported as such and ends the machine.
+
+use core::fmt;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use crate::Frame;
+use crate::panic::panic_in_exception;
+
+/// What an access was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It read.
+    Read,
+    /// It wrote.
+    Write,
+    /// It fetched an instruction.
+    Execute,
+}
+
+/// An exception, decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Exception {
+    /// A memory access that translation refused.
+    PageFault {
+        /// The virtual address.
+        addr: u64,
+        /// What the access was for.
+        access: Access,
+        /// Whether a page is mapped there (and forbids the access).
+        present: bool,
+    },
+    /// An instruction that does not exist here: x86_64 `#UD`, aarch64 `EC` 0 (`udf`).
+    InvalidOpcode,
+    /// An integer division by zero or that overflows: x86_64 only.
+    DivideError,
+    /// A breakpoint instruction.
+    Breakpoint,
+    /// x86_64 `#GP`.
+    GeneralProtection {
+        /// The error code.
+        code: u64,
+    },
+    /// Anything else.
+    Other {
+        /// x86_64: the vector. aarch64: the exception class, `ESR_EL1.EC`.
+        class: u64,
+        /// x86_64: the error code. aarch64: `ESR_EL1`.
+        code: u64,
+        /// Its name.
+        name: &'static str,
+    },
+}
+
+/// What a hook decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handled {
+    /// Go on as the frame says.
+    Resume,
+    /// Not mine: the kernel panics.
+    No,
+}
+
+/// A program's answer to exceptions.
+pub type Hook = fn(&mut Frame, &Exception) -> Handled;
+
+/// The hook as an address, null if there is none: the exception path takes no lock.
+static HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// What the exception that is being answered interrupted; null if there is none. There is one CPU.
+static INTERRUPTED: AtomicPtr<Frame> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Sets the function that is asked first about every exception.
+pub fn set_hook(hook: Hook) {
+    HOOK.store(hook as *mut (), Ordering::Release);
+}
+
+/// What was interrupted by the exception on whose behalf this code runs, if it does.
+pub(crate) fn interrupted() -> *const Frame {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// Answers one exception; returns if the interrupted program goes on as `frame` says.
+#[inline]
+pub(crate) fn dispatch(frame: &mut Frame, exception: Exception) {
+    // A load and a store, not a swap: only this CPU's exceptions meet here, and one that comes
+    // in between leaves it as it was.
+    if !INTERRUPTED.load(Ordering::Relaxed).is_null() {
+        nested(frame, &exception);
+    }
+    let hook = HOOK.load(Ordering::Acquire);
+    if !hook.is_null() {
+        INTERRUPTED.store(frame, Ordering::Relaxed);
+        // SAFETY: `set_hook` is the only writer, and it stores a `Hook`.
+        let hook = unsafe { core::mem::transmute::<*mut (), Hook>(hook) };
+        let handled = hook(frame, &exception);
+        if handled == Handled::Resume {
+            INTERRUPTED.store(core::ptr::null_mut(), Ordering::Relaxed);
+            return;
+        }
+    }
+    unanswered(frame, &exception)
+}
+
+#[cold]
+#[inline(never)]
+fn unanswered(frame: &Frame, exception: &Exception) -> ! {
+    panic_in_exception(frame, exception, "")
+}
+
+#[cold]
+#[inline(never)]
+fn nested(frame: &Frame, exception: &Exception) -> ! {
+    panic_in_exception(frame, exception, " while an exception was being answered")
+}
+
+impl fmt::Display for Exception {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::PageFault { addr, access, present } => {
+                let access = match access {
+                    Access::Read => "read",
+                    Access::Write => "write",
+                    Access::Execute => "instruction fetch",
+                };
+                let why = if present { "forbidden by its page" } else { "no page there" };
+                write!(f, "page fault: {access} at {addr:#x}, {why}")
+            }
+            Self::InvalidOpcode => write!(f, "invalid instruction"),
+            Self::DivideError => write!(f, "division by zero or overflow"),
+            Self::Breakpoint => write!(f, "breakpoint"),
+            Self::GeneralProtection { code } => write!(f, "general protection fault, code {code:#x}"),
+            Self::Other { class, code, name } => {
+                write!(f, "{name} (class {class:#x}, code {code:#x})")
+            }
+        }
+    }
+}
