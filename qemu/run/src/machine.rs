@@ -1,0 +1,84 @@
+//! From a booted machine to a Wasmtime engine: carve, install, configure.
+
+use core::{fmt, ops::Range};
+
+use allotment::{
+    Allocator, CarveError,
+    arch::{Native, PAGE_SIZE, PhysAddr, PhysOffset, VirtAddr},
+    wasmtime::{AlreadyInstalled, Platform, allocator_config, configure, install},
+};
+use kernel::BootInfo;
+use wasmtime::{Config, Engine};
+
+use crate::exceptions;
+
+/// Memory slots. Each costs a 512th of the arena in leaf tables, since any of
+/// them may grow to all of it.
+const SLOTS: usize = 16;
+/// The most that a 32-bit memory can have.
+const MAX_MEMORY: usize = 4 << 30;
+
+/// Why no engine could be made.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The machine has no free memory at all.
+    NoMemory,
+    /// Allotment refused arena, window or CPU.
+    Carve(CarveError),
+    /// A platform was installed before.
+    Installed(AlreadyInstalled),
+    /// Wasmtime refused the configuration.
+    Engine(wasmtime::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoMemory => f.write_str("the machine has no free memory for an arena; give it more (--memory)"),
+            Self::Carve(error) => error.fmt(f),
+            Self::Installed(error) => error.fmt(f),
+            Self::Engine(error) => write!(f, "{error:#}"),
+        }
+    }
+}
+
+impl core::error::Error for StartError {}
+
+/// Carves the largest free range of memory, installs Allotment as Wasmtime's
+/// platform and makes an engine. Once per machine.
+///
+/// # Errors
+///
+/// [`StartError`] says what the machine lacks.
+pub fn start(boot: &'static BootInfo) -> Result<(Engine, &'static Platform), StartError> {
+    let arena = largest(boot).ok_or(StartError::NoMemory)?;
+    let bytes = usize::try_from(arena.end.0 - arena.start.0).unwrap_or(usize::MAX);
+    let config = allocator_config().total_memories(SLOTS).max_memory_size(bytes.min(MAX_MEMORY));
+    let window = kernel::window();
+    // SAFETY: the kernel runs privileged on one CPU with all of RAM mapped at
+    // its physical address, and keeps its root for ever.
+    let arch = unsafe { Native::current(PhysOffset(0)) };
+    // SAFETY: the kernel says that this range is free and leaves the window
+    // empty; nobody but this function uses either.
+    let allocator = unsafe { Allocator::new(arch, VirtAddr(window.start)..VirtAddr(window.end), arena, &config) };
+    let platform = Platform::new(allocator.map_err(StartError::Carve)?);
+    let platform = install(platform, exceptions::unknown_trap).map_err(StartError::Installed)?;
+    exceptions::init();
+
+    let mut config = Config::new();
+    configure(&mut config);
+    let engine = Engine::new(&config).map_err(StartError::Engine)?;
+    Ok((engine, platform))
+}
+
+/// The largest free range, in whole pages.
+fn largest(boot: &BootInfo) -> Option<Range<PhysAddr>> {
+    let page = PAGE_SIZE as u64;
+    boot.usable
+        .iter()
+        .map(|range| range.start.next_multiple_of(page)..range.end & !(page - 1))
+        .filter(|range| range.start < range.end)
+        .max_by_key(|range| range.end - range.start)
+        .map(|range| PhysAddr(range.start)..PhysAddr(range.end))
+}
