@@ -18,7 +18,7 @@ static BOOT: Once<&'static BootInfo> = Once::new();
 static FULL: AtomicBool = AtomicBool::new(false);
 
 /// By this symbol the runner knows a kernel of tests from others.
-// SAFETY: no other symbol of a kernel has this name.
+// No other symbol of a kernel has this name, which makes the attribute sound.
 #[unsafe(no_mangle)]
 #[used]
 static ALLOTMENT_TEST_KERNEL: AtomicBool = AtomicBool::new(true);

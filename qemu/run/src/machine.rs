@@ -35,7 +35,9 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoMemory => f.write_str("the machine has no free memory for an arena; give it more (--memory)"),
+            Self::NoMemory => {
+                f.write_str("the machine has no free memory for an arena; give it more (--memory)")
+            }
             Self::Carve(error) => error.fmt(f),
             Self::Installed(error) => error.fmt(f),
             Self::Engine(error) => write!(f, "{error:#}"),
@@ -61,7 +63,8 @@ pub fn start(boot: &'static BootInfo) -> Result<(Engine, &'static Platform), Sta
     let arch = unsafe { Native::current(PhysOffset(0)) };
     // SAFETY: the kernel says that this range is free and leaves the window
     // empty; nobody but this function uses either.
-    let allocator = unsafe { Allocator::new(arch, VirtAddr(window.start)..VirtAddr(window.end), arena, &config) };
+    let allocator =
+        unsafe { Allocator::new(arch, VirtAddr(window.start)..VirtAddr(window.end), arena, &config) };
     let platform = Platform::new(allocator.map_err(StartError::Carve)?);
     let platform = install(platform, exceptions::unknown_trap).map_err(StartError::Installed)?;
     exceptions::init();

@@ -86,16 +86,17 @@ fn program(payload: &Payload<'static>) -> Result<Program, String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let files = payload.with_prefix("fs/").map(|entry| {
         let path = entry.name.strip_prefix("fs").unwrap_or(entry.name);
-        match path.strip_suffix('/') {
-            Some(directory) => Entry { path: directory, kind: Kind::Directory },
-            None => Entry { path, kind: Kind::File(entry.data) },
-        }
+        let kind = if path.ends_with('/') { Kind::Directory } else { Kind::File(entry.data) };
+        Entry { path, kind }
     });
     let links = payload.with_prefix("link/").filter_map(|entry| {
         let path = entry.name.strip_prefix("link")?;
         Some(Entry { path, kind: Kind::Link(core::str::from_utf8(entry.data).ok()?) })
     });
-    let tree = Tree::new(files.chain(links)).map_err(|error| error.to_string())?;
+    // Every file is as old as the image.
+    let made = payload.get("time").and_then(|time| Some(u64::from_le_bytes(time.try_into().ok()?)));
+    let tree =
+        Tree::new(files.chain(links)).map_err(|error| error.to_string())?.modified_at(made.unwrap_or(0));
     let preopens = list("preopens").iter().map(|name| text(name)).collect();
     Ok(Program { args: list("args"), env: list("env"), tree, preopens })
 }

@@ -113,7 +113,8 @@ mod bare {
         let before = instructions();
         for page in 0..TIMES as usize {
             // SAFETY: as above.
-            let given = unsafe { wasmtime_mprotect(memory.wrapping_add(page * WASM_PAGE), WASM_PAGE, READ_WRITE) };
+            let given =
+                unsafe { wasmtime_mprotect(memory.wrapping_add(page * WASM_PAGE), WASM_PAGE, READ_WRITE) };
             assert_eq!(given, 0);
         }
         row("d-share-mprotect", (instructions() - before) / TIMES);
@@ -126,7 +127,8 @@ mod bare {
         let trap = |engine: &Engine, module: &Module| {
             let mut store = Store::new(engine, ());
             let instance = Instance::new(&mut store, module, &[]).expect("an instance");
-            let function = instance.get_typed_func::<(), ()>(&mut store, "out_of_bounds").expect("the export");
+            let function =
+                instance.get_typed_func::<(), ()>(&mut store, "out_of_bounds").expect("the export");
             average(|| {
                 function.call(&mut store, ()).expect_err("a trap");
             })

@@ -1,0 +1,308 @@
+//! What can be typed.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::arch::Arch;
+use crate::files::Directory;
+use crate::setup::Memory;
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask run                             the demo, on both architectures
+  cargo xtask run hello.wasm                  one program
+  cargo xtask run --arch aarch64 --dir data jq.wasm -- .name /people.json
+  cargo xtask test                            every test: host, x86_64, aarch64
+  cargo xtask test aarch64 grow               tests called *grow*, on aarch64
+  cargo xtask image hello.wasm -o hello.elf   one bootable file";
+
+const STATUSES: &str = "\
+Exit status of `run`:
+  0-255  the program's own
+  2      usage error
+  124    the deadline (--timeout) passed
+  125    the kernel panicked, the machine failed, or something here is missing
+  126    the module was refused: not wasm, foreign, an import or memory not to be had
+  134    the program trapped
+  141    nobody reads standard output any more";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  cargo xtask run
+  cargo xtask run hello.wat
+  echo '[1,2]' | cargo xtask run --memory 1G jq.wasm -- '.[0]'
+  cargo xtask run --dir data::/in --env LANG=C report.wasm -- /in/a.json
+  cargo xtask run --gdb --arch x86_64 hello.wasm
+
+The program sees standard input, its arguments and environment, and, read-only, the
+directories it is given. Standard output is the program's, byte for byte, and nothing else.";
+
+/// Runs WebAssembly programs and Allotment's tests on bare metal, in QEMU.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+#[command(after_help = format!("{EXAMPLES}\n\n{STATUSES}"), max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a WebAssembly program on a machine without operating system; the demo if none is given.
+    Run(Run),
+    /// Compile a module to the `.cwasm` that the kernel of one architecture runs.
+    Compile(Compile),
+    /// Write one bootable file: kernel, compiled module, arguments and files.
+    Image(Image),
+    /// Run the tests: on this computer, and in kernels on both architectures.
+    Test(Test),
+    /// Run the host's tests under Miri, which finds undefined behaviour.
+    Miri(Miri),
+    /// Boot a kernel that cargo has built, or run its tests, one machine each.
+    #[command(hide = true)]
+    Runner(Runner),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = format!("{RUN_EXAMPLES}\n\n{STATUSES}"))]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) program: Program,
+
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+
+    /// Stop after this many seconds [default: never; for the demo, 300 a program].
+    #[arg(long, value_name = "S", value_parser = parse_seconds)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// Wait for a debugger before the first instruction, and say how to attach one.
+    #[arg(long, requires = "module")]
+    pub(crate) gdb: bool,
+
+    /// Show QEMU's command line and the kernel's console (on standard error).
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+
+    /// Boot this kernel (an ELF file with a payload slot) instead of building the usual one.
+    #[arg(long, value_name = "ELF", requires = "module", hide_short_help = true)]
+    pub(crate) kernel: Option<PathBuf>,
+
+    /// The program: `.wasm` or `.wat`, or `.cwasm` as `cargo xtask compile` makes it.
+    #[arg(value_name = "MODULE")]
+    pub(crate) module: Option<PathBuf>,
+
+    /// The program's arguments.
+    #[arg(last = true, requires = "module")]
+    pub(crate) args: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  cargo xtask compile hello.wasm --arch aarch64 -o hello.cwasm
+
+Exit status: 0, or 126 if the module is refused.")]
+pub(crate) struct Compile {
+    /// The module: `.wasm` or `.wat`.
+    pub(crate) module: PathBuf,
+
+    /// The architecture it is to run on.
+    #[arg(long)]
+    pub(crate) arch: Arch,
+
+    /// Where to write the result.
+    #[arg(short, long, value_name = "OUT.cwasm")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  cargo xtask image hello.wasm --arch x86_64 -o hello.elf -- an-argument
+
+Prints the QEMU line that boots the file. The program's standard streams are then the serial console.
+Exit status: 0, or 126 if the module is refused.")]
+pub(crate) struct Image {
+    /// The program: `.wasm`, `.wat` or `.cwasm`.
+    pub(crate) module: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) program: Program,
+
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+
+    /// Where to write the bootable file.
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: PathBuf,
+
+    /// The program's arguments.
+    #[arg(last = true)]
+    pub(crate) args: Vec<OsString>,
+}
+
+/// What a program is given.
+#[derive(Debug, Args)]
+pub(crate) struct Program {
+    /// A directory that the program can read, packed as it is now [GUEST default: /].
+    #[arg(long, value_name = "HOST[::GUEST]", value_parser = Directory::parse)]
+    pub(crate) dir: Vec<Directory>,
+
+    /// A variable of the program's environment; without `=V`, as it is here.
+    #[arg(long, value_name = "K=V", value_parser = parse_variable)]
+    pub(crate) env: Vec<String>,
+}
+
+/// What machine to start.
+#[derive(Debug, Args)]
+pub(crate) struct Machine {
+    /// The machine's architecture [default: a `.cwasm`'s own, else this computer's].
+    #[arg(long)]
+    pub(crate) arch: Option<Arch>,
+
+    /// The machine's memory, such as 512M or 2G.
+    #[arg(long, value_name = "SIZE", default_value_t = Memory::DEFAULT)]
+    pub(crate) memory: Memory,
+
+    /// QEMU's CPU model.
+    #[arg(long, value_name = "MODEL", hide_short_help = true)]
+    pub(crate) cpu: Option<String>,
+
+    /// QEMU's machine type; without virtio-mmio there is no channel, and nothing but the console.
+    #[arg(long, value_name = "TYPE", hide = true)]
+    pub(crate) machine: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask test                 everything
+  cargo xtask test host
+  cargo xtask test x86_64 grow     tests whose names contain `grow`
+  cargo xtask test --full          with the long stresses
+
+Plain cargo runs the same tests:
+  cargo test --workspace
+  cargo test --target x86_64-unknown-none
+  cargo test --target aarch64-unknown-none
+
+Exit status: 0 if all tests pass, 1 if not, 125 if something is missing.")]
+pub(crate) struct Test {
+    /// `host`, `x86_64`, `aarch64` or `all` (the default), then parts of names of tests.
+    #[arg(value_name = "TARGET | FILTER")]
+    pub(crate) words: Vec<String>,
+
+    /// Run the long stresses at full length.
+    #[arg(long)]
+    pub(crate) full: bool,
+
+    /// Seconds after which a machine is stopped and its test fails [default: 60, with --full 600].
+    #[arg(long, value_name = "S")]
+    pub(crate) timeout: Option<u64>,
+
+    /// QEMU's CPU model for the machines, such as `cortex-a72`.
+    #[arg(long, value_name = "MODEL", hide_short_help = true)]
+    pub(crate) cpu: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  cargo xtask miri grow
+
+Exit status: 0 if all tests pass, 1 if not, 125 if something is missing.")]
+pub(crate) struct Miri {
+    /// Parts of names of tests.
+    #[arg(value_name = "FILTER")]
+    pub(crate) filters: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Runner {
+    /// The kernel.
+    pub(crate) elf: PathBuf,
+
+    /// libtest's words for a test kernel, the kernel's command line for any other.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) words: Vec<OsString>,
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    text.parse::<f64>()
+        .ok()
+        .filter(|seconds| *seconds > 0.0)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| format!("`{text}` is no number of seconds above 0"))
+}
+
+fn parse_variable(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some(("", _)) => Err(format!("`{text}` has no name in front of the `=`")),
+        Some(_) => Ok(text.to_owned()),
+        None => std::env::var(text)
+            .map(|value| format!("{text}={value}"))
+            .map_err(|error| format!("`{text}` cannot be handed on: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cli, Command, parse_seconds, parse_variable};
+    use clap::{CommandFactory, Parser};
+    use std::time::Duration;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_program_has_its_arguments_behind_two_dashes() {
+        let line = "xtask run --arch aarch64 --dir a::/b -v m.wasm -- --arch -- x";
+        let Command::Run(run) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("not run");
+        };
+        assert_eq!(run.args, ["--arch", "--", "x"]);
+        assert!(run.verbose && !run.gdb);
+        assert_eq!(run.program.dir[0].guest, "/b");
+    }
+
+    #[test]
+    fn mistakes_are_usage_errors() {
+        for line in [
+            "xtask run --memory lots m.wasm",
+            "xtask run --timeout 0 m.wasm",
+            "xtask run --timeout -1 m.wasm",
+            "xtask run --gdb",
+            "xtask run --env =v m.wasm",
+            "xtask run m.wasm argument",
+            "xtask compile m.wasm -o out",
+            "xtask run --arch riscv64 m.wasm",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_runner_takes_every_word() {
+        let line = "xtask runner elf --list --format terse --exact name";
+        let Command::Runner(runner) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("not runner");
+        };
+        assert_eq!(runner.words.len(), 5);
+    }
+
+    #[test]
+    fn seconds_and_variables() {
+        assert_eq!(parse_seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert!(parse_seconds("inf").is_err() && parse_seconds("nan").is_err());
+        assert_eq!(parse_variable("A=b=c").as_deref(), Ok("A=b=c"));
+        assert_eq!(parse_variable("A=").as_deref(), Ok("A="));
+        assert!(parse_variable("SURELY_NOT_SET_ANYWHERE").is_err());
+    }
+}

@@ -1,0 +1,162 @@
+//! From `.wasm` or `.wat` to the `.cwasm` that a kernel of one architecture can run.
+//!
+//! Compiled modules are kept below the target directory, under a name made of everything
+//! that decides the result: the source's bytes, the compiler's version and its settings.
+
+use std::fs;
+use std::path::Path;
+
+use allotment::wasmtime::{Target, configure_compiler};
+use anyhow::{Context, Result, anyhow};
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+
+use crate::arch::Arch;
+use crate::error::Refusal;
+use crate::{progress, workspace};
+
+/// A compiler for one architecture.
+pub(crate) struct Compiler {
+    arch: Arch,
+    engine: Engine,
+    /// A digest of everything but the source that decides a result.
+    settings: [u8; 16],
+}
+
+impl Compiler {
+    /// A compiler with the settings that Allotment's kernels expect.
+    pub(crate) fn new(arch: Arch) -> Result<Self> {
+        let set_up = || {
+            let engine = Engine::new(&config(arch)?)?;
+            // A compiled module says with which compiler and settings it was made, so that an engine
+            // can refuse it: in an empty module there is nothing else.
+            let empty = engine.precompile_module(b"\0asm\x01\0\0\0")?;
+            Ok::<_, wasmtime::Error>((engine, digest(&[&empty])))
+        };
+        let (engine, settings) =
+            set_up().map_err(|error| anyhow!("cannot set up the compiler for {arch}: {error:#}"))?;
+        Ok(Self { arch, engine, settings })
+    }
+
+    /// The `.cwasm` of a module file: its own bytes if it is one, else compiled or kept from before.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that names what is wrong with the module; others if files cannot be read.
+    pub(crate) fn load(&self, path: &Path) -> Result<Vec<u8>> {
+        let source =
+            fs::read(path).map_err(|error| Refusal(format!("cannot read {}: {error}", path.display())))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if source.starts_with(&object::elf::ELFMAG) {
+            // Compiled before. Whether for this kernel, the kernel itself decides.
+            return Ok(source);
+        }
+        self.compile(&name, &source)
+    }
+
+    fn compile(&self, name: &str, source: &[u8]) -> Result<Vec<u8>> {
+        check_kind(name, source)?;
+        let kept = workspace::cache("cwasm")?.join(format!("{}.cwasm", self.key(source)));
+        if let Ok(compiled) = fs::read(&kept) {
+            return Ok(compiled);
+        }
+        let what = format!("compiling {name} for {}", self.arch);
+        let compiled = progress::step(&what, |_| {
+            self.engine
+                .precompile_module(source)
+                .map_err(|error| Refusal(format!("{name}: {error:#}")).into())
+        })?;
+        workspace::write_atomically(&kept, |file| {
+            std::io::Write::write_all(file, &compiled).context("cannot keep a compiled module")
+        })?;
+        Ok(compiled)
+    }
+
+    /// A name for the result of compiling `source`.
+    fn key(&self, source: &[u8]) -> String {
+        hex(&digest(&[&self.settings, source]))
+    }
+}
+
+/// The first half of a SHA-256: enough to tell files apart that nobody forges.
+pub(crate) fn digest(parts: &[&[u8]]) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    *hash.finalize().first_chunk().expect("32 bytes begin with 16")
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Refuses what the compiler would report in a way that helps nobody.
+fn check_kind(name: &str, source: &[u8]) -> Result<(), Refusal> {
+    let refuse = |what: &str| Err(Refusal(format!("{name} {what}")));
+    if source.is_empty() {
+        return refuse("is empty, not a WebAssembly module");
+    }
+    match source.strip_prefix(b"\0asm") {
+        Some([_, _, 0, 0, ..]) => Ok(()),
+        Some([_, _, _, _, ..]) => refuse("is a WebAssembly component; only core modules run here"),
+        Some(_) => refuse("is cut off inside the header of a WebAssembly module"),
+        None if core::str::from_utf8(source).is_ok_and(looks_like_text) => Ok(()),
+        None => refuse("is not a WebAssembly module, neither binary nor text"),
+    }
+}
+
+/// Whether text may be a module in text form: it begins with a parenthesis or a comment.
+fn looks_like_text(source: &str) -> bool {
+    source.trim_start().starts_with(['(', ';'])
+}
+
+/// The settings, which Allotment keeps in one place for both sides.
+fn config(arch: Arch) -> wasmtime::Result<wasmtime::Config> {
+    let target = match arch {
+        Arch::X86_64 => Target::X86_64,
+        Arch::Aarch64 => Target::Aarch64,
+    };
+    let mut config = wasmtime::Config::new();
+    configure_compiler(&mut config, target)?;
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Compiler, check_kind};
+    use crate::arch::Arch;
+    use crate::error::Refusal;
+
+    #[test]
+    fn what_is_not_a_module_is_named() {
+        let refusal = |source: &[u8]| check_kind("m", source).unwrap_err().to_string();
+        assert!(refusal(b"").contains("empty"));
+        assert!(refusal(b"\0asm\x01").contains("cut off"));
+        assert!(refusal(b"\0asm\x0d\0\x01\0").contains("component"));
+        assert!(refusal(b"#!/bin/sh").contains("neither binary nor text"));
+        assert!(refusal(b"\x89PNG").contains("neither binary nor text"));
+        assert!(check_kind("m", b" ;; comment\n(module)").is_ok());
+    }
+
+    #[test]
+    fn modules_compile_for_both_architectures_and_errors_say_where() {
+        for arch in Arch::ALL {
+            let compiler = Compiler::new(arch).unwrap();
+            let compiled = compiler.compile("m.wat", b"(module (memory 1))").unwrap();
+            assert_eq!(Arch::of_elf(&compiled), Some(arch));
+            let error = compiler.compile("m.wat", b"(module (memori 1))").unwrap_err();
+            assert!(error.is::<Refusal>() && error.to_string().contains("memori"), "{error}");
+            let truncated = b"\0asm\x01\0\0\0\x01\x50";
+            assert!(compiler.compile("m.wasm", truncated).unwrap_err().is::<Refusal>());
+        }
+    }
+
+    #[test]
+    fn keys_differ_by_source_and_architecture() {
+        let [x86, arm] = Arch::ALL.map(|arch| Compiler::new(arch).unwrap());
+        assert_eq!(x86.key(b"a"), x86.key(b"a"));
+        assert_ne!(x86.key(b"a"), x86.key(b"b"));
+        assert_ne!(x86.key(b"a"), arm.key(b"a"));
+    }
+}

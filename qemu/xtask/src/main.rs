@@ -1,0 +1,66 @@
+//! Runs WebAssembly programs and Allotment's tests on bare metal in QEMU.
+//!
+//! ```text
+//!   cargo xtask            cli      what can be typed
+//!     run ............... run --.     one program, or demo
+//!     image ............. run   |     one bootable file
+//!     compile ........... compile     one .cwasm
+//!     test, miri ........ test        cargo's tests, all targets
+//!     runner ............ runner      called by cargo: a kernel's tests
+//!                               |
+//!   install   QEMU and Rust targets             kernel, guests   what cargo builds
+//!   compile   .wasm to .cwasm, kept             payload, files   what a machine is given
+//!   image     kernel + payload -> one ELF       setup            QEMU's command line
+//!   machine   a QEMU process and its deadline   channel          a program's streams
+//!   verdict   how a machine ended               symbols          names for addresses
+//! ```
+
+#![expect(clippy::std_instead_of_core, reason = "a program for the host, where std is one thing")]
+
+mod arch;
+mod cargo;
+mod channel;
+mod cli;
+mod compile;
+mod demo;
+mod error;
+mod files;
+mod guests;
+mod image;
+mod install;
+mod kernel;
+mod machine;
+mod payload;
+mod progress;
+mod reset;
+mod run;
+mod runner;
+mod setup;
+mod symbols;
+mod test;
+mod verdict;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(words) => run::run(&words),
+        Command::Compile(words) => run::compile(&words),
+        Command::Image(words) => run::image(&words),
+        Command::Test(words) => test::test(&words),
+        Command::Miri(words) => test::miri(&words),
+        Command::Runner(words) => runner::run(&words.elf, &words.words),
+    };
+    match done {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            progress::say(format_args!("{error:#}"));
+            ExitCode::from(error::exit_status(&error))
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What machine to start: QEMU's command line.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use protocol::verdict::debug_exit;
+
+use crate::arch::Arch;
+
+/// A size of memory, `512M` or `2G` on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    pub(crate) mebibytes: u64,
+}
+
+impl Memory {
+    /// What a machine gets if nobody says otherwise. Pages that no guest touches cost nothing.
+    pub(crate) const DEFAULT: Self = Self { mebibytes: 512 };
+
+    /// The least that a kernel, its page tables and its heap fit in.
+    const LEAST: Self = Self { mebibytes: 32 };
+
+    pub(crate) fn bytes(self) -> u64 {
+        self.mebibytes << 20
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}M", self.mebibytes)
+    }
+}
+
+impl FromStr for Memory {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let upper = text.to_ascii_uppercase();
+        let text_of_unit = upper.strip_suffix("IB").or(upper.strip_suffix('B')).unwrap_or(&upper);
+        let (number, shift) = match text_of_unit.chars().next_back() {
+            Some('G') => (&text_of_unit[..text_of_unit.len() - 1], 10),
+            Some('M') => (&text_of_unit[..text_of_unit.len() - 1], 0),
+            // As QEMU reads it: mebibytes.
+            _ => (text_of_unit, 0),
+        };
+        let mebibytes = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(1 << shift))
+            .filter(|mebibytes| *mebibytes <= 1 << 20)
+            .ok_or_else(|| format!("`{text}` is no size of memory; write 512M or 2G"))?;
+        if mebibytes < Self::LEAST.mebibytes {
+            return Err(format!("{text} is too little memory, a machine needs {}", Self::LEAST));
+        }
+        Ok(Self { mebibytes })
+    }
+}
+
+/// Where the machine's console and channel go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wiring {
+    /// Console and channel to sockets that QEMU inherits as its standard output and input.
+    Channel,
+    /// The console only, in the same way.
+    Console,
+    /// The console to the terminal: for a line that a person types.
+    Terminal,
+}
+
+/// A machine to be started.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) arch: Arch,
+    /// The file to boot.
+    pub(crate) image: PathBuf,
+    pub(crate) memory: Memory,
+    /// QEMU's `-cpu`; `max` if not given.
+    pub(crate) cpu: Option<String>,
+    /// QEMU's `-M`; `microvm` or `virt` if not given.
+    pub(crate) machine: Option<String>,
+    /// Words for the kernel's command line.
+    pub(crate) words: Vec<String>,
+    /// Whether to wait for a debugger.
+    pub(crate) gdb: bool,
+    /// More arguments for QEMU.
+    pub(crate) extra: Vec<String>,
+}
+
+impl Setup {
+    /// A machine of the usual kind that boots `image`.
+    pub(crate) fn new(arch: Arch, image: &Path) -> Self {
+        Self {
+            arch,
+            image: image.to_owned(),
+            memory: Memory::DEFAULT,
+            cpu: None,
+            machine: None,
+            words: Vec::new(),
+            gdb: false,
+            extra: Vec::new(),
+        }
+    }
+
+    /// QEMU's arguments.
+    pub(crate) fn arguments(&self, wiring: Wiring) -> Vec<String> {
+        let mut arguments = Vec::new();
+        let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
+        let machine = match self.arch {
+            // A machine without firmware menus and buses to scan: it boots in 30 ms.
+            // Without ACPI, QEMU tells on the kernel's command line where the virtio devices are.
+            Arch::X86_64 => "microvm,acpi=off,pit=on,rtc=on",
+            Arch::Aarch64 => "virt",
+        };
+        add(&["-M", self.machine.as_deref().unwrap_or(machine)]);
+        add(&["-cpu", self.cpu.as_deref().unwrap_or("max")]);
+        add(&["-m", &self.memory.to_string()]);
+        add(&["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
+        if self.arch == Arch::X86_64 {
+            let device = format!("isa-debug-exit,iobase={:#x},iosize=0x4", debug_exit::PORT);
+            add(&["-device", &device]);
+        }
+        match wiring {
+            Wiring::Terminal => add(&["-serial", "stdio"]),
+            Wiring::Console | Wiring::Channel => {
+                add(&["-chardev", "socket,id=console,fd=1", "-serial", "chardev:console"]);
+            }
+        }
+        if wiring == Wiring::Channel {
+            add(&["-global", "virtio-mmio.force-legacy=false"]);
+            add(&["-device", "virtio-serial-device,max_ports=1"]);
+            add(&["-chardev", "socket,id=channel,fd=0"]);
+            add(&["-device", "virtconsole,chardev=channel"]);
+        }
+        if self.gdb {
+            add(&["-s", "-S"]);
+        }
+        let extra: Vec<&str> = self.extra.iter().map(String::as_str).collect();
+        add(&extra);
+        add(&["-kernel", &self.image.to_string_lossy()]);
+        if !self.words.is_empty() {
+            add(&["-append", &self.words.join(" ")]);
+        }
+        arguments
+    }
+
+    /// The whole line, as one would type it.
+    pub(crate) fn line(&self, wiring: Wiring) -> String {
+        let mut line = self.arch.qemu().to_owned();
+        for argument in self.arguments(wiring) {
+            line.push(' ');
+            line.push_str(&quoted(&argument));
+        }
+        line
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,=:+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Memory, Setup, Wiring, quoted};
+    use crate::arch::Arch;
+    use std::path::Path;
+
+    #[test]
+    fn sizes_of_memory() {
+        let mebibytes = |text: &str| text.parse::<Memory>().map(|memory| memory.mebibytes);
+        assert_eq!(mebibytes("512M"), Ok(512));
+        assert_eq!(mebibytes("2G"), Ok(2048));
+        assert_eq!(mebibytes("1GiB"), Ok(1024));
+        assert_eq!(mebibytes("64"), Ok(64));
+        for wrong in ["", "M", "-1M", "1.5G", "12K", "99999999999999999999G", "18446744073709551615G"] {
+            assert!(mebibytes(wrong).unwrap_err().contains("512M"), "{wrong}");
+        }
+        assert!(mebibytes("8M").unwrap_err().contains("32M"));
+    }
+
+    #[test]
+    fn the_line_shows_what_is_run() {
+        let mut setup = Setup::new(Arch::X86_64, Path::new("/a b/image"));
+        setup.words = vec!["--exact".into(), "grow".into()];
+        let line = setup.line(Wiring::Terminal);
+        assert!(line.starts_with("qemu-system-x86_64 -M microvm"), "{line}");
+        assert!(line.ends_with("-kernel '/a b/image' -append '--exact grow'"), "{line}");
+        assert!(!line.contains("virtio"), "{line}");
+        assert!(setup.line(Wiring::Channel).contains("virtconsole"));
+        let line = Setup::new(Arch::Aarch64, Path::new("image")).line(Wiring::Console);
+        assert!(!line.contains("isa-debug-exit") && !line.contains("-append"), "{line}");
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        assert_eq!(quoted("a=b,c"), "a=b,c");
+        assert_eq!(quoted(""), "''");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
+}
