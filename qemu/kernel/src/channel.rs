@@ -37,6 +37,9 @@ const REGISTERS: usize = 0x200;
 /// Bytes that one receive can bring.
 const BUFFER: usize = 16 * 1024;
 
+/// Bytes of the largest frame.
+const FRAME: usize = HEADER_SIZE + MAX_LENGTH as usize;
+
 static TRANSPORTS: Once<Vec<u64, 32>> = Once::new();
 
 /// Notes where the machine's transports are.
@@ -68,6 +71,9 @@ pub struct Channel {
     buffer: Box<[u8; BUFFER]>,
     /// Received bytes in `buffer` that nobody has read yet.
     unread: Range<usize>,
+    /// The frame on its way out. A program's bytes lie in the window, whose addresses mean nothing to a
+    /// device; from here they can go.
+    outgoing: Box<[u8; FRAME]>,
 }
 
 impl Channel {
@@ -79,7 +85,8 @@ impl Channel {
             panic!("the virtio console refuses its queues");
         };
         transport.finish_init();
-        let mut channel = Self { transport, receive, transmit, buffer: Box::new([0; BUFFER]), unread: 0..0 };
+        let (buffer, outgoing) = (Box::new([0; BUFFER]), Box::new([0; FRAME]));
+        let mut channel = Self { transport, receive, transmit, buffer, unread: 0..0, outgoing };
         channel.write(Kind::Ready, &[VERSION]);
         channel
     }
@@ -126,8 +133,10 @@ impl Channel {
     }
 
     fn frame(&mut self, kind: Kind, content: &[u8]) {
-        let header = Header { kind, length: length(content.len()) }.encode();
-        let sent = self.transmit.add_notify_wait_pop(&[&header, content], &mut [], &mut self.transport);
+        let frame = &mut self.outgoing[..HEADER_SIZE + content.len()];
+        frame[..HEADER_SIZE].copy_from_slice(&Header { kind, length: length(content.len()) }.encode());
+        frame[HEADER_SIZE..].copy_from_slice(content);
+        let sent = self.transmit.add_notify_wait_pop(&[frame], &mut [], &mut self.transport);
         if let Err(error) = sent {
             panic!("the virtio console does not send: {error}");
         }

@@ -49,6 +49,12 @@ pub fn instructions() -> u64 {
     arch::clock::instructions()
 }
 
+/// What [`instructions`] has counted since the kernel's first instruction.
+#[must_use]
+pub fn since_entry() -> u64 {
+    arch::clock::since_entry()
+}
+
 /// The machine's clock knows seconds; the payload's time knows better if it is recent.
 fn epoch() -> u64 {
     let since_boot = monotonic_ns();

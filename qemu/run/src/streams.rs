@@ -1,7 +1,7 @@
 //! The program's streams: over the channel, or over the serial console when
 //! the machine has no channel (an image that was booted by hand).
 
-use alloc::{format, string::String};
+use alloc::{boxed::Box, format, string::String};
 
 use kernel::{
     Exit,
@@ -19,13 +19,13 @@ pub(crate) enum Outcome {
 
 /// Where bytes come from and go to.
 pub(crate) enum Streams {
-    Channel(Channel),
+    Channel(Box<Channel>),
     Console,
 }
 
 impl Streams {
     pub(crate) fn open() -> Self {
-        channel::open().map_or(Self::Console, Self::Channel)
+        channel::open().map_or(Self::Console, |channel| Self::Channel(Box::new(channel)))
     }
 
     /// Says how the program ended, and ends the machine.

@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Image(Image),
     /// Run the tests: on this computer, and in kernels on both architectures.
     Test(Test),
+    /// Count the instructions of the operations that matter, on both architectures.
+    Bench(Bench),
     /// Run the host's tests under Miri, which finds undefined behaviour.
     Miri(Miri),
     /// Boot a kernel that cargo has built, or run its tests, one machine each.
@@ -98,6 +100,19 @@ pub(crate) struct Run {
     /// The program's arguments.
     #[arg(last = true, requires = "module")]
     pub(crate) args: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  cargo xtask bench --arch x86_64
+
+The numbers are guest instructions under QEMU's `-icount shift=0,sleep=off`: the same on every run of the
+same binary. They say nothing about caches and TLBs.")]
+pub(crate) struct Bench {
+    /// The architecture to count on [default: both].
+    #[arg(long)]
+    pub(crate) arch: Option<Arch>,
 }
 
 #[derive(Debug, Args)]

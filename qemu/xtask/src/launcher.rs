@@ -115,7 +115,7 @@ fn show_work(from: impl Read) -> Said {
     said
 }
 
-/// Whether cargo says more than that everything is up to date.
+/// Whether cargo has something to build, and is not only waiting for another cargo's lock.
 fn is_work(text: &str) -> bool {
-    ["Compiling", "Downloading", "Blocking", "Updating"].iter().any(|word| text.contains(word))
+    ["Compiling", "Downloading", "Updating"].iter().any(|word| text.contains(word))
 }

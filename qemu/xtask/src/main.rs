@@ -6,6 +6,7 @@
 //!     image ............. run   |     one bootable file
 //!     compile ........... compile     one .cwasm
 //!     test, miri ........ test        cargo's tests, all targets
+//!     bench ............. bench       instructions per operation
 //!     runner ............ runner      called by cargo: a kernel's tests
 //!                               |
 //!   install   QEMU and Rust targets             kernel, guests   what cargo builds
@@ -18,6 +19,7 @@
 #![expect(clippy::std_instead_of_core, reason = "a program for the host, where std is one thing")]
 
 mod arch;
+mod bench;
 mod cargo;
 mod channel;
 mod cli;
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Compile(words) => run::compile(&words),
         Command::Image(words) => run::image(&words),
         Command::Test(words) => test::test(&words),
+        Command::Bench(words) => bench::bench(&words),
         Command::Miri(words) => test::miri(&words),
         Command::Runner(words) => runner::run(&words.elf, &words.words),
     };

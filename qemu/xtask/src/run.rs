@@ -48,7 +48,7 @@ pub(crate) fn run(words: &cli::Run) -> Result<u8> {
     install::qemu(arch)?;
     // The module first: a mistake there shows before the kernel is built.
     let payload = payload::of_program(&Compiler::new(arch)?, &program)?;
-    let kernel = words.kernel.clone().map_or_else(|| kernel::build(arch), Ok)?;
+    let kernel = words.kernel.clone().map_or_else(|| kernel::build(arch, kernel::RUN), Ok)?;
     boot(arch, &kernel, payload, &options)
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn image(words: &cli::Image) -> Result<u8> {
         directories: &words.program.dir,
     };
     let payload = payload::of_program(&Compiler::new(arch)?, &program)?;
-    let kernel = kernel::build(arch)?;
+    let kernel = kernel::build(arch, kernel::RUN)?;
     let end = image::write(&read(&kernel)?, &payload, &words.output)?;
     let mut setup = Setup::new(arch, &words.output);
     setup.memory = words.machine.memory;

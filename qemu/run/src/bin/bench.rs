@@ -13,10 +13,23 @@ kernel::entry!(bare::main);
 
 #[cfg(target_os = "none")]
 mod bare {
-    use core::ptr;
+    use core::{
+        arch::global_asm,
+        ptr,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
 
-    use allotment::wasmtime::{GUARD_SIZE, RESERVATION, configure};
-    use kernel::{BootInfo, Exit, clock::instructions, println};
+    use allotment::{
+        FaultAccess,
+        arch::VirtAddr,
+        wasmtime::{Delivery, GUARD_SIZE, Platform, RESERVATION, configure, deliver},
+    };
+    use kernel::{
+        BootInfo, Exit, Frame,
+        clock::{instructions, since_entry},
+        exception::{Exception, Handled, set_hook},
+        println,
+    };
     use protocol::payload::Payload;
     use wasmtime::{Config, Engine, Instance, InstancePre, Linker, Module, Store};
 
@@ -29,7 +42,7 @@ mod bare {
     pub(crate) fn main(boot: &'static BootInfo) -> ! {
         let entry = instructions();
         let payload = Payload::parse(boot.payload.unwrap_or_default()).expect("a payload with the guests");
-        let (engine, _) = runtime::start(boot).expect("an engine");
+        let (engine, platform) = runtime::start(boot).expect("an engine");
         let guest = |engine: &Engine, name: &str| {
             // SAFETY: the host compiled it for this kernel.
             unsafe { Module::deserialize(engine, payload.get(name).expect("a guest")) }.expect("a module")
@@ -38,7 +51,7 @@ mod bare {
         let mut store = Store::new(&engine, ());
         let instance = Instance::new(&mut store, &bench, &[]).expect("an instance");
         call(&mut store, &instance, "nothing").expect("a result");
-        row("entry-to-first-result", instructions());
+        row("entry-to-first-result", since_entry());
         row("main-to-first-result", instructions() - entry);
         drop(store);
 
@@ -50,6 +63,7 @@ mod bare {
         row("a-share-platform-calls", average(platform_calls));
 
         growth(&engine, &with);
+        row("e-share-fault", fault_share(&bench, platform));
         traps(&engine, &bench, payload.get("guest/bench").unwrap_or_default());
         kernel::exit(Exit::Success)
     }
@@ -92,17 +106,17 @@ mod bare {
     }
 
     fn growth(engine: &Engine, pre: &InstancePre<()>) {
-        const TIMES: u64 = 100;
-        let grow = |times: u64| {
+        const TIMES: u32 = 100;
+        let grow = |times: u32| {
             let mut store = Store::new(engine, ());
             let instance = pre.instantiate(&mut store).expect("an instance");
             let grow = instance.get_typed_func::<i32, i32>(&mut store, "grow").expect("the export");
             let before = instructions();
-            grow.call(&mut store, times as i32).expect("a size");
+            grow.call(&mut store, i32::try_from(times).expect("a small number")).expect("a size");
             instructions() - before
         };
-        let cold = (grow(TIMES + 1) - grow(1)) / TIMES;
-        let warm = (grow(TIMES + 1) - grow(1)) / TIMES;
+        let cold = (grow(TIMES + 1) - grow(1)) / u64::from(TIMES);
+        let warm = (grow(TIMES + 1) - grow(1)) / u64::from(TIMES);
         row("d-grow-one-page-cold", cold);
         row("d-grow-one-page-warm", warm);
         let mut start = ptr::null_mut();
@@ -117,7 +131,7 @@ mod bare {
                 unsafe { wasmtime_mprotect(memory.wrapping_add(page * WASM_PAGE), WASM_PAGE, READ_WRITE) };
             assert_eq!(given, 0);
         }
-        row("d-share-mprotect", (instructions() - before) / TIMES);
+        row("d-share-mprotect", (instructions() - before) / u64::from(TIMES));
         // SAFETY: as above.
         let released = unsafe { wasmtime_munmap(start, MAPPING) };
         assert_eq!(released, 0);
@@ -142,6 +156,54 @@ mod bare {
         let module = unsafe { Module::deserialize(&plain, compiled) }.expect("a module");
         row("e-trap-without-backtrace", trap(&plain, &module));
     }
+
+    /// An instruction of the module's: what faults is taken for its doing.
+    static WASM_PC: AtomicUsize = AtomicUsize::new(0);
+
+    /// From an undefined instruction to the one after: the exception's entry,
+    /// Allotment's verdict that it is a wasm trap, and the exception's exit.
+    fn fault_share(module: &Module, platform: &Platform) -> u64 {
+        let image = module.image_range();
+        let pages = (image.start.addr()..image.end.addr()).step_by(4096);
+        let is_code = |page: &usize| platform.allocator().is_code(VirtAddr(*page as u64));
+        WASM_PC.store(pages.filter(is_code).max().expect("the module has code"), Ordering::Relaxed);
+        set_hook(divert_and_skip);
+        // SAFETY: both only return; the hook skips the undefined instruction.
+        let with = average(|| unsafe { bench_undefined() });
+        // SAFETY: as above.
+        let without = average(|| unsafe { bench_nothing() });
+        runtime::exceptions::init();
+        with - without
+    }
+
+    fn divert_and_skip(frame: &mut Frame, _: &Exception) -> Handled {
+        let exception = allotment::wasmtime::Exception {
+            pc: WASM_PC.load(Ordering::Relaxed),
+            sp: address(frame.sp()),
+            fp: address(frame.fp()),
+            fault: Some((0x10, FaultAccess::Read)),
+        };
+        let Delivery::Divert(to) = deliver(&exception) else { return Handled::No };
+        for (number, argument) in to.arguments.into_iter().enumerate() {
+            frame.set_argument(number, argument as u64);
+        }
+        frame.set_pc(bench_nothing as *const () as u64);
+        Handled::Resume
+    }
+
+    fn address(register: u64) -> usize {
+        usize::try_from(register).unwrap_or(usize::MAX)
+    }
+
+    unsafe extern "C" {
+        fn bench_undefined();
+        fn bench_nothing();
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    global_asm!(".global bench_undefined, bench_nothing", "bench_undefined: ud2", "bench_nothing: ret");
+    #[cfg(target_arch = "aarch64")]
+    global_asm!(".global bench_undefined, bench_nothing", "bench_undefined: udf #0", "bench_nothing: ret");
 
     fn call(store: &mut Store<()>, instance: &Instance, name: &str) -> wasmtime::Result<()> {
         instance.get_typed_func::<(), ()>(&mut *store, name)?.call(store, ())

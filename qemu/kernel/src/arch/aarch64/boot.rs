@@ -1,4 +1,4 @@
-//! From the ELF entry to [`boot::start`](crate::boot::start): `boot.s`, then the device tree.
+//! From the ELF entry to [`boot::start`]: `boot.s`, then the device tree.
 
 use core::arch::global_asm;
 

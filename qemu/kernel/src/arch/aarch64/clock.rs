@@ -72,6 +72,12 @@ pub(crate) fn wall_clock_seconds() -> Option<u64> {
     Some(u64::from(unsafe { data.read_volatile() }))
 }
 
+/// [`instructions`] since the kernel's first one, which is the machine's first: by the timer, as the
+/// cycle counter starts later. So it is exact to a tick.
+pub(crate) fn since_entry() -> u64 {
+    ticks() * (1_000_000_000 / frequency().max(1))
+}
+
 /// Cycles: under QEMU's `-icount shift=0` one for each instruction. Without a cycle counter, [`ticks`].
 #[inline]
 pub(crate) fn instructions() -> u64 {

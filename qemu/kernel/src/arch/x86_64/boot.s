@@ -19,6 +19,12 @@
     .asciz "Xen"
     .long _start
 
+.section .data.boot, "aw"
+.balign 8
+.global boot_entry_ticks
+boot_entry_ticks:
+    .quad 0
+
 .section .text.boot, "ax"
 .code32
 .global _start
@@ -28,6 +34,9 @@ _start:
     mov esp, offset __stack_top
     mov esi, ebx                // hvm_start_info; nothing below touches esi
     call boot_check_cpu
+    rdtsc                       // firmware ran before: what it took is not the kernel's
+    mov [boot_entry_ticks], eax
+    mov [boot_entry_ticks + 4], edx
 
     mov edi, offset __bss_start
     mov ecx, offset __bss_end

@@ -32,6 +32,15 @@ pub(crate) fn instructions() -> u64 {
     ticks()
 }
 
+/// [`instructions`] since the kernel's first one.
+pub(crate) fn since_entry() -> u64 {
+    unsafe extern "C" {
+        static boot_entry_ticks: u64;
+    }
+    // SAFETY: boot code wrote it once, before any of this ran.
+    instructions() - unsafe { boot_entry_ticks }
+}
+
 /// Ticks a second, measured the first time.
 pub(crate) fn frequency() -> u64 {
     static FREQUENCY: Once<u64> = Once::new();
