@@ -2,10 +2,12 @@
 
 use core::{fmt, ops::Range, ptr::NonNull};
 
-use allotment_arch::{Access, Arch, Native, PAGE_SIZE, PhysAddr, TABLE_SPAN, VirtAddr, translate};
+use allotment_arch::{
+    Access, Arch, Entry, Format, Native, PAGE_SIZE, PhysAddr, TABLE_SPAN, VirtAddr, translate,
+};
 
 use crate::{
-    CarveError, Config, Error, MakeAccessible, Memory,
+    CarveError, Config, ConfigError, Error, MakeAccessible, Memory,
     pooling::{MemoryPool, SlotId, SlotRecord},
     vm::{Arena, Carving, Places, REGION_GRANULE, Records, Regions, Vm},
 };
@@ -79,9 +81,9 @@ pub struct Metrics {
     /// Memory slots that could be allocated.
     pub free_memories: usize,
     /// Frames of 4 KiB that could be given: free in the arena, or kept warm by
-    /// free slots.
+    /// slots that do not use them now.
     pub available_frames: usize,
-    /// Of those, the ones that free slots keep.
+    /// Of those, the ones that slots keep.
     pub idle_frames: usize,
 }
 
@@ -109,8 +111,11 @@ impl<A: Arch> Allocator<A> {
     ) -> Result<Self, CarveError> {
         arch.check()?;
         check_ranges(&window, &arena)?;
+        check_reach::<A>(&arena)?;
         let slab = config.slab().layout()?;
-        let region_space = config.region_space.next_multiple_of(REGION_GRANULE * 512);
+        let too_large = ConfigError::TooLarge { knob: "region_space", value: config.region_space };
+        let region_space =
+            config.region_space.checked_next_multiple_of(REGION_GRANULE * 512).ok_or(too_large)?;
         let carving = Carving {
             arch: &arch,
             window: window.clone(),
@@ -251,8 +256,7 @@ impl<A: Arch> Allocator<A> {
     ) -> Result<(), Error> {
         loop {
             match self.regions.protect(&self.vm, start, bytes, access) {
-                Err(Error::OutOfFrames { needed, available })
-                    if self.memories.reclaim(&self.vm, needed.saturating_sub(available)) > 0 => {}
+                Err(Error::OutOfFrames { needed, .. }) if self.memories.make_room(&self.vm, needed) => {}
                 result => return result,
             }
         }
@@ -324,6 +328,17 @@ fn check_ranges(window: &Range<VirtAddr>, arena: &Range<PhysAddr>) -> Result<(),
         return Err(CarveError::ArenaTooSmall { needed: PAGE_SIZE as u64, available: 0 });
     }
     Ok(())
+}
+
+/// Refuses an arena whose addresses would be cut off in an entry.
+fn check_reach<A: Arch>(arena: &Range<PhysAddr>) -> Result<(), CarveError> {
+    let last = PhysAddr(arena.end.0 - PAGE_SIZE as u64);
+    let entry = Entry::Hidden { frame: last, written: false };
+    if A::Format::decode(A::Format::hidden(last, false)) == entry {
+        Ok(())
+    } else {
+        Err(CarveError::ArenaOutOfReach { address: last })
+    }
 }
 
 /// Looks at what the embedder's kernel maps: page 0 must not translate, and

@@ -62,6 +62,11 @@ pub enum CarveError {
         /// The physical address that is not mapped there.
         address: PhysAddr,
     },
+    /// No page-table entry of this architecture can hold the arena's addresses.
+    ArenaOutOfReach {
+        /// The physical address that does not fit.
+        address: PhysAddr,
+    },
     /// The arena could be executed through its alias.
     ArenaExecutable {
         /// The physical address that could.
@@ -105,6 +110,12 @@ impl fmt::Display for CarveError {
                 write!(
                     f,
                     "the arena's alias of {address} is not mapped readable and writable; check the physical offset"
+                )
+            }
+            Self::ArenaOutOfReach { address } => {
+                write!(
+                    f,
+                    "the arena's address {address} does not fit a page-table entry; hand over lower memory"
                 )
             }
             Self::ArenaExecutable { address } => {

@@ -5,8 +5,8 @@
 mod common;
 
 use allotment::{
-    Allocator, CarveError, Config, ConfigError,
-    arch::{PhysAddr, VirtAddr},
+    Allocator, CarveError, Config, ConfigError, Error, FaultAccess, Verdict,
+    arch::{Access, PhysAddr, VirtAddr},
 };
 use common::{MIB, Machine, TestArch, small};
 
@@ -34,6 +34,30 @@ harness::tests! {
     fn contradictory_sizes_are_refused() {
         on_every_machine!(contradiction);
     }
+
+    fn sizes_beyond_any_address_space_are_refused() {
+        on_every_machine!(enormous);
+    }
+
+    fn an_arena_that_no_entry_can_name_is_refused() {
+        on_every_machine!(unreachable_arena);
+    }
+
+    fn nothing_at_all_can_be_carved() {
+        on_every_machine!(nothing);
+    }
+
+    fn one_frame_is_given_once() {
+        on_every_machine!(one_frame);
+    }
+
+    fn a_window_may_begin_at_any_multiple_of_2_mib() {
+        on_every_machine!(odd_window);
+    }
+
+    fn a_window_may_end_at_the_top_of_the_address_space() {
+        on_every_machine!(top_window);
+    }
 }
 
 fn plan<A: TestArch>() {
@@ -43,8 +67,9 @@ fn plan<A: TestArch>() {
     assert_eq!(plan.max_memory_size, 4 * MIB);
     assert!(plan.first_memory >= plan.window.start);
     assert!(plan.first_memory.offset(4 * plan.stride) <= plan.window.end);
-    let arena = (plan.arena.end.0 - plan.arena.start.0) as usize;
-    assert_eq!(plan.overhead + plan.frames * 4096, arena, "every byte of the arena is accounted for");
+    let arena = plan.arena.end.0 - plan.arena.start.0;
+    let sum = (plan.overhead + plan.frames * 4096) as u64;
+    assert_eq!(sum, arena, "every byte of the arena is accounted for");
     assert_eq!(m.allocator.metrics().available_frames, plan.frames);
 }
 
@@ -56,7 +81,7 @@ fn arena_too_small<A: TestArch>() {
     assert_eq!(available, 4 * MIB as u64);
     assert!(needed > 100 * 32 * 4096, "{needed}");
     // With just as much as was asked for it works.
-    let m = Machine::<A>::new(&config, needed.next_multiple_of(MIB as u64) as usize);
+    let m = Machine::<A>::new(&config, usize::try_from(needed).unwrap().next_multiple_of(MIB));
     assert!(m.allocator.metrics().available_frames > 0);
 }
 
@@ -109,4 +134,164 @@ fn contradiction<A: TestArch>() {
     let contradiction =
         ConfigError::MemoryLargerThanReservation { max_memory_size: 2 * MIB, memory_reservation: MIB };
     assert_eq!(refused, CarveError::Config(contradiction));
+}
+
+fn enormous<A: TestArch>() {
+    const MOST: usize = usize::MAX;
+    let refuse = |config: Config| Machine::<A>::try_new(&config, 16 * MIB).map(drop).unwrap_err();
+    for space in [MOST, MOST - (1 << 30), 1 << 63, 1 << 48] {
+        let refused = refuse(small().region_space(space));
+        assert!(
+            matches!(
+                refused,
+                CarveError::Config(ConfigError::TooLarge { knob: "region_space", .. })
+                    | CarveError::WindowTooSmall { .. }
+            ),
+            "{refused}"
+        );
+    }
+    refuse(small().region_space(MOST - (1 << 30)).memory_guard_size(1 << 60));
+    refuse(small().memory_reservation(MOST).max_memory_size(MOST));
+    refuse(small().memory_reservation(MOST).max_memory_size(0).memory_guard_size(0));
+    refuse(small().memory_guard_size(MOST));
+    refuse(small().total_memories(MOST));
+    refuse(small().total_memories(1 << 30));
+}
+
+fn unreachable_arena<A: TestArch>() {
+    // No entry has room for these frame addresses; with the last, sums wrap.
+    for start in [1 << 52, 1 << 60, u64::MAX - 0xf_ffff] {
+        let (arch, window, _) = A::machine(16 * MIB);
+        let arena = PhysAddr(start)..PhysAddr(start + 0xf_f000);
+        // SAFETY: the machine is this test's, and it is refused.
+        let refused = unsafe { Allocator::new(arch, window, arena, &small()) }.map(drop).unwrap_err();
+        assert!(matches!(refused, CarveError::ArenaOutOfReach { .. }), "{refused}");
+    }
+}
+
+fn nothing<A: TestArch>() {
+    for config in [
+        small().total_memories(0),
+        small().total_memories(0).region_space(0),
+        small().total_memories(0).region_space(0).guard_before_linear_memory(false),
+        small().max_memory_size(0),
+        small().max_memory_size(0).memory_reservation(0).memory_guard_size(0),
+        small().max_memory_size(0).memory_reservation(0).memory_guard_size(0).region_space(0),
+    ] {
+        let m = Machine::<A>::new(&config, 16 * MIB);
+        let before = m.allocator.metrics();
+        let limit = config_total(&before);
+        for _ in 0..limit {
+            let mut memory = m.allocator.allocate_memory(0).unwrap();
+            assert_eq!(memory.grow_to(1), Err(Error::MemoryTooLarge { requested: 1, limit: 0 }));
+            m.load(&memory, 0).expect_err("a memory of nothing was readable");
+            let _ = m.verdict(&memory, -1);
+            m.allocator.deallocate_memory(memory);
+        }
+        m.allocator.allocate_memory(1).expect_err("nothing can have a byte");
+        let window = m.allocator.plan().window.clone();
+        for address in [window.start, VirtAddr(window.end.0 - 1), window.end, VirtAddr(0), VirtAddr(u64::MAX)]
+        {
+            assert_ne!(m.allocator.fault(address, FaultAccess::Read), Verdict::Resume);
+            assert!(!m.allocator.is_code(address));
+        }
+        if let Ok(region) = m.allocator.reserve_region(0) {
+            // SAFETY: nobody uses the region.
+            unsafe { m.allocator.release_region(region, 0) }.unwrap();
+        }
+        assert_eq!(m.allocator.metrics(), before);
+    }
+}
+
+fn config_total(metrics: &allotment::Metrics) -> usize {
+    metrics.memories + metrics.free_memories
+}
+
+fn one_frame<A: TestArch>() {
+    let config = small().total_memories(2);
+    let Err(CarveError::ArenaTooSmall { needed, .. }) = Machine::<A>::try_new(&config, 4096) else {
+        panic!("tables and records in one page");
+    };
+    let m = Machine::<A>::new(&config, usize::try_from(needed).unwrap());
+    assert_eq!(m.allocator.metrics().available_frames, 1);
+    let mut memory = m.allocator.allocate_memory(1).unwrap();
+    let none = Error::OutOfFrames { needed: 1, available: 0 };
+    assert_eq!(memory.grow_to(4097), Err(none));
+    assert_eq!(m.allocator.allocate_memory(1).map(drop).unwrap_err(), none);
+    m.assert_ends_at(&memory, 4096);
+    let region = m.allocator.reserve_region(1).unwrap();
+    // SAFETY: nobody uses the region.
+    let refused = unsafe { m.allocator.protect_region(region, 1, Some(Access::Read)) };
+    assert_eq!(refused, Err(Error::OutOfFrames { needed: 2, available: 0 }));
+    m.allocator.deallocate_memory(memory);
+    let other = m.allocator.allocate_memory(1).unwrap();
+    assert_eq!(m.load(&other, 4095), Ok(0), "the frame came with its previous contents");
+    m.allocator.deallocate_memory(other);
+    assert_eq!(m.allocator.metrics().available_frames, 1);
+}
+
+fn odd_window<A: TestArch>() {
+    const GIB: usize = 1 << 30;
+    for (skipped, config) in [
+        (2 * MIB, small().total_memories(0).region_space(GIB)),
+        (GIB - 2 * MIB, small().region_space(2 * GIB)),
+        (512 * MIB, small().region_space(GIB).memory_guard_size(2 * GIB)),
+    ] {
+        let (arch, window, arena) = A::machine(16 * MIB);
+        let window = window.start.offset(skipped)..window.end;
+        // SAFETY: the machine is this test's.
+        let allocator = unsafe { Allocator::new(arch, window, arena, &config) }.unwrap();
+        use_last_page_of_regions(&allocator, allocator.plan().window.start);
+    }
+}
+
+fn top_window<A: TestArch>() {
+    const GIB: usize = 1 << 30;
+    let (arch, _, arena) = A::machine(16 * MIB);
+    let window = VirtAddr(0xffff_ff80_0020_0000)..VirtAddr(0xffff_ffff_ffe0_0000);
+    let config = small()
+        .total_memories(1)
+        .memory_reservation(64 * MIB)
+        .region_space(511 * GIB)
+        .memory_guard_size(2 * MIB);
+    // SAFETY: the machine is this test's.
+    let allocator = unsafe { Allocator::new(arch, window, arena, &config) }.unwrap();
+    use_last_page_of_regions(&allocator, VirtAddr(0xffff_ff80_0020_0000));
+    let m = Machine { allocator };
+    let memory = m.allocator.allocate_memory(4 * MIB).unwrap();
+    m.assert_ends_at(&memory, 4 * MIB);
+    m.allocator.deallocate_memory(memory);
+}
+
+/// Fills the address space of regions, and uses the last page of it.
+fn use_last_page_of_regions<A: TestArch>(allocator: &Allocator<A>, first: VirtAddr) {
+    let before = allocator.metrics();
+    // From large to small, whatever fits: the last granule is a guard.
+    let mut bytes = 1usize << 39;
+    let mut space = 0;
+    while bytes >= 2 * MIB {
+        match allocator.reserve_region(bytes - 2 * MIB) {
+            Ok(start) => {
+                assert_eq!(start, first.offset(space), "first fit left a hole");
+                space += bytes;
+            }
+            Err(_) => bytes /= 2,
+        }
+    }
+    let last = first.offset(space - 2 * MIB - 4096);
+    // SAFETY: nobody uses the region.
+    unsafe { allocator.protect_region(last, 4096, Some(Access::ReadWrite)) }.unwrap();
+    assert_eq!(allocator.arch().load(last), Ok(0), "the last page of the regions cannot be used");
+    allocator.arch().store(last.offset(4095), 1).unwrap();
+    // Release needs what was reserved: what fitted, in the same order.
+    let mut at = first;
+    let mut bytes = 1usize << 39;
+    while at.0 < first.0 + space as u64 {
+        // SAFETY: nobody uses the region.
+        match unsafe { allocator.release_region(at, bytes - 2 * MIB) } {
+            Ok(()) => at = at.offset(bytes),
+            Err(_) => bytes /= 2,
+        }
+    }
+    assert_eq!(allocator.metrics(), before, "frames were lost");
 }

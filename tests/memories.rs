@@ -48,6 +48,14 @@ harness::tests! {
     fn a_gap_below_what_is_made_accessible_is_refused() {
         on_every_machine!(gap);
     }
+
+    fn a_small_memory_in_a_warm_slot_holds_up_nobody() {
+        on_every_machine!(pinned);
+    }
+
+    fn odd_sizes_are_rounded_or_refused() {
+        on_every_machine!(odd_sizes);
+    }
 }
 
 fn machine<A: TestArch>() -> Machine<A> {
@@ -148,11 +156,11 @@ fn slot_limit<A: TestArch>() {
     let memories = [(); 4].map(|()| m.allocator.allocate_memory(WASM_PAGE).unwrap());
     let full = m.allocator.allocate_memory(0).unwrap_err();
     assert_eq!(full, Error::OutOfSlots { limit: 4 });
-    for (number, memory) in memories.iter().enumerate() {
-        m.store(memory, 0, number as u8 + 1).unwrap();
+    for (number, memory) in (1..).zip(&memories) {
+        m.store(memory, 0, number).unwrap();
     }
-    for (number, memory) in memories.iter().enumerate() {
-        assert_eq!(m.load(memory, 0), Ok(number as u8 + 1), "two slots share a page");
+    for (number, memory) in (1..).zip(&memories) {
+        assert_eq!(m.load(memory, 0), Ok(number), "two slots share a page");
     }
     for memory in memories {
         m.allocator.deallocate_memory(memory);
@@ -172,7 +180,7 @@ fn classification<A: TestArch>() {
     let inside = FaultRegion::Memory { slot: 0, generation: 1, offset: WASM_PAGE, accessible: WASM_PAGE };
     assert_eq!(report.region, inside);
     let Verdict::Trap(report) = m.verdict(&memory, reservation) else { panic!("the guard") };
-    let guard = FaultRegion::Guard { slot: 0, generation: 1, offset: reservation as usize };
+    let guard = FaultRegion::Guard { slot: 0, generation: 1, offset: plan.memory_reservation };
     assert_eq!(report.region, guard);
     let Verdict::Trap(report) = m.verdict(&memory, stride - 1) else { panic!("the guard's last byte") };
     assert!(matches!(report.region, FaultRegion::Guard { slot: 0, .. }));
@@ -242,4 +250,67 @@ fn gap<A: TestArch>() {
     make_accessible.call(WASM_PAGE, PAGE).unwrap();
     m.assert_ends_at(&memory, WASM_PAGE + PAGE);
     m.allocator.deallocate_memory(memory);
+}
+
+fn pinned<A: TestArch>() {
+    // Room for one slot's contents and little more.
+    let config = Config::new().total_memories(2).max_memory_size(4 * MIB);
+    let m = Machine::<A>::new(&config, 5 * MIB);
+    let before = m.allocator.metrics();
+    let large = m.allocator.allocate_memory(4 * MIB).unwrap();
+    m.store(&large, 3 * MIB as i64, 0xfe).unwrap();
+    m.allocator.deallocate_memory(large);
+    // The slot that is warm comes out first, and stays in use.
+    let small = m.allocator.allocate_memory(PAGE).unwrap();
+    m.store(&small, 0, 1).unwrap();
+    let metrics = m.allocator.metrics();
+    assert_eq!(metrics.available_frames, before.available_frames - 1, "one page uses one frame");
+    let mut other = m.allocator.allocate_memory(PAGE).unwrap();
+    other.grow_to(4 * MIB).expect("what the small memory does not use can be had");
+    for offset in (0..4 * MIB).step_by(PAGE) {
+        assert_eq!(m.load(&other, offset as i64), Ok(0), "a frame came with its previous contents");
+    }
+    m.store(&other, 4 * MIB as i64 - 1, 2).unwrap();
+    assert_eq!(m.load(&small, 0), Ok(1), "the small memory lost its page");
+    // More than there is: nothing that is in use is taken for it.
+    let mut small = small;
+    small.grow_to(4 * MIB).unwrap_err();
+    let left = m.allocator.metrics().available_frames;
+    assert_eq!(left, before.available_frames - 1 - 4 * MIB / PAGE);
+    m.assert_ends_at(&small, PAGE);
+    m.assert_ends_at(&other, 4 * MIB);
+    m.allocator.deallocate_memory(other);
+    // Growing where frames were taken away is growing as ever.
+    small.grow_to(4 * MIB).unwrap();
+    for offset in (PAGE..4 * MIB).step_by(PAGE) {
+        assert_eq!(m.load(&small, offset as i64), Ok(0));
+    }
+    m.allocator.deallocate_memory(small);
+    assert_eq!(m.allocator.metrics().available_frames, before.available_frames);
+}
+
+fn odd_sizes<A: TestArch>() {
+    let m = machine::<A>();
+    let limit = 4 * MIB;
+    let mut memory = m.allocator.allocate_memory(1).unwrap();
+    let Memory::Static { make_accessible, .. } = memory else { panic!("not a slot") };
+    for (offset, len) in [(0, usize::MAX), (usize::MAX, 1), (usize::MAX, usize::MAX), (1, limit), (limit, 1)]
+    {
+        let refused = make_accessible.call(offset, len).unwrap_err();
+        assert_eq!(refused, Error::MemoryTooLarge { requested: offset.saturating_add(len), limit });
+    }
+    for size in [usize::MAX, usize::MAX - PAGE, limit + 1] {
+        memory.grow_to(size).unwrap_err();
+        m.allocator.allocate_memory(size).map(drop).unwrap_err();
+        m.assert_ends_at(&memory, PAGE);
+    }
+    for size in [PAGE - 1, PAGE, PAGE + 1, 3 * PAGE + 7] {
+        memory.grow_to(size).unwrap();
+        m.assert_ends_at(&memory, size.next_multiple_of(PAGE));
+    }
+    make_accessible.call(limit, 0).unwrap_err();
+    make_accessible.call(3, 0).unwrap();
+    m.assert_ends_at(&memory, 4 * PAGE);
+    m.allocator.deallocate_memory(memory);
+    assert_eq!(m.allocator.metrics().free_memories, 4, "a refused allocation kept its slot");
 }

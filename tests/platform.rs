@@ -37,6 +37,14 @@ harness::tests! {
         on_every_machine!(delivery);
     }
 
+    fn a_pool_without_the_guards_of_wasmtime_serves_no_memory() {
+        on_every_machine!(guardless);
+    }
+
+    fn a_refused_remap_of_a_slot_changes_nothing() {
+        on_every_machine!(refused_remap);
+    }
+
     fn the_last_error_is_kept_in_full() {
         on_every_machine!(last_error);
     }
@@ -49,6 +57,62 @@ fn platform<A: TestArch>() -> Platform<A> {
     let config = allocator_config().total_memories(3).max_memory_size(4 * MIB);
     // SAFETY: every test has a machine, window and arena of its own.
     Platform::new(unsafe { Allocator::new(arch, window, arena, &config) }.unwrap())
+}
+
+fn guardless<A: TestArch>() {
+    let good = || allocator_config().total_memories(3).max_memory_size(4 * MIB);
+    for config in [
+        good().memory_guard_size(0),
+        good().memory_guard_size(GUARD_SIZE - 2 * MIB),
+        good().guard_before_linear_memory(false),
+        good().guard_before_linear_memory(false).region_space(8 << 30),
+    ] {
+        let (arch, window, arena) = A::machine(16 * MIB);
+        // SAFETY: every test has a machine, window and arena of its own.
+        let allocator = unsafe { Allocator::new(arch, window.clone(), arena, &config) }.unwrap();
+        let calls = Calls(Platform::new(allocator));
+        // A mapping that is given lies in the window, and nobody else's bytes
+        // lie in it: compiled code checks no bounds within it.
+        let mappings = [(); 2].map(|()| calls.0.map(MAPPING, flags(NONE)));
+        for mapping in mappings.iter().flatten() {
+            let inside = virt(*mapping) >= window.start && virt(after(*mapping, MAPPING)) <= window.end;
+            assert!(inside, "{config}: a mapping that is not in the window");
+            calls.protect(after(*mapping, GUARD_SIZE), WASM_PAGE, READ_WRITE).unwrap();
+        }
+        for mapping in mappings.iter().flatten() {
+            let bytes =
+                [0, GUARD_SIZE - 1, GUARD_SIZE + WASM_PAGE, GUARD_SIZE + RESERVATION, MAPPING - GUARD_SIZE];
+            for offset in bytes.into_iter().chain((0..64).map(|mib| GUARD_SIZE + RESERVATION + mib * MIB / 2))
+            {
+                assert_eq!(calls.load(after(*mapping, offset)), None, "{config}: {offset:#x} is not a guard");
+            }
+            calls.unmap(*mapping, MAPPING).unwrap();
+        }
+    }
+}
+
+fn refused_remap<A: TestArch>() {
+    let calls = Calls(platform::<A>());
+    let slot = calls.0.map(MAPPING, flags(NONE)).unwrap();
+    let memory = after(slot, GUARD_SIZE);
+    calls.protect(memory, 4 * PAGE, READ_WRITE).unwrap();
+    calls.store(after(memory, PAGE), 7).unwrap();
+    for to in [READ, READ_EXECUTE] {
+        let refused = calls.remap(memory, 4 * PAGE, to).unwrap_err();
+        assert_eq!(refused, PlatformError::SlotAccess { offset: 0, bytes: 4 * PAGE });
+    }
+    calls.remap(memory, 8 * MIB, READ_WRITE).expect_err("larger than the slot");
+    // Not at the beginning of a page: the page before would lose its bytes.
+    for to in [NONE, READ_WRITE] {
+        calls.remap(after(memory, PAGE + 1), 3 * PAGE - 1, to).expect_err("in the midst of a page");
+        calls.protect(after(memory, PAGE + 1), 3 * PAGE - 1, to).expect_err("in the midst of a page");
+    }
+    assert_eq!(calls.load(after(memory, PAGE)), Some(7), "a refused call cleared the memory");
+    // The length need not be whole pages.
+    calls.protect(after(memory, 2 * PAGE), 2 * PAGE - 100, NONE).unwrap();
+    assert_eq!(calls.load(after(memory, 2 * PAGE)), None);
+    assert_eq!(calls.load(after(memory, PAGE)), Some(7));
+    calls.unmap(slot, MAPPING).unwrap();
 }
 
 fn flags(flags: u32) -> Protection {
@@ -125,16 +189,17 @@ fn module<A: TestArch>() {
     let calls = Calls(platform::<A>());
     let before = calls.0.allocator().metrics();
     let image = calls.0.map(0x4000, flags(READ_WRITE)).unwrap();
-    for page in 0..4 {
-        calls.store(after(image, page * PAGE), 0x90 + page as u8).unwrap();
+    let contents = [0x90, 0x91, 0x92, 0x93];
+    for (page, byte) in contents.into_iter().enumerate() {
+        calls.store(after(image, page * PAGE), byte).unwrap();
     }
     // The length is not rounded to pages.
     calls.protect(image, 0x3600, READ).unwrap();
     let text = after(image, PAGE);
     calls.protect(text, 0x1000, READ_EXECUTE).unwrap();
-    for page in 0..4 {
+    for (page, byte) in contents.into_iter().enumerate() {
         let address = after(image, page * PAGE);
-        assert_eq!(calls.load(address), Some(0x90 + page as u8));
+        assert_eq!(calls.load(address), Some(byte));
         assert_eq!(calls.store(address, 0), None, "page {page} of a module is writable");
         assert_eq!(calls.0.allocator().is_code(virt(address)), page == 1);
     }
@@ -193,6 +258,10 @@ fn remap<A: TestArch>() {
     }
     calls.unmap(region, 4 * PAGE).unwrap();
     calls.unmap(slot, MAPPING).unwrap();
+    for page in 0..4 {
+        assert_eq!(calls.load(after(region, page * PAGE)), None);
+        assert_eq!(calls.load(after(memory, page * PAGE)), None, "page {page} outlived its slot");
+    }
 }
 
 fn delivery<A: TestArch>() {

@@ -95,6 +95,24 @@ pub trait Format: Send + Sync + 'static {
     /// [`hidden`](Self::hidden) wrote, with the hardware's dirty state.
     fn decode(entry: u64) -> Entry;
 
+    /// The bit that a present entry of any level has, and no other.
+    const PRESENT: u64;
+
+    /// The bit that a hidden entry has if its page may hold anything but zeros.
+    const WRITTEN: u64;
+
+    /// A hidden entry's page, readable and writable. Where the CPU keeps no
+    /// dirty state it counts as not written: use
+    /// [`present`](Self::present) there.
+    ///
+    /// This is `decode` and `present` in a few instructions, for the path that
+    /// gives access.
+    fn reveal(hidden: u64) -> u64;
+
+    /// A present entry's page, hidden. This is `decode` and `hidden` in a few
+    /// instructions, for the path that takes access away.
+    fn hide(present: u64) -> u64;
+
     /// An entry that points to a table one level further down. It limits
     /// nothing: the leaves decide.
     fn table(frame: PhysAddr) -> u64;

@@ -95,13 +95,26 @@ pub enum CpuError {
     WriteProtectOff,
     /// EFER.NXE is 0: no page could be made non-executable.
     NoExecuteOff,
+    /// CR4.PCIDE is 1: translations would survive under other identifiers.
+    ProcessContexts,
     /// MAIR_EL1 attribute 0 is not normal write-back memory (0xff).
     MemoryAttribute {
         /// What attribute 0 holds.
         found: u8,
     },
-    /// TCR_EL1 does not describe a 4 KiB granule for the window.
+    /// TCR_EL1 does not describe a 4 KiB granule for the window, or for the
+    /// lower half, where the kernel's own tables are looked at.
     Granule,
+    /// TCR_EL1.DS is 1: entries would be spelled otherwise.
+    LargeAddresses,
+    /// TCR_EL1.IRGN1 or ORGN1 is not write-back: walks would not see what
+    /// stores to tables left in the caches.
+    WalkMemory {
+        /// What IRGN1 holds.
+        inner: u8,
+        /// What ORGN1 holds.
+        outer: u8,
+    },
     /// SCTLR_EL1.M is 0: the MMU is off.
     MmuOff,
 }
@@ -113,6 +126,9 @@ impl fmt::Display for CpuError {
                 f.write_str("CR0.WP is 0, read-only pages would not bind the kernel; set it to 1")
             }
             Self::NoExecuteOff => f.write_str("EFER.NXE is 0, data pages would be executable; set it to 1"),
+            Self::ProcessContexts => f.write_str(
+                "CR4.PCIDE is 1, translations under other process-context identifiers would stay; set it to 0",
+            ),
             Self::MemoryAttribute { found } => {
                 write!(
                     f,
@@ -120,7 +136,14 @@ impl fmt::Display for CpuError {
                 )
             }
             Self::Granule => f.write_str(
-                "TCR_EL1 has no 4 KiB granule with 48-bit addresses for the window; set TG and TnSZ",
+                "TCR_EL1 has no 4 KiB granule with 48-bit addresses for both halves; set TGn and TnSZ, clear EPD1",
+            ),
+            Self::LargeAddresses => {
+                f.write_str("TCR_EL1.DS is 1, entries with 52-bit addresses are not supported; set it to 0")
+            }
+            Self::WalkMemory { inner, outer } => write!(
+                f,
+                "TCR_EL1 has IRGN1 {inner:#04b} and ORGN1 {outer:#04b}, walks must be write-back; set both to 0b01"
             ),
             Self::MmuOff => f.write_str("SCTLR_EL1.M is 0, the MMU is off; turn it on first"),
         }

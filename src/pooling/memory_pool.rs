@@ -10,7 +10,7 @@
 //! page `p` of slot `s` is `leaf_tables[s * entries_per_slot + p]`: no walk, no
 //! table to allocate. A slot that is released keeps its frames, hidden and
 //! holding zeros, and the next memory in it is revealed with one store a page.
-//! When the arena has no more frames, those of free slots are taken back.
+//! When the arena has no more frames, those that no slot uses now are taken back.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -165,7 +165,7 @@ impl MemoryPool {
                         // Not with the lock held: reclaiming takes those of
                         // other slots.
                         drop(resident);
-                        if self.reclaim(vm, missing) == 0 {
+                        if !self.make_room(vm, missing) {
                             return Err(out_of_frames);
                         }
                         continue;
@@ -193,11 +193,26 @@ impl MemoryPool {
         Ok(())
     }
 
-    /// Frames that free slots hold, and could give back.
+    /// Clears everything from `offset` on, a multiple of the page. What was
+    /// accessible still is.
+    #[cfg(feature = "wasmtime")]
+    pub(crate) fn erase<A: Arch>(&self, vm: &Vm<A>, id: SlotId, offset: usize) -> Result<(), Error> {
+        let (record, _editing) = self.hold(id)?;
+        let accessible = record.accessible.load(Ordering::Relaxed);
+        if offset < accessible {
+            self.shrink(vm, id.slot, record, offset);
+            pages::reveal(vm, self.entries(vm, id.slot, offset / PAGE_SIZE, accessible / PAGE_SIZE));
+            vm.arch.publish();
+            record.accessible.store(accessible, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Frames that slots hold beyond what is accessible, and could give back.
     pub(crate) fn idle_frames(&self) -> usize {
         let idle = |record: &SlotRecord| {
             let resident = record.resident.lock();
-            if record.is_in_use() { 0 } else { *resident }
+            *resident - record.accessible.load(Ordering::Relaxed) / PAGE_SIZE
         };
         self.slots.as_slice().iter().map(idle).sum()
     }
@@ -256,34 +271,52 @@ impl MemoryPool {
         let (first, last) = (keep / PAGE_SIZE, accessible / PAGE_SIZE);
         let run = self.entries(vm, slot, first, last);
         record.accessible.store(keep, Ordering::Release);
-        if pages::hide::<A>(run) == pages::Stale::Yes {
+        let hidden = pages::hide::<A>(run);
+        if hidden.stale == pages::Stale::Yes {
             let start = self.base(slot).offset(keep);
             vm.arch.invalidate(Pages { start, count: last - first });
         }
-        // SAFETY: nothing of the run is cached any more: what was present has
-        // just been invalidated.
-        unsafe { pages::scrub(vm, run) };
+        if hidden.written {
+            // SAFETY: nothing of the run is cached any more: what was present
+            // has just been invalidated.
+            unsafe { pages::scrub(vm, run) };
+        }
     }
 
-    /// Takes frames from free slots back into the arena, about `wanted` of
-    /// them. Returns how many.
-    pub(crate) fn reclaim<A: Arch>(&self, vm: &Vm<A>, wanted: usize) -> usize {
+    /// After a promise of `needed` frames failed: takes idle frames back, and
+    /// says whether asking again is worth it.
+    pub(crate) fn make_room<A: Arch>(&self, vm: &Vm<A>, needed: usize) -> bool {
+        let short = needed.saturating_sub(vm.arena.available());
+        // Another thread may have taken back what this one needs.
+        self.reclaim(vm, short) > 0 || vm.arena.available() >= needed
+    }
+
+    /// Takes frames that slots do not use back into the arena, about `wanted`
+    /// of them. Returns how many.
+    fn reclaim<A: Arch>(&self, vm: &Vm<A>, wanted: usize) -> usize {
         let mut reclaimed = 0;
-        for (slot, record) in self.slots.as_slice().iter().enumerate() {
-            if reclaimed >= wanted {
-                break;
+        // Those of free slots first: who holds a slot is likelier to grow.
+        for in_use in [false, true] {
+            for (slot, record) in self.slots.as_slice().iter().enumerate() {
+                if reclaimed >= wanted {
+                    return reclaimed;
+                }
+                let mut resident = record.resident.lock();
+                let accessible = record.accessible.load(Ordering::Relaxed) / PAGE_SIZE;
+                if record.is_in_use() != in_use || *resident == accessible {
+                    continue;
+                }
+                let keep = accessible.max(resident.saturating_sub(wanted - reclaimed));
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "slots are numbered with u32 at the carve"
+                )]
+                let run = self.entries(vm, slot as u32, keep, *resident);
+                // SAFETY: what is not accessible was never shown, or `shrink`
+                // invalidated and scrubbed it; and we hold the slot.
+                reclaimed += unsafe { pages::strip(vm, run) };
+                *resident = keep;
             }
-            let mut resident = record.resident.lock();
-            if record.is_in_use() || *resident == 0 {
-                continue;
-            }
-            let keep = resident.saturating_sub(wanted - reclaimed);
-            #[expect(clippy::cast_possible_truncation, reason = "slots are numbered with u32 at the carve")]
-            let run = self.entries(vm, slot as u32, keep, *resident);
-            // SAFETY: the slot is free, so `shrink` scrubbed and invalidated
-            // all of it, and we hold it.
-            reclaimed += unsafe { pages::strip(vm, run) };
-            *resident = keep;
         }
         reclaimed
     }

@@ -57,7 +57,7 @@ impl<A: Arch> Carving<'_, A> {
     pub(crate) fn places(&self) -> Result<Places, CarveError> {
         let regions = self.window.start;
         let slab = regions.offset(self.region_space);
-        let needed = self.region_space as u64 + self.slab.total as u64;
+        let needed = (self.region_space as u64).saturating_add(self.slab.total as u64);
         let available = self.window.end.0 - self.window.start.0;
         if needed > available {
             return Err(CarveError::WindowTooSmall { needed, available });
@@ -69,10 +69,12 @@ impl<A: Arch> Carving<'_, A> {
         }
         let frames_in_all = to_usize(size) / PAGE_SIZE;
 
-        let mut next = self.arena.start;
+        // What fits the window is far from overflowing a sum: a slot has 2 MiB
+        // of it at least, and takes fewer bytes of the arena.
+        let mut used = 0;
         let mut place = |bytes: usize| {
-            let here = next;
-            next = next.offset(bytes.next_multiple_of(PAGE_SIZE));
+            let here = self.arena.start.offset(used);
+            used += bytes.next_multiple_of(PAGE_SIZE);
             here
         };
         let slot_records = place(self.slot_record * self.slab.total_memories);
@@ -85,11 +87,11 @@ impl<A: Arch> Carving<'_, A> {
         let first_frame = place(0);
 
         // One frame more, so that there is anything to give at all.
-        let needed = first_frame.0 - self.arena.start.0 + PAGE_SIZE as u64;
+        let needed = (used + PAGE_SIZE) as u64;
         if needed > size {
             return Err(CarveError::ArenaTooSmall { needed, available: size });
         }
-        let frames = to_usize(self.arena.end.0 - first_frame.0) / PAGE_SIZE;
+        let frames = frames_in_all - used / PAGE_SIZE;
         Ok(Places {
             regions,
             slab,
@@ -143,10 +145,13 @@ impl<A: Arch> Carving<'_, A> {
             unsafe { self.arch.zero_frame(places.leaf_tables.offset(table * PAGE_SIZE)) };
         }
         let mut linker = Linker { arch: self.arch, next: places.upper_tables };
-        let mut address = places.regions;
-        while address.0 < places.slab.0 {
-            linker.reach(address, 1);
-            address = address.offset(TABLE_SPAN * 512);
+        if self.region_space > 0 {
+            // By number, as the window may begin within the span of a table and
+            // end at the top of the address space.
+            let span = level_span(2);
+            for table in places.regions.0 / span..=(places.slab.0 - 1) / span {
+                linker.reach(VirtAddr(table * span), 1);
+            }
         }
         for slot in 0..self.slab.total_memories {
             let base = places.slab.offset(self.slab.base(slot));

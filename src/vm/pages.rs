@@ -44,14 +44,24 @@ pub(crate) fn fill<A: Arch>(run: &[AtomicU64], frames: &mut Promise<'_, A>) {
     }
 }
 
-/// Makes hidden pages readable and writable. Nothing that was accessible is
-/// taken away: there is nothing to invalidate.
+/// Makes pages readable and writable, all of which are hidden. Nothing that
+/// was accessible is taken away: there is nothing to invalidate.
 pub(crate) fn reveal<A: Arch>(vm: &Vm<A>, run: &[AtomicU64]) {
-    let no_dirty_state = !vm.arch.hardware_dirty();
+    let reveal = |entry: &AtomicU64| {
+        let hidden = entry.load(Ordering::Relaxed);
+        debug_assert!(matches!(A::Format::decode(hidden), Entry::Hidden { .. }), "{hidden:#x} is not hidden");
+        entry.store(A::Format::reveal(hidden), Ordering::Release);
+    };
+    if vm.arch.hardware_dirty() {
+        // By eights: growth by a wasm page is sixteen of these.
+        let (eights, rest) = run.as_chunks::<8>();
+        eights.iter().for_each(|eight| eight.iter().for_each(reveal));
+        rest.iter().for_each(reveal);
+        return;
+    }
     for entry in run {
-        if let Entry::Hidden { frame, written } = A::Format::decode(entry.load(Ordering::Relaxed)) {
-            let new = A::Format::present(frame, Access::ReadWrite, written || no_dirty_state);
-            entry.store(new, Ordering::Release);
+        if let Entry::Hidden { frame, .. } = A::Format::decode(entry.load(Ordering::Relaxed)) {
+            entry.store(A::Format::present(frame, Access::ReadWrite, true), Ordering::Release);
         }
     }
 }
@@ -61,43 +71,61 @@ pub(crate) fn set<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], access: Access) -> Sta
     let no_dirty_state = !vm.arch.hardware_dirty();
     let mut stale = Stale::No;
     for entry in run {
-        let old = entry.load(Ordering::Relaxed);
-        let (frame, written) = match A::Format::decode(old) {
-            Entry::Empty => continue,
-            Entry::Present { access: same, .. } if same == access => continue,
-            Entry::Hidden { frame, written } => (frame, written),
-            Entry::Present { .. } => {
-                // The CPU may be setting its dirty state this moment: hide
-                // with a swap, so that the mark cannot fall between.
-                stale = Stale::Yes;
-                match A::Format::decode(entry.swap(0, Ordering::AcqRel)) {
-                    Entry::Present { frame, written, .. } | Entry::Hidden { frame, written } => {
-                        (frame, written)
-                    }
-                    Entry::Empty => continue,
+        let mut old = entry.load(Ordering::Relaxed);
+        loop {
+            let (frame, written, was_present) = match A::Format::decode(old) {
+                Entry::Empty => break,
+                Entry::Present { access: same, .. } if same == access => break,
+                Entry::Hidden { frame, written } => (frame, written, false),
+                Entry::Present { frame, written, .. } => (frame, written, true),
+            };
+            let written = written || access == Access::ReadWrite && no_dirty_state;
+            let new = A::Format::present(frame, access, written);
+            // The CPU may be setting its dirty state this moment: in one step,
+            // so that the mark cannot fall between. And without a moment in
+            // which nothing is present, as readers may go on reading; a change
+            // of rights alone needs no break-before-make (Arm ARM D8.16.1).
+            match entry.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) if was_present => stale = Stale::Yes,
+                Ok(_) => {}
+                Err(marked) => {
+                    old = marked;
+                    continue;
                 }
             }
-        };
-        let written = written || access == Access::ReadWrite && no_dirty_state;
-        entry.store(A::Format::present(frame, access, written), Ordering::Release);
+            break;
+        }
     }
     stale
 }
 
+/// What [`hide`] found.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub(crate) struct Hidden {
+    pub(crate) stale: Stale,
+    /// Whether any page of the run may hold anything but zeros.
+    pub(crate) written: bool,
+}
+
 /// Takes away all access; frames stay where they are, and remember whether
 /// they were written.
-pub(crate) fn hide<A: Arch>(run: &[AtomicU64]) -> Stale {
-    let mut stale = Stale::No;
+pub(crate) fn hide<A: Arch>(run: &[AtomicU64]) -> Hidden {
+    let (mut before, mut after) = (0, 0);
     for entry in run {
-        if let Entry::Present { frame, .. } = A::Format::decode(entry.load(Ordering::Relaxed)) {
-            let old = entry.swap(A::Format::hidden(frame, true), Ordering::AcqRel);
-            stale = Stale::Yes;
-            if let Entry::Present { written: false, .. } = A::Format::decode(old) {
-                entry.store(A::Format::hidden(frame, false), Ordering::Relaxed);
-            }
+        let mut new = entry.load(Ordering::Relaxed);
+        if new & A::Format::PRESENT != 0 {
+            // The CPU may be setting its dirty state this moment: after the
+            // swap it no longer can.
+            let old = entry.swap(0, Ordering::AcqRel);
+            before |= old;
+            new = A::Format::hide(old);
+            entry.store(new, Ordering::Relaxed);
         }
+        after |= new;
     }
-    stale
+    let stale = if before & A::Format::PRESENT != 0 { Stale::Yes } else { Stale::No };
+    Hidden { stale, written: after & A::Format::WRITTEN != 0 }
 }
 
 /// Clears every hidden page that was written.

@@ -77,7 +77,7 @@ impl Regions {
         let mut bitmaps = self.bitmaps.lock();
         let pages = self.check_inside(&mut bitmaps, start, bytes)?;
         let Some(access) = access else {
-            for_each_run(vm, pages, |run, part| invalidate(vm, pages::hide::<A>(run), part));
+            for_each_run(vm, pages, |run, part| invalidate(vm, pages::hide::<A>(run).stale, part));
             return Ok(());
         };
         // Count first, so that running out changes nothing.
@@ -94,7 +94,8 @@ impl Regions {
         let mut promise = vm.promise(tables + frames)?;
         for part in split_at_tables(pages) {
             if leaf_run(vm, part).is_none()
-                && let (Some(directory), Some(table)) = (directory_entry(vm, part.start), promise.take())
+                && let Some(directory) = directory_entry(vm, part.start)
+                && let Some(table) = promise.take()
             {
                 directory.store(A::Format::table(table), Ordering::Release);
             }
@@ -105,7 +106,8 @@ impl Regions {
         }
         vm.arch.publish();
         if access == Access::ReadExecute {
-            vm.arch.synchronise_code(start, bytes);
+            // To the end of the last page: all of it can be executed.
+            vm.arch.synchronise_code(start, pages.count * PAGE_SIZE);
         }
         Ok(())
     }
@@ -211,9 +213,12 @@ fn region_end(used: &BitSlice<u64, Lsb0>, first: &BitSlice<u64, Lsb0>, at: usize
 /// Hides, invalidates and clears pages; they keep their frames.
 fn clear<A: Arch>(vm: &Vm<A>, pages: Pages) {
     for_each_run(vm, pages, |run, part| {
-        invalidate(vm, pages::hide::<A>(run), part);
-        // SAFETY: what could be cached was invalidated in the line above.
-        unsafe { pages::scrub(vm, run) };
+        let hidden = pages::hide::<A>(run);
+        invalidate(vm, hidden.stale, part);
+        if hidden.written {
+            // SAFETY: what could be cached was invalidated in the line above.
+            unsafe { pages::scrub(vm, run) };
+        }
     });
 }
 

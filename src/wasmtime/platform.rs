@@ -4,7 +4,7 @@
 
 use core::{fmt, ptr::NonNull};
 
-use allotment_arch::{Access, Arch, Native, VirtAddr};
+use allotment_arch::{Access, Arch, Native, PAGE_SIZE, VirtAddr, page_ceil};
 use spin::Mutex;
 
 use super::{GUARD_SIZE, RESERVATION};
@@ -195,7 +195,7 @@ impl<A: Arch> Platform<A> {
     ///
     /// # Errors
     ///
-    /// [`PlatformError`].
+    /// [`PlatformError`]; nothing changed.
     ///
     /// # Safety
     ///
@@ -206,24 +206,30 @@ impl<A: Arch> Platform<A> {
         bytes: usize,
         protection: Protection,
     ) -> Result<(), PlatformError> {
-        let at = virt(start);
-        let cleared = match self.allocator.memories.locate(at) {
+        let start = virt(start);
+        self.note(match self.allocator.memories.locate(start) {
             Some(position) => {
                 let id = SlotId { slot: position.slot, generation: position.generation };
-                self.protect_slot(id, position.offset, bytes, Protection(None))
+                self.remap_slot(id, position.offset, bytes, protection)
             }
             // SAFETY: by this function's contract.
-            None => unsafe { self.allocator.reset_region(at, bytes) }.map_err(Into::into),
-        };
-        self.note(cleared)?;
-        // SAFETY: as above.
-        unsafe { self.protect(start, bytes, protection) }
+            None => unsafe { self.remap_region(start, bytes, protection) }.map_err(Into::into),
+        })
     }
 
     /// Whether a new mapping is the reservation of a linear memory.
     fn is_memory(&self, bytes: usize, protection: Protection) -> bool {
-        let plan = self.allocator.plan();
-        bytes == MEMORY_MAPPING && protection == Protection(None) && plan.memory_reservation == RESERVATION
+        bytes == MEMORY_MAPPING && protection == Protection(None) && self.slots_are_mappings()
+    }
+
+    /// Whether each slot has what a mapping promises: the reservation, and
+    /// guards before and after in which nothing ever becomes accessible.
+    /// Compiled code relies on both. With other slots, memories are regions.
+    fn slots_are_mappings(&self) -> bool {
+        let slab = self.allocator.memories.layout();
+        self.allocator.plan().memory_reservation == RESERVATION
+            && slab.guard_before >= GUARD_SIZE
+            && slab.stride >= RESERVATION + GUARD_SIZE
     }
 
     fn map_slot(&self) -> Result<NonNull<u8>, PlatformError> {
@@ -254,7 +260,11 @@ impl<A: Arch> Platform<A> {
         protection: Protection,
     ) -> Result<(), PlatformError> {
         let refused = PlatformError::SlotAccess { offset, bytes };
-        let end = offset.checked_add(bytes).ok_or(refused)?;
+        let end = page_end(offset, bytes).ok_or(refused)?;
+        // Not from the midst of a page: the page would lose its first bytes.
+        if !offset.is_multiple_of(PAGE_SIZE) {
+            return Err(refused);
+        }
         let Allocator { vm, memories, .. } = &self.allocator;
         match protection.0 {
             Some(Access::ReadWrite) => memories.make_accessible(vm, id, offset, bytes)?,
@@ -262,6 +272,45 @@ impl<A: Arch> Platform<A> {
             _ => return Err(refused),
         }
         Ok(())
+    }
+
+    fn remap_slot(
+        &self,
+        id: SlotId,
+        offset: usize,
+        bytes: usize,
+        protection: Protection,
+    ) -> Result<(), PlatformError> {
+        // Taking access away clears. Giving it comes first, as it may fail.
+        self.protect_slot(id, offset, bytes, protection)?;
+        if protection.0.is_none() {
+            return Ok(());
+        }
+        if page_end(offset, bytes).is_none_or(|end| self.accessible(id) > end) {
+            return Err(PlatformError::SlotAccess { offset, bytes });
+        }
+        Ok(self.allocator.memories.erase(&self.allocator.vm, id, offset)?)
+    }
+
+    /// # Safety
+    ///
+    /// Nobody uses the pages.
+    unsafe fn remap_region(
+        &self,
+        start: VirtAddr,
+        bytes: usize,
+        protection: Protection,
+    ) -> Result<(), Error> {
+        if protection.0.is_some() {
+            // Gives every page a frame, which clearing keeps: what may fail
+            // comes first.
+            // SAFETY: by this function's contract.
+            unsafe { self.allocator.protect_region(start, bytes, protection.0) }?;
+        }
+        // SAFETY: as above.
+        unsafe { self.allocator.reset_region(start, bytes) }?;
+        // SAFETY: as above.
+        unsafe { self.allocator.protect_region(start, bytes, protection.0) }
     }
 
     /// The slot whose mapping, guard before included, holds `address`, and the
@@ -283,6 +332,11 @@ impl<A: Arch> Platform<A> {
         }
         result
     }
+}
+
+/// The end of the last page of a part.
+fn page_end(offset: usize, bytes: usize) -> Option<usize> {
+    offset.checked_add(bytes).and_then(page_ceil)
 }
 
 fn virt(pointer: NonNull<u8>) -> VirtAddr {

@@ -6,7 +6,7 @@
 use core::{
     fmt,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr, AtomicUsize, Ordering},
+    sync::atomic::{AtomicPtr, Ordering},
 };
 
 use allotment_arch::PAGE_SIZE;
@@ -17,7 +17,7 @@ use super::{Delivery, Exception, Platform, PlatformError, Protection, TrapHandle
 static PLATFORM: Once<(Platform, fn(ip: usize) -> !)> = Once::new();
 
 /// Wasmtime's handler, as the stub finds it.
-static HANDLER: AtomicUsize = AtomicUsize::new(0);
+static HANDLER: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 
 /// Wasmtime's two words per thread of execution. One CPU for now.
 static TLS: [AtomicPtr<u8>; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
@@ -72,10 +72,10 @@ pub fn deliver(exception: &Exception) -> Delivery {
 /// the interrupt state of the code that trapped.
 extern "C" fn stub(ip: usize, fp: usize, has_faulting_addr: usize, faulting_addr: usize) -> ! {
     let handler = HANDLER.load(Ordering::Acquire);
-    if handler != 0 {
+    if !handler.is_null() {
         // SAFETY: only `wasmtime_init_traps` stores here, and it stores a
         // `TrapHandler`.
-        let handler: TrapHandler = unsafe { core::mem::transmute::<usize, TrapHandler>(handler) };
+        let handler: TrapHandler = unsafe { core::mem::transmute::<*mut (), TrapHandler>(handler) };
         handler(ip, fp, has_faulting_addr != 0, faulting_addr);
     }
     match PLATFORM.get() {
@@ -138,7 +138,7 @@ extern "C" fn wasmtime_page_size() -> usize {
 
 #[unsafe(no_mangle)]
 extern "C" fn wasmtime_init_traps(handler: TrapHandler) -> i32 {
-    HANDLER.store(handler as usize, Ordering::Release);
+    HANDLER.store(handler as *mut (), Ordering::Release);
     0
 }
 

@@ -23,6 +23,12 @@ macro_rules! on_every_machine {
     };
 }
 
+/// Runs `work` for each number below `workers`: one after the other, on the one
+/// CPU there is.
+pub fn together(workers: usize, work: impl Fn(usize) + Sync) {
+    (0..workers).for_each(work);
+}
+
 /// Address space of one test machine: one top-level entry, 512 GiB.
 const WINDOW: u64 = 512 << 30;
 
@@ -44,6 +50,7 @@ impl TestArch for Native {
         // physical address, on one CPU, and keeps its root.
         let arch = unsafe { Self::current(PhysOffset(0)) };
         let arena = PhysAddr(start)..PhysAddr(start + arena_bytes as u64);
+        super::litter(&arch, &arena);
         (arch, window..VirtAddr(window.0 + WINDOW), arena)
     }
 

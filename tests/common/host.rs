@@ -1,10 +1,12 @@
 //! Machines of the host: the emulated MMU.
 
-use core::ops::Range;
+use core::{ops::Range, ptr::NonNull};
+use std::{collections::BTreeMap, sync::Mutex};
 
 use allotment::arch::{
-    PhysAddr, VirtAddr,
+    Aarch64, Arch, CpuError, Pages, PhysAddr, Translation, VirtAddr,
     emulated::{Emulated, Mmu},
+    translate,
 };
 
 use super::{Fault, TestArch};
@@ -17,7 +19,18 @@ macro_rules! on_every_machine {
         $case::<Emulated<X86_64>>();
         $case::<Emulated<Aarch64>>();
         $case::<$crate::common::NoDirtyState>();
+        $case::<$crate::common::Watched<X86_64, true>>();
     }};
+}
+
+/// Runs `work` for each number below `workers`, all at once.
+pub fn together(workers: usize, work: impl Fn(usize) + Sync) {
+    std::thread::scope(|scope| {
+        for worker in 0..workers {
+            let work = &work;
+            scope.spawn(move || work(worker));
+        }
+    });
 }
 
 fn window() -> Range<VirtAddr> {
@@ -28,6 +41,7 @@ impl<F: Mmu> TestArch for Emulated<F> {
     fn machine(arena_bytes: usize) -> (Self, Range<VirtAddr>, Range<PhysAddr>) {
         let machine = Self::new(arena_bytes + 2 * super::PAGE);
         let arena = machine.free_memory();
+        super::litter(&machine, &arena);
         (machine, window(), arena)
     }
 
@@ -42,70 +56,112 @@ impl<F: Mmu> TestArch for Emulated<F> {
     }
 }
 
-pub use no_dirty_state::NoDirtyState;
-
 /// An aarch64 CPU without FEAT_HAFDBS.
-mod no_dirty_state {
-    use core::{ops::Range, ptr::NonNull};
+pub type NoDirtyState = Watched<Aarch64, false>;
 
-    use allotment::arch::{Aarch64, Arch, CpuError, Pages, PhysAddr, VirtAddr, emulated::Emulated};
+/// What a TLB would hold after the accesses so far: by page, the frame and
+/// whether it was writable.
+type Cached = BTreeMap<u64, (PhysAddr, bool)>;
 
-    use super::super::{Fault, TestArch};
+/// A machine that panics where a TLB which keeps everything until it must not
+/// would show a byte, or let through a store, that the tables no longer do.
+#[derive(Debug)]
+pub struct Watched<F, const DIRTY_STATE: bool> {
+    machine: Emulated<F>,
+    cached: Mutex<Cached>,
+}
 
-    #[derive(Debug)]
-    pub struct NoDirtyState(Emulated<Aarch64>);
-
-    // SAFETY: everything is the emulated machine's.
-    unsafe impl Arch for NoDirtyState {
-        type Format = Aarch64;
-
-        const ALIAS_IS_MAPPED: bool = false;
-
-        fn physical(&self, address: PhysAddr) -> NonNull<u8> {
-            self.0.physical(address)
+impl<F: Mmu, const DIRTY_STATE: bool> Watched<F, DIRTY_STATE> {
+    /// Runs an access, and keeps what it translated to.
+    fn access<T>(
+        &self,
+        address: VirtAddr,
+        write: bool,
+        run: impl Fn() -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        // Held across the walk, so that an invalidation comes before or after.
+        let mut cached = self.cached.lock().unwrap();
+        let page = address.0 / super::PAGE as u64;
+        let done = run();
+        match (&done, cached.get(&page)) {
+            (Err(_), Some((_, writable))) if !write || *writable => {
+                panic!("{address} is refused by the tables only: a translation of it was not invalidated")
+            }
+            (Err(_), _) => {}
+            (Ok(_), _) => {
+                // SAFETY: the tables live as long as the machine.
+                let found = unsafe { translate(&self.machine, VirtAddr(page * super::PAGE as u64)) };
+                if let Some(Translation { physical, writable, .. }) = found {
+                    let elsewhere = cached.iter().find(|&(&at, &(frame, _))| at != page && frame == physical);
+                    assert_eq!(elsewhere, None, "{address} has a frame that is cached elsewhere");
+                    cached.insert(page, (physical, writable));
+                }
+            }
         }
+        done
+    }
+}
 
-        fn root(&self, address: VirtAddr) -> PhysAddr {
-            self.0.root(address)
-        }
+// SAFETY: everything is the emulated machine's.
+unsafe impl<F: Mmu, const DIRTY_STATE: bool> Arch for Watched<F, DIRTY_STATE> {
+    type Format = F;
 
-        fn levels(&self) -> u8 {
-            self.0.levels()
-        }
+    const ALIAS_IS_MAPPED: bool = false;
 
-        fn hardware_dirty(&self) -> bool {
-            self.0.hardware_dirty()
-        }
-
-        fn publish(&self) {
-            self.0.publish();
-        }
-
-        fn invalidate(&self, pages: Pages) {
-            self.0.invalidate(pages);
-        }
-
-        fn synchronise_code(&self, start: VirtAddr, bytes: usize) {
-            self.0.synchronise_code(start, bytes);
-        }
-
-        fn check(&self) -> Result<(), CpuError> {
-            self.0.check()
-        }
+    fn physical(&self, address: PhysAddr) -> NonNull<u8> {
+        self.machine.physical(address)
     }
 
-    impl TestArch for NoDirtyState {
-        fn machine(arena_bytes: usize) -> (Self, Range<VirtAddr>, Range<PhysAddr>) {
-            let (machine, window, arena) = Emulated::machine(arena_bytes);
-            (Self(machine.without_hardware_dirty()), window, arena)
-        }
+    fn root(&self, address: VirtAddr) -> PhysAddr {
+        self.machine.root(address)
+    }
 
-        fn load(&self, address: VirtAddr) -> Result<u8, Fault> {
-            self.0.load(address)
-        }
+    fn levels(&self) -> u8 {
+        self.machine.levels()
+    }
 
-        fn store(&self, address: VirtAddr, byte: u8) -> Result<(), Fault> {
-            self.0.store(address, byte)
-        }
+    fn hardware_dirty(&self) -> bool {
+        self.machine.hardware_dirty()
+    }
+
+    fn publish(&self) {
+        self.machine.publish();
+    }
+
+    fn invalidate(&self, pages: Pages) {
+        let first = pages.start.0 / super::PAGE as u64;
+        self.cached.lock().unwrap().retain(|&page, _| page.wrapping_sub(first) >= pages.count as u64);
+        self.machine.invalidate(pages);
+    }
+
+    fn synchronise_code(&self, start: VirtAddr, bytes: usize) {
+        self.machine.synchronise_code(start, bytes);
+    }
+
+    fn check(&self) -> Result<(), CpuError> {
+        self.machine.check()
+    }
+
+    unsafe fn zero_frame(&self, frame: PhysAddr) {
+        let reached = self.cached.lock().unwrap().values().any(|&(cached, _)| cached == frame);
+        assert!(!reached, "frame {frame} is cleared while a translation to it is cached");
+        // SAFETY: by this function's contract.
+        unsafe { self.machine.zero_frame(frame) };
+    }
+}
+
+impl<F: Mmu, const DIRTY_STATE: bool> TestArch for Watched<F, DIRTY_STATE> {
+    fn machine(arena_bytes: usize) -> (Self, Range<VirtAddr>, Range<PhysAddr>) {
+        let (machine, window, arena) = Emulated::machine(arena_bytes);
+        let machine = if DIRTY_STATE { machine } else { machine.without_hardware_dirty() };
+        (Self { machine, cached: Mutex::default() }, window, arena)
+    }
+
+    fn load(&self, address: VirtAddr) -> Result<u8, Fault> {
+        self.access(address, false, || self.machine.load(address))
+    }
+
+    fn store(&self, address: VirtAddr, byte: u8) -> Result<(), Fault> {
+        self.access(address, true, || self.machine.store(address, byte))
     }
 }

@@ -1,8 +1,9 @@
 //! The machines that the same tests run on.
 //!
 //! ```text
-//!   host      emulated MMU, twice with x86_64 and aarch64 entries, and once as
-//!             an aarch64 CPU without dirty state in hardware
+//!   host      emulated MMU, with x86_64 and aarch64 entries, as an aarch64 CPU
+//!             without dirty state in hardware, and as a machine that watches
+//!             what a TLB would still hold
 //!   x86_64    the boot kernel's own tables, in QEMU
 //!   aarch64   the same
 //! ```
@@ -11,7 +12,7 @@
 //! that this build has. It touches memories through [`Machine::load`] and
 //! [`Machine::store`], which say whether the access faulted.
 
-#![allow(dead_code, unreachable_pub, reason = "every test file uses its own part")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "every test file uses its own part")]
 
 use allotment::{
     Allocator, CarveError, Config, FaultAccess, Memory, Verdict,
@@ -25,8 +26,9 @@ mod world;
 #[path = "host.rs"]
 mod world;
 
+pub use world::together;
 #[cfg(not(target_os = "none"))]
-pub use world::NoDirtyState;
+pub use world::{NoDirtyState, Watched};
 
 pub const PAGE: usize = 4096;
 pub const WASM_PAGE: usize = 65536;
@@ -52,6 +54,14 @@ pub trait TestArch: Arch + Sized {
 /// A load or store that faulted, at this address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault(pub VirtAddr);
+
+/// Fills an arena-to-be with what firmware or an earlier owner may leave there.
+fn litter<A: Arch>(arch: &A, arena: &core::ops::Range<PhysAddr>) {
+    for page in (arena.start.0..arena.end.0).step_by(PAGE) {
+        // SAFETY: the machine is the test's, and nothing uses its arena yet.
+        unsafe { arch.physical(PhysAddr(page)).write_bytes(0xa5, PAGE) };
+    }
+}
 
 /// A pool that is small enough to be exhausted in a test.
 pub fn small() -> Config {

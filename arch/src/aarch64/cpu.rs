@@ -36,9 +36,11 @@ impl Native {
     ///
     /// * The caller runs at EL1.
     /// * Physical memory is mapped at `physical`, readable and writable, as
-    ///   far as arena and live tables reach.
+    ///   normal write-back inner-shareable memory, as far as arena and live
+    ///   tables reach: any other would not be coherent with the window.
     /// * The roots stay alive and in their registers while the value is used,
-    ///   and TCR_EL1.HD and HA do not change.
+    ///   on every CPU that uses the window, and MAIR_EL1 and TCR_EL1 do not
+    ///   change and are the same on all of them.
     #[must_use]
     pub unsafe fn current(physical: PhysOffset) -> Self {
         let block = 4usize << (zero_block_id() & 0xf);
@@ -140,6 +142,7 @@ unsafe impl Arch for Native {
 
     fn check(&self) -> Result<(), CpuError> {
         const WRITE_BACK: u64 = 0xff;
+        const DS: u64 = 1 << 59;
         if SCTLR_EL1.read(SCTLR_EL1::M) == 0 {
             return Err(CpuError::MmuOff);
         }
@@ -147,9 +150,25 @@ unsafe impl Arch for Native {
         if attribute != WRITE_BACK {
             return Err(CpuError::MemoryAttribute { found: attribute as u8 });
         }
-        // TG0 = 0b00 and TG1 = 0b10 are 4 KiB; T1SZ = 16 is 48 bits (D24.2.184).
-        if TCR_EL1.read(TCR_EL1::TG1) != 0b10 || TCR_EL1.read(TCR_EL1::T1SZ) != 16 {
+        // TG0 = 0b00 and TG1 = 0b10 are 4 KiB; TnSZ = 16 is 48 bits; EPDn = 1
+        // means no walks (D24.2.184). The lower half is only looked at.
+        let upper = TCR_EL1.read(TCR_EL1::TG1) == 0b10
+            && TCR_EL1.read(TCR_EL1::T1SZ) == 16
+            && TCR_EL1.read(TCR_EL1::EPD1) == 0;
+        let lower = TCR_EL1.read(TCR_EL1::EPD0) == 1
+            || TCR_EL1.read(TCR_EL1::TG0) == 0b00 && TCR_EL1.read(TCR_EL1::T0SZ) == 16;
+        if !upper || !lower {
             return Err(CpuError::Granule);
+        }
+        // With DS, bits [9:8] of an entry are address bits, not shareability.
+        if TCR_EL1.get() & DS != 0 {
+            return Err(CpuError::LargeAddresses);
+        }
+        let inner = (TCR_EL1.read(TCR_EL1::IRGN1) & 0b11) as u8;
+        let outer = (TCR_EL1.read(TCR_EL1::ORGN1) & 0b11) as u8;
+        // 0b01 and 0b11: write-back, with and without write-allocate.
+        if inner & 1 == 0 || outer & 1 == 0 {
+            return Err(CpuError::WalkMemory { inner, outer });
         }
         Ok(())
     }

@@ -36,6 +36,8 @@ pub struct Aarch64;
 
 impl Format for Aarch64 {
     const NAME: &'static str = "aarch64";
+    const WRITTEN: u64 = WRITTEN;
+    const PRESENT: u64 = VALID;
 
     fn present(frame: PhysAddr, access: Access, written: bool) -> u64 {
         let soft = if written { WRITTEN } else { 0 };
@@ -69,6 +71,18 @@ impl Format for Aarch64 {
         } else {
             Entry::Empty
         }
+    }
+
+    // A page that was written before it was hidden keeps the software bit.
+    fn reveal(hidden: u64) -> u64 {
+        let clean = VALID | TABLE_OR_PAGE | INNER_SHAREABLE | ACCESSED | USER_NO_EXECUTE;
+        (hidden ^ HIDDEN) | clean | PRIVILEGED_NO_EXECUTE | DIRTY_BIT_MODIFIER | READ_ONLY
+    }
+
+    fn hide(present: u64) -> u64 {
+        const READ_ONLY_TO_WRITTEN: u32 = WRITTEN.trailing_zeros() - READ_ONLY.trailing_zeros();
+        let dirty = (!present & READ_ONLY) << READ_ONLY_TO_WRITTEN;
+        (present & (FRAME | WRITTEN)) | HIDDEN | dirty
     }
 
     fn table(frame: PhysAddr) -> u64 {
@@ -114,6 +128,20 @@ mod tests {
             assert_eq!(Aarch64::decode(entry), Entry::Hidden { frame: FRAME_A, written });
         }
         assert_eq!(Aarch64::decode(0), Entry::Empty);
+    }
+
+    #[test]
+    fn the_short_ways_lead_where_the_long_ones_do() {
+        for written in [false, true] {
+            let hidden = Aarch64::hidden(FRAME_A, written);
+            let present = Aarch64::present(FRAME_A, Access::ReadWrite, written);
+            assert_eq!(Aarch64::decode(Aarch64::reveal(hidden)), Aarch64::decode(present));
+            assert_eq!(Aarch64::hide(present), hidden);
+            assert_eq!(Aarch64::hide(present & !READ_ONLY), Aarch64::hidden(FRAME_A, true));
+            for access in [Access::Read, Access::ReadExecute] {
+                assert_eq!(Aarch64::hide(Aarch64::present(FRAME_A, access, written)), hidden);
+            }
+        }
     }
 
     #[test]

@@ -49,7 +49,9 @@ impl core::error::Error for AccessFault {}
 
 /// A machine in software with entries of format `F`.
 pub struct Emulated<F> {
-    memory: Box<[Frame]>,
+    /// From a `Box`, but not kept as one: moving a `Box` claims that no other
+    /// pointer is in use, and those that `physical` gave are.
+    memory: NonNull<[Frame]>,
     invalidated: AtomicUsize,
     hardware_dirty: bool,
     format: PhantomData<F>,
@@ -70,7 +72,9 @@ impl<F: Mmu> Emulated<F> {
     pub fn new(bytes: usize) -> Self {
         let frames = bytes / PAGE_SIZE;
         assert!(frames >= 2, "an emulated machine needs two pages for its roots, {bytes} bytes are too few");
-        let memory = (0..frames).map(|_| Frame([const { AtomicU64::new(0) }; PAGE_SIZE / 8])).collect();
+        let memory: Box<[Frame]> =
+            (0..frames).map(|_| Frame([const { AtomicU64::new(0) }; PAGE_SIZE / 8])).collect();
+        let memory = NonNull::from(Box::leak(memory));
         Self { memory, invalidated: AtomicUsize::new(0), hardware_dirty: true, format: PhantomData }
     }
 
@@ -136,7 +140,25 @@ impl<F: Mmu> Emulated<F> {
     /// The 8-byte word at a physical address, if memory is there.
     fn word(&self, address: PhysAddr) -> Option<&AtomicU64> {
         let offset = usize::try_from(address.0.checked_sub(PHYSICAL_BASE.0)?).ok()?;
-        self.memory.get(offset / PAGE_SIZE)?.0.get(offset % PAGE_SIZE / 8)
+        self.frames().get(offset / PAGE_SIZE)?.0.get(offset % PAGE_SIZE / 8)
+    }
+
+    fn frames(&self) -> &[Frame] {
+        // SAFETY: the allocation lives as long as `self`, and is only shared.
+        unsafe { self.memory.as_ref() }
+    }
+}
+
+// SAFETY: it owns its memory, as the `Box` did, and shares it as atomics.
+unsafe impl<F> Send for Emulated<F> {}
+// SAFETY: as above.
+unsafe impl<F> Sync for Emulated<F> {}
+
+impl<F> Drop for Emulated<F> {
+    fn drop(&mut self) {
+        // SAFETY: the pointer is that of the `Box` that `new` leaked, and this
+        // is the only place that takes it back.
+        drop(unsafe { Box::from_raw(self.memory.as_ptr()) });
     }
 }
 
@@ -151,10 +173,8 @@ unsafe impl<F: Mmu> Arch for Emulated<F> {
         let offset = address.0.wrapping_sub(PHYSICAL_BASE.0);
         let size = (self.memory.len() * PAGE_SIZE) as u64;
         assert!(offset < size, "physical address {address} is outside the emulated memory");
-        let first: NonNull<Frame> = NonNull::from(&*self.memory).cast();
-        // SAFETY: `offset` is inside the allocation, as asserted. Frames are
-        // atomics, so writing through a shared reference's pointer is allowed.
-        unsafe { first.cast::<u8>().byte_add(usize::try_from(offset).unwrap_or(0)) }
+        // SAFETY: `offset` is inside the allocation, as asserted.
+        unsafe { self.memory.cast::<u8>().byte_add(usize::try_from(offset).unwrap_or(0)) }
     }
 
     fn root(&self, address: VirtAddr) -> PhysAddr {

@@ -33,10 +33,11 @@ impl Native {
     ///
     /// * The caller runs at CPL 0.
     /// * Physical memory is mapped at `physical`, readable and writable, as
-    ///   far as arena and live tables reach.
+    ///   write-back memory, as far as arena and live tables reach.
     /// * The root stays alive and in CR3 while the value is used, and is
     ///   active on this CPU only: other CPUs are not yet reached by
     ///   invalidation on x86_64.
+    /// * CR0.WP, CR4.PCIDE, CR4.LA57, CR4.OSXSAVE and EFER.NXE do not change.
     #[must_use]
     pub unsafe fn current(physical: PhysOffset) -> Self {
         let (root, _) = Cr3::read();
@@ -69,8 +70,9 @@ fn has_avx() -> bool {
 // SAFETY: `physical` is linear by `PhysOffset`; the CPU's walks are ordered
 // after its own stores (SDM 3A, 4.10.4.3: no invalidation is needed for an
 // entry that was not present); `invlpg` and a CR3 reload drop translations and
-// paging-structure caches (4.10.4.1), and `current`'s caller promises that the
-// root is active nowhere else.
+// paging-structure caches of the current PCID (4.10.4.1), which `check` makes
+// sure is the only one, and no entry of ours is global; `current`'s caller
+// promises that the root is active on no other CPU.
 unsafe impl Arch for Native {
     type Format = X86_64;
 
@@ -118,6 +120,9 @@ unsafe impl Arch for Native {
         if !Efer::read().contains(EferFlags::NO_EXECUTE_ENABLE) {
             return Err(CpuError::NoExecuteOff);
         }
+        if Cr4::read().contains(Cr4Flags::PCID) {
+            return Err(CpuError::ProcessContexts);
+        }
         Ok(())
     }
 
@@ -125,35 +130,35 @@ unsafe impl Arch for Native {
         let start = self.physical(frame).as_ptr();
         if self.wide {
             // SAFETY: the page is writable and ours (the caller's promise).
-            // AVX is enabled (`wide`). Vector registers are scratch at any
-            // call in the SysV ABI, and this build's compiler uses none.
+            // AVX is enabled (`wide`). `vzeroupper` changes every vector
+            // register; all are declared, as a call's scratch registers are.
             unsafe {
                 asm!(
                     "vpxor xmm0, xmm0, xmm0",
                     "2:",
-                    "vmovdqa [{p}], ymm0",
-                    "vmovdqa [{p} + 32], ymm0",
-                    "vmovdqa [{p} + 64], ymm0",
-                    "vmovdqa [{p} + 96], ymm0",
-                    "vmovdqa [{p} + 128], ymm0",
-                    "vmovdqa [{p} + 160], ymm0",
-                    "vmovdqa [{p} + 192], ymm0",
-                    "vmovdqa [{p} + 224], ymm0",
-                    "vmovdqa [{p} + 256], ymm0",
-                    "vmovdqa [{p} + 288], ymm0",
-                    "vmovdqa [{p} + 320], ymm0",
-                    "vmovdqa [{p} + 352], ymm0",
-                    "vmovdqa [{p} + 384], ymm0",
-                    "vmovdqa [{p} + 416], ymm0",
-                    "vmovdqa [{p} + 448], ymm0",
-                    "vmovdqa [{p} + 480], ymm0",
-                    "add {p}, 512",
-                    "sub {n:e}, 1",
+                    "vmovdqa [rdi], ymm0",
+                    "vmovdqa [rdi + 32], ymm0",
+                    "vmovdqa [rdi + 64], ymm0",
+                    "vmovdqa [rdi + 96], ymm0",
+                    "vmovdqa [rdi + 128], ymm0",
+                    "vmovdqa [rdi + 160], ymm0",
+                    "vmovdqa [rdi + 192], ymm0",
+                    "vmovdqa [rdi + 224], ymm0",
+                    "vmovdqa [rdi + 256], ymm0",
+                    "vmovdqa [rdi + 288], ymm0",
+                    "vmovdqa [rdi + 320], ymm0",
+                    "vmovdqa [rdi + 352], ymm0",
+                    "vmovdqa [rdi + 384], ymm0",
+                    "vmovdqa [rdi + 416], ymm0",
+                    "vmovdqa [rdi + 448], ymm0",
+                    "vmovdqa [rdi + 480], ymm0",
+                    "add rdi, 512",
+                    "sub ecx, 1",
                     "jnz 2b",
                     "vzeroupper",
-                    p = inout(reg) start => _,
-                    n = inout(reg) 8u32 => _,
-                    out("xmm0") _,
+                    inout("rdi") start => _,
+                    inout("ecx") 8u32 => _,
+                    clobber_abi("sysv64"),
                     options(nostack),
                 );
             }

@@ -28,6 +28,8 @@ pub struct X86_64;
 
 impl Format for X86_64 {
     const NAME: &'static str = "x86_64";
+    const WRITTEN: u64 = WRITTEN;
+    const PRESENT: u64 = PRESENT;
 
     // The accessed bit is set beforehand: nothing reads it, and the CPU is
     // spared a locked update. Global is never set: a CR3 reload must suffice.
@@ -60,6 +62,15 @@ impl Format for X86_64 {
         } else {
             Entry::Empty
         }
+    }
+
+    fn reveal(hidden: u64) -> u64 {
+        (hidden ^ (FRAME | HIDDEN)) | PRESENT | ACCESSED | WRITABLE | NO_EXECUTE
+    }
+
+    fn hide(present: u64) -> u64 {
+        const DIRTY_TO_WRITTEN: u32 = WRITTEN.trailing_zeros() - DIRTY.trailing_zeros();
+        (!present & FRAME) | HIDDEN | ((present | present << DIRTY_TO_WRITTEN) & WRITTEN)
     }
 
     fn table(frame: PhysAddr) -> u64 {
@@ -107,6 +118,20 @@ mod tests {
             assert_eq!(X86_64::decode(entry), Entry::Hidden { frame: FRAME_A, written });
         }
         assert_eq!(X86_64::decode(0), Entry::Empty);
+    }
+
+    #[test]
+    fn the_short_ways_lead_where_the_long_ones_do() {
+        for written in [false, true] {
+            let hidden = X86_64::hidden(FRAME_A, written);
+            let present = X86_64::present(FRAME_A, Access::ReadWrite, written);
+            assert_eq!(X86_64::decode(X86_64::reveal(hidden)), X86_64::decode(present));
+            assert_eq!(X86_64::hide(present), hidden);
+            assert_eq!(X86_64::hide(present | DIRTY), X86_64::hidden(FRAME_A, true));
+            for access in [Access::Read, Access::ReadExecute] {
+                assert_eq!(X86_64::hide(X86_64::present(FRAME_A, access, written)), hidden);
+            }
+        }
     }
 
     #[test]
