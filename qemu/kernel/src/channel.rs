@@ -1,7 +1,10 @@
-//! The channel: the program's standard streams and its exit status, on a virtio console.
+//! The channel: the program's standard streams and its exit status, on a port of a virtio console.
 //!
 //! The serial console is for messages; bytes here reach the host as they are. What goes over it
 //! is [`protocol::frame`]'s. The driver waits by polling, as no interrupt ever arrives.
+//!
+//! The port is number 1. Port 0 would need no control messages, but QEMU takes it for a terminal and
+//! throws away what the host does not read in time (`flush_buf` in `hw/char/virtio-console.c`).
 
 use alloc::boxed::Box;
 use core::ops::Range;
@@ -19,16 +22,30 @@ use crate::arch;
 use crate::ranges::pointer;
 use crate::virtio::Identity;
 
-/// Virtio 1.2, section 5.3.2: port 0's queues.
-const RECEIVE: u16 = 0;
-const TRANSMIT: u16 = 1;
+/// The port.
+const PORT: u32 = 1;
+
+/// Virtio 1.2, section 5.3.2: the queue of control messages to the device, and port 1's queues.
+const CONTROL: u16 = 3;
+const RECEIVE: u16 = 4;
+const TRANSMIT: u16 = 5;
 
 bitflags::bitflags! {
-    /// What is wanted of the device: neither a console's size nor several ports.
+    /// What is wanted of the device: ports, but not a console's size.
     #[derive(Clone, Copy, Debug)]
     struct Features: u64 {
+        const MULTIPORT = 1 << 1;
         const VERSION_1 = 1 << 32;
     }
+}
+
+/// Control messages, each with value 1 (virtio 1.2, section 5.3.6.2).
+#[derive(Clone, Copy, Debug)]
+#[repr(u16)]
+enum Control {
+    DeviceReady = 0,
+    PortReady = 3,
+    PortOpen = 6,
 }
 
 /// Bytes of a transport's registers, configuration space included.
@@ -66,6 +83,7 @@ fn console_at(address: u64) -> Option<MmioTransport<'static>> {
 pub struct Channel {
     // Dropped first, which resets the device: it then forgets the queues and the buffer.
     transport: MmioTransport<'static>,
+    control: VirtQueue<Identity, 2>,
     receive: VirtQueue<Identity, 2>,
     transmit: VirtQueue<Identity, 4>,
     buffer: Box<[u8; BUFFER]>,
@@ -78,17 +96,39 @@ pub struct Channel {
 
 impl Channel {
     fn new(mut transport: MmioTransport<'static>) -> Self {
-        transport.begin_init(Features::VERSION_1);
+        let features = transport.begin_init(Features::all());
+        assert!(
+            features.contains(Features::all()),
+            "the virtio console has {features:?}, not {:?}",
+            Features::all()
+        );
+        let control = VirtQueue::new(&mut transport, CONTROL, false, false);
         let receive = VirtQueue::new(&mut transport, RECEIVE, false, false);
         let transmit = VirtQueue::new(&mut transport, TRANSMIT, false, false);
-        let (Ok(receive), Ok(transmit)) = (receive, transmit) else {
-            panic!("the virtio console refuses its queues");
+        let (Ok(control), Ok(receive), Ok(transmit)) = (control, receive, transmit) else {
+            panic!("the virtio console refuses its queues; it needs two ports (max_ports=2)");
         };
         transport.finish_init();
         let (buffer, outgoing) = (Box::new([0; BUFFER]), Box::new([0; FRAME]));
-        let mut channel = Self { transport, receive, transmit, buffer, unread: 0..0, outgoing };
+        let mut channel = Self { transport, control, receive, transmit, buffer, unread: 0..0, outgoing };
+        for message in [Control::DeviceReady, Control::PortReady, Control::PortOpen] {
+            channel.tell(message);
+        }
         channel.write(Kind::Ready, &[VERSION]);
         channel
+    }
+
+    /// Tells the device something about the port. What the device has to say itself, such as which ports there
+    /// are, nobody needs to hear: the queue for that stays unused.
+    fn tell(&mut self, message: Control) {
+        let mut bytes = [0; 8];
+        bytes[..4].copy_from_slice(&PORT.to_le_bytes());
+        bytes[4..6].copy_from_slice(&(message as u16).to_le_bytes());
+        bytes[6..].copy_from_slice(&1_u16.to_le_bytes());
+        let told = self.control.add_notify_wait_pop(&[&bytes], &mut [], &mut self.transport);
+        if let Err(error) = told {
+            panic!("the virtio console does not take {message:?}: {error}");
+        }
     }
 
     /// Sends `bytes`, in as many frames as they need: none if there are none.

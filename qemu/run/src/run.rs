@@ -141,7 +141,7 @@ fn ended_by_itself(error: &wasmtime::Error) -> bool {
 fn ended(error: &wasmtime::Error) -> Outcome {
     match error.downcast_ref::<Exit>() {
         Some(exit) => Outcome::Exited(exit.status()),
-        None => Outcome::Trapped(format!("{error:?}")),
+        None => Outcome::Trapped(format!("{error:?}").trim_end().to_string()),
     }
 }
 

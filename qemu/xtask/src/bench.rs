@@ -45,8 +45,10 @@ const fn row(name: &'static str, title: &'static str, target: Option<u64>) -> Ro
 /// Boots the bench kernel and prints a table for each architecture.
 pub(crate) fn bench(words: &cli::Bench) -> Result<u8> {
     let arches = words.arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]);
-    let guests: Vec<_> =
-        guests::all()?.into_iter().filter(|guest| ["bench", "empty"].contains(&guest.name.as_str())).collect();
+    let guests: Vec<_> = guests::all()?
+        .into_iter()
+        .filter(|guest| ["bench", "empty"].contains(&guest.name.as_str()))
+        .collect();
     for arch in arches {
         install::qemu(arch)?;
         let payload = payload::of_tests(&Compiler::new(arch)?, &guests)?;

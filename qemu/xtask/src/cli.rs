@@ -63,6 +63,9 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Run the host's tests under Miri, which finds undefined behaviour.
     Miri(Miri),
+    /// Build the guest programs of demo and tests, and print where they are.
+    #[command(hide = true)]
+    Guests,
     /// Boot a kernel that cargo has built, or run its tests, one machine each.
     #[command(hide = true)]
     Runner(Runner),

@@ -6,6 +6,7 @@
 //! ```
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -40,6 +41,14 @@ pub(crate) fn all() -> Result<Vec<Guest>> {
         );
     }
     Ok(guests)
+}
+
+/// `cargo xtask guests`: a line with the file of each.
+pub(crate) fn print() -> Result<u8> {
+    for guest in all()? {
+        writeln!(io::stdout(), "{}", guest.module.display()).context("cannot write standard output")?;
+    }
+    Ok(0)
 }
 
 /// Guests in text form.

@@ -57,6 +57,7 @@ fn main() -> ExitCode {
         Command::Test(words) => test::test(&words),
         Command::Bench(words) => bench::bench(&words),
         Command::Miri(words) => test::miri(&words),
+        Command::Guests => guests::print(),
         Command::Runner(words) => runner::run(&words.elf, &words.words),
     };
     match done {

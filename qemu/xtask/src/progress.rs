@@ -3,7 +3,7 @@
 //! On a terminal a line with a spinner, which goes away. Elsewhere plain lines, and only
 //! for what really takes long, so that a warm `run` prints nothing but the program's bytes.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -18,7 +18,12 @@ const PLAIN_NEXT: Duration = Duration::from_secs(30);
 
 /// One of our few messages.
 pub(crate) fn say(message: impl core::fmt::Display) {
-    eprintln!("allotment: {message}");
+    show(format_args!("allotment: {message}\n"));
+}
+
+/// Text on standard error. If nobody can see it, that changes nothing else.
+pub(crate) fn show(text: impl core::fmt::Display) {
+    drop(write!(std::io::stderr(), "{text}"));
 }
 
 /// A step under way, to say more about it.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +16,7 @@ use crate::compile::Compiler;
 use crate::error::Refusal;
 use crate::machine::{self, Ended, How, Machine};
 use crate::payload::{self, Program};
-use crate::progress::say;
+use crate::progress::{self, say};
 use crate::setup::{Setup, Wiring};
 use crate::verdict::Verdict;
 use crate::{demo, image, install, kernel, symbols, workspace};
@@ -25,6 +26,9 @@ const OUTPUT_CLOSED: u8 = 128 + 13;
 
 /// Images of runs that were killed are removed after this time.
 const STALE: Duration = Duration::from_secs(3600);
+
+/// Where QEMU's `-s` listens.
+const USUAL_DEBUGGER_PORT: u16 = 1234;
 
 /// How to run a program.
 #[derive(Clone, Copy, Debug)]
@@ -61,13 +65,13 @@ pub(crate) fn boot(arch: Arch, kernel: &Path, mut payload: Writer<'_>, options: 
     setup.memory = options.machine.memory;
     setup.cpu.clone_from(&options.machine.cpu);
     setup.machine.clone_from(&options.machine.machine);
-    setup.gdb = options.gdb;
+    setup.gdb = if options.gdb { Some(debugger_port()?) } else { None };
     check_memory(&setup, end)?;
     if options.verbose {
         say(setup.line(Wiring::Channel));
     }
-    if options.gdb {
-        say_how_to_debug(arch, kernel);
+    if let Some(port) = setup.gdb {
+        say_how_to_debug(arch, kernel, port);
     }
     let tee = if options.verbose { machine::to_stderr() } else { machine::unseen() };
     let machine = Machine::start(&setup, Some(service(&image.path)), tee)?;
@@ -133,13 +137,22 @@ fn check_memory(setup: &Setup, end: u64) -> Result<()> {
     .into())
 }
 
-fn say_how_to_debug(arch: Arch, kernel: &Path) {
+/// Where a machine waits for a debugger: on the usual port, or on any if that is taken.
+fn debugger_port() -> Result<u16> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, USUAL_DEBUGGER_PORT))
+        .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+        .and_then(|free| free.local_addr())
+        .map(|address| address.port())
+        .context("no port is free for a debugger")
+}
+
+fn say_how_to_debug(arch: Arch, kernel: &Path, port: u16) {
     let gdb = if arch == Arch::host() { "gdb" } else { "gdb-multiarch" };
     let kernel = kernel.display();
     say(format_args!(
-        "the machine waits for a debugger on port 1234; attach with\n\n    \
-         {gdb} {kernel} -ex 'target remote localhost:1234'\n\nor\n\n    \
-         lldb {kernel} -o 'gdb-remote localhost:1234'\n"
+        "the machine waits for a debugger on port {port}; attach with\n\n    \
+         {gdb} {kernel} -ex 'target remote localhost:{port}'\n\nor\n\n    \
+         lldb {kernel} -o 'gdb-remote localhost:{port}'\n"
     ));
 }
 
@@ -187,11 +200,11 @@ fn report(ended: &Ended, kernel: &Path, verbose: bool) -> u8 {
     let console = symbols::symbolise(&ended.console, kernel);
     if verbose {
         // The rest has been seen.
-        eprint!("{}", symbols::backtrace(&console));
+        progress::show(symbols::backtrace(&console));
     } else {
-        eprint!("{console}");
+        progress::show(console);
     }
-    eprint!("{}", ended.messages);
+    progress::show(&ended.messages);
     status::MACHINE
 }
 

@@ -81,8 +81,8 @@ pub(crate) struct Setup {
     pub(crate) machine: Option<String>,
     /// Words for the kernel's command line.
     pub(crate) words: Vec<String>,
-    /// Whether to wait for a debugger.
-    pub(crate) gdb: bool,
+    /// The port on which to wait for a debugger, if at all.
+    pub(crate) gdb: Option<u16>,
     /// More arguments for QEMU.
     pub(crate) extra: Vec<String>,
 }
@@ -97,7 +97,7 @@ impl Setup {
             cpu: None,
             machine: None,
             words: Vec::new(),
-            gdb: false,
+            gdb: None,
             extra: Vec::new(),
         }
     }
@@ -128,12 +128,14 @@ impl Setup {
         }
         if wiring == Wiring::Channel {
             add(&["-global", "virtio-mmio.force-legacy=false"]);
-            add(&["-device", "virtio-serial-device,max_ports=1"]);
+            add(&["-device", "virtio-serial-device,max_ports=2"]);
             add(&["-chardev", "socket,id=channel,fd=0"]);
-            add(&["-device", "virtconsole,chardev=channel"]);
+            // No `virtconsole`, which drops what we do not read in time.
+            add(&["-device", "virtserialport,chardev=channel,nr=1"]);
         }
-        if self.gdb {
-            add(&["-s", "-S"]);
+        if let Some(port) = self.gdb {
+            // Whoever reaches the port commands the machine: nobody from outside.
+            add(&["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"]);
         }
         let extra: Vec<&str> = self.extra.iter().map(String::as_str).collect();
         add(&extra);
@@ -192,7 +194,7 @@ mod tests {
         assert!(line.starts_with("qemu-system-x86_64 -M microvm"), "{line}");
         assert!(line.ends_with("-kernel '/a b/image' -append '--exact grow'"), "{line}");
         assert!(!line.contains("virtio"), "{line}");
-        assert!(setup.line(Wiring::Channel).contains("virtconsole"));
+        assert!(setup.line(Wiring::Channel).contains("virtserialport"));
         let line = Setup::new(Arch::Aarch64, Path::new("image")).line(Wiring::Console);
         assert!(!line.contains("isa-debug-exit") && !line.contains("-append"), "{line}");
     }

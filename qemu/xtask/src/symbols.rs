@@ -1,14 +1,23 @@
 //! Names for the addresses in a kernel's last words.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use addr2line::Loader;
+
+use crate::workspace;
 
 /// What precedes an address on a line of a kernel's backtrace.
 const MARK: &str = "  at 0x";
 
 /// What precedes the caller of an inlined function.
 const INLINED: &str = "     inlined into  ";
+
+/// How far behind a symbol an address may lie and still be told by its name.
+const REACH: u64 = 1 << 20;
+
+/// How long a function's name may be with its type arguments.
+const LONG: usize = 100;
 
 /// Adds function, file and line to each `  at 0x<hex>` line of `text`.
 ///
@@ -61,20 +70,32 @@ fn names(loader: &Loader, address: u64) -> String {
             }
             let name = frame.function.as_ref().and_then(|function| function.demangle().ok());
             let name = name.as_deref().unwrap_or("?");
-            text += &format!("  {}", without_hash(name));
+            text += &format!("  {}", without_types(without_hash(name)));
             if let Some(location) = frame.location {
                 let file = location.file.unwrap_or("?");
                 text += &format!(" ({}:{})", short(file), location.line.unwrap_or(0));
             }
         }
     }
-    if text.is_empty()
-        && let Some(name) = loader.find_symbol(address)
-    {
-        let name = addr2line::demangle_auto(name.into(), None);
-        text += &format!("  {}", without_hash(&name));
+    if text.is_empty() {
+        // The symbol below says nothing about code that is not the kernel's.
+        let near = |symbol: &addr2line::Symbol<'_>| address - symbol.address() < REACH;
+        if let Some(symbol) = loader.find_symbol_info(address).filter(near) {
+            let name = addr2line::demangle_auto(symbol.name().into(), None);
+            text += &format!("  {}", without_types(without_hash(&name)));
+        } else {
+            text += "  (outside the kernel: compiled wasm)";
+        }
     }
     text
+}
+
+/// A long name without its type arguments: those of closures can fill a page.
+fn without_types(name: &str) -> Cow<'_, str> {
+    match name.find('<') {
+        Some(at) if name.len() > LONG => format!("{}<..>", &name[..at]).into(),
+        _ => name.into(),
+    }
 }
 
 /// A demangled name without the hash of Rust's older mangling (`::h` and 16 digits).
@@ -85,8 +106,11 @@ fn without_hash(name: &str) -> &str {
     }
 }
 
-/// A path without what is the same for all files of a crate registry or of Rust's own library.
+/// A path without what is the same for all files of this workspace, a crate registry or Rust's own library.
 fn short(file: &str) -> &str {
+    if let Some(ours) = workspace::root().to_str().and_then(|root| file.strip_prefix(root)) {
+        return ours.trim_start_matches('/');
+    }
     ["/registry/src/", "/rustc/"]
         .into_iter()
         .find_map(|mark| {
@@ -98,7 +122,7 @@ fn short(file: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{address, short, symbolise, without_hash};
+    use super::{address, short, symbolise, without_hash, without_types};
     use std::path::Path;
 
     #[test]
@@ -115,6 +139,8 @@ mod tests {
         assert_eq!(without_hash("a::b::h0123456789abcdef"), "a::b");
         assert_eq!(without_hash("a::hello"), "a::hello");
         assert_eq!(short("/home/u/.cargo/registry/src/index-1/spin-0.12/src/a.rs"), "spin-0.12/src/a.rs");
+        assert_eq!(without_types("call<fn(), ()>"), "call<fn(), ()>");
+        assert_eq!(without_types(&format!("call<{}>", "a, ".repeat(50))), "call<..>");
         assert_eq!(short("qemu/kernel/src/a.rs"), "qemu/kernel/src/a.rs");
     }
 
@@ -135,6 +161,12 @@ mod tests {
         assert!(text.contains("own_functions_are_named"), "{text}");
         assert!(text.contains("symbols.rs:"), "{text}");
         assert!(text.ends_with("\nend\n"), "{text}");
+    }
+
+    #[test]
+    fn addresses_far_from_every_function_are_given_no_name() {
+        let text = symbolise("panic\n  at 0xffff900000001000\n", &std::env::current_exe().unwrap());
+        assert!(text.ends_with("  at 0xffff900000001000  (outside the kernel: compiled wasm)\n"), "{text}");
     }
 
     #[test]

@@ -5,7 +5,6 @@ use x86_64::instructions::port::Port;
 const BASE: u16 = 0x3f8;
 const DATA: u16 = BASE;
 const INTERRUPTS: u16 = BASE + 1;
-const FIFO: u16 = BASE + 2;
 const LINE_CONTROL: u16 = BASE + 3;
 const MODEM_CONTROL: u16 = BASE + 4;
 const LINE_STATUS: u16 = BASE + 5;
@@ -15,7 +14,8 @@ const RECEIVED: u8 = 1;
 /// Line status: there is room for a byte to send.
 const ROOM: u8 = 1 << 5;
 
-/// 115200 baud, eight bits, no parity, FIFOs on, no interrupts.
+/// 115200 baud, eight bits, no parity, no interrupts. The FIFOs stay as they are: switching them on would
+/// empty them, of input that came while the machine was starting.
 pub(crate) fn init() {
     const DIVISOR_LATCH: u8 = 0x80;
     const EIGHT_BITS: u8 = 3;
@@ -25,7 +25,6 @@ pub(crate) fn init() {
         (DATA, 1),
         (INTERRUPTS, 0),
         (LINE_CONTROL, EIGHT_BITS),
-        (FIFO, 7),
         (MODEM_CONTROL, 3),
     ] {
         write(port, value);
