@@ -15,7 +15,11 @@ use crate::{
 /// Allocates memories from one window and one arena.
 ///
 /// It owns no global state: several can live side by side, each with its own
-/// window and arena. After [`new`](Self::new) it never uses a heap.
+/// window and arena. It never uses a heap.
+///
+/// [`fault`](Self::fault) and [`is_code`](Self::is_code) take no lock. All
+/// other calls but `plan` and `arch` take spin locks: do not make them from an
+/// interrupt handler that may have interrupted one.
 #[derive(Debug)]
 pub struct Allocator<A: Arch = Native> {
     pub(crate) vm: Vm<A>,
@@ -90,6 +94,9 @@ pub struct Metrics {
 impl<A: Arch> Allocator<A> {
     /// Carves `arena` and fills `window`'s top-level entries in the live root.
     ///
+    /// The window's edges are multiples of 2 MiB, the arena's of 4 KiB. The
+    /// allocator is never torn down: dropping it leaves all as it is.
+    ///
     /// # Errors
     ///
     /// [`CarveError`] when the configuration contradicts itself or does not
@@ -103,6 +110,8 @@ impl<A: Arch> Allocator<A> {
     ///   by any alias, and no device does,
     /// * nobody else edits the top-level entries that the window touches,
     /// * the live tables above the window stay where they are.
+    ///
+    /// Dropping the allocator does not end this.
     pub unsafe fn new(
         arch: A,
         window: Range<VirtAddr>,
@@ -193,6 +202,8 @@ impl<A: Arch> Allocator<A> {
     /// Allocates a memory of `minimum` bytes, all zeros, that can grow to
     /// `max_memory_size`.
     ///
+    /// Access ends at a multiple of 4 KiB: `minimum` rounded up.
+    ///
     /// # Errors
     ///
     /// [`Error::MemoryTooLarge`], [`Error::OutOfSlots`] or
@@ -217,7 +228,10 @@ impl<A: Arch> Allocator<A> {
         })
     }
 
-    /// Takes a memory back. Its slot reads as zeros for the next one.
+    /// Takes a memory back. Its slot reads as zeros for the next one. From now
+    /// on its addresses fault, or are the next memory's.
+    ///
+    /// Does nothing if the memory was taken back before, by a copy.
     pub fn deallocate_memory(&self, memory: Memory<'_, A>) {
         match memory {
             Memory::Static { make_accessible, .. } => {
@@ -228,7 +242,11 @@ impl<A: Arch> Allocator<A> {
         }
     }
 
-    /// Sets `bytes` of address space aside, none of it accessible.
+    /// Sets `bytes` of address space aside, none of it accessible, and returns
+    /// the first address, a multiple of 2 MiB. The caller owns the range until
+    /// [`release_region`](Self::release_region).
+    ///
+    /// It takes `bytes` rounded up to 2 MiB, and 2 MiB more as a guard.
     ///
     /// # Errors
     ///
@@ -239,7 +257,8 @@ impl<A: Arch> Allocator<A> {
 
     /// Gives the pages of `[start, start + bytes)`, which lie in one region,
     /// `access`, or takes all access away. Pages without a frame get one of
-    /// zeros; contents are kept.
+    /// zeros; contents are kept. `start` is page-aligned; `bytes` is rounded up
+    /// to pages.
     ///
     /// # Errors
     ///
@@ -280,7 +299,8 @@ impl<A: Arch> Allocator<A> {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownRange`] unless both are those of a reservation.
+    /// [`Error::UnknownRange`] unless both are those of a reservation; nothing
+    /// changed.
     ///
     /// # Safety
     ///

@@ -22,6 +22,9 @@ const GIB: usize = 1 << 30;
 /// Leaf tables are premapped for `max_memory_size` of every slot: 4 KiB per
 /// 2 MiB, so that 1000 slots of 4 GiB take 8 GiB of arena. Choose
 /// `max_memory_size` by what the arena can ever fill.
+///
+/// The window must hold `region_space`, one guard, and `total_memories` times
+/// reservation and guard: 4.1 TiB with these defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Config {
@@ -47,7 +50,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Wasmtime's defaults.
+    /// The defaults: Wasmtime's, and 64 GiB of `region_space`.
     pub fn new() -> Self {
         Self::default()
     }
@@ -59,7 +62,8 @@ impl Config {
         self
     }
 
-    /// Bytes after each reservation that never become accessible.
+    /// Bytes after each reservation that never become accessible. Reservation
+    /// and guard together are rounded up to 2 MiB.
     pub fn memory_guard_size(mut self, bytes: usize) -> Self {
         self.memory_guard_size = bytes;
         self
@@ -72,7 +76,8 @@ impl Config {
         self
     }
 
-    /// Bytes that one memory may make accessible.
+    /// Bytes that one memory may make accessible, at most `memory_reservation`.
+    /// Rounded up to 4 KiB.
     pub fn max_memory_size(mut self, bytes: usize) -> Self {
         self.max_memory_size = bytes;
         self
@@ -85,7 +90,7 @@ impl Config {
     }
 
     /// Bytes of address space for regions that are no slot: code, and
-    /// reservations of other sizes.
+    /// reservations of other sizes. Rounded up to 1 GiB.
     pub fn region_space(mut self, bytes: usize) -> Self {
         self.region_space = bytes;
         self

@@ -29,7 +29,8 @@ pub enum CarveError {
         /// Bytes that the window has.
         available: u64,
     },
-    /// The window is not made of canonical addresses of one half.
+    /// The window is empty, begins at 0, or does not lie in the lower or upper
+    /// 128 TiB of the address space.
     WindowNotCanonical {
         /// First address of the window.
         start: VirtAddr,
@@ -42,7 +43,8 @@ pub enum CarveError {
         address: VirtAddr,
     },
     /// The arena cannot hold the tables and records that the configuration
-    /// asks for.
+    /// asks for. An arena that is empty or begins at physical address 0 counts
+    /// as one of 0 bytes.
     ArenaTooSmall {
         /// Bytes that are needed before the first page of any memory.
         needed: u64,

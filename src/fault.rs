@@ -32,7 +32,7 @@ pub enum Verdict {
     /// The address is ours and may not be accessed: a wasm trap when wasm did
     /// it, a bug of the kernel otherwise.
     Trap(FaultReport),
-    /// The address is outside the window.
+    /// The address is outside what was carved from the window.
     NotOurs,
 }
 
@@ -51,7 +51,8 @@ pub struct FaultReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultRegion {
-    /// Inside a memory slot, beyond what is accessible.
+    /// Inside a memory slot: beyond what is accessible, or fetched as an
+    /// instruction.
     Memory {
         /// The slot.
         slot: u32,
@@ -73,7 +74,7 @@ pub enum FaultRegion {
     },
     /// In the guard before the first slot.
     GuardBefore,
-    /// In the address space for regions that are no slot.
+    /// In the address space for regions that are no slot, reserved or not.
     Region,
 }
 
@@ -110,6 +111,9 @@ impl fmt::Display for FaultReport {
 
 impl<A: Arch> Allocator<A> {
     /// Says what a fault at `address` means.
+    ///
+    /// `access` is what the CPU reports. With another the answer can be wrong:
+    /// a store to a read-only page, asked about as a read, is resumed for ever.
     ///
     /// Safe to call from an exception handler, on any CPU.
     pub fn fault(&self, address: VirtAddr, access: FaultAccess) -> Verdict {

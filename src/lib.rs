@@ -11,7 +11,7 @@ mod fault;
 mod memory;
 pub mod pooling;
 mod vm;
-#[cfg(feature = "wasmtime")]
+#[cfg(feature = "wasmtime-platform")]
 pub mod wasmtime;
 
 pub use allocator::{Allocator, Metrics, Plan};

@@ -1,6 +1,6 @@
 //! The machine under Allotment: what a page-table entry looks like, how tables
-//! are walked, what must be invalidated after an edit, and how a CPU says that
-//! an access failed. It knows pages, not WebAssembly.
+//! are walked, and what must be invalidated after an edit. It knows pages, not
+//! WebAssembly.
 //!
 //! ```text
 //!            Arch  (one value per machine: CPU operations, physical memory)

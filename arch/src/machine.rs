@@ -30,7 +30,7 @@ pub unsafe trait Arch: Send + Sync {
     /// The table from which a walk for `address` starts.
     fn root(&self, address: VirtAddr) -> PhysAddr;
 
-    /// Levels of tables between root and page: 4, or 5 with CR4.LA57.
+    /// Levels of tables, the root's included: 4, or 5 with CR4.LA57.
     fn levels(&self) -> u8;
 
     /// Whether the CPU marks a writable page as dirty when it is written. If

@@ -1,6 +1,6 @@
-//! Following tables from the root. Used once per leaf table, at the carve, and
-//! to look at what the embedder's kernel maps; hot paths hold their leaf
-//! tables and never walk.
+//! Following tables from the root: at the carve, to look at what the embedder's
+//! kernel maps, and for faults in regions. Memory slots find their leaf entries
+//! by arithmetic and never walk.
 
 use core::{
     marker::PhantomData,
@@ -95,7 +95,8 @@ pub unsafe fn translate<A: Arch>(arch: &A, address: VirtAddr) -> Option<Translat
     None
 }
 
-/// The leaf-table entry for `address`, if every table above it exists.
+/// The leaf-table entry for `address`, if every table above it exists and none
+/// of them maps a block there.
 ///
 /// # Safety
 ///

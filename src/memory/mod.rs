@@ -10,10 +10,12 @@ use crate::{Allocator, Error, pooling::SlotId};
 ///
 /// ```text
 ///   base                base + size                       base + capacity
-///   | accessible        | reserved: faults                | guard: faults
+///   | accessible        | reserved: faults                | faults: rest of the slot, guard
 /// ```
 ///
-/// Give it back with [`Allocator::deallocate_memory`].
+/// Access ends at a multiple of 4 KiB: `base + size` rounded up.
+///
+/// Give it back with [`Allocator::deallocate_memory`]. There is no `Drop`.
 #[non_exhaustive]
 #[must_use = "a memory that is dropped keeps its slot for ever; give it to deallocate_memory"]
 pub enum Memory<'a, A: Arch = Native> {
@@ -22,7 +24,8 @@ pub enum Memory<'a, A: Arch = Native> {
         /// The whole slot, as bytes that may become accessible. Only the first
         /// `size` of them may be touched.
         base: NonNull<[u8]>,
-        /// Bytes that the memory has now.
+        /// Bytes that the memory has now. [`MakeAccessible::call`] does not
+        /// change it.
         size: usize,
         /// Makes more of the slot accessible.
         make_accessible: MakeAccessible<'a, A>,
@@ -65,8 +68,9 @@ impl<A: Arch> Memory<'_, A> {
     ///
     /// # Errors
     ///
-    /// [`Error::MemoryTooLarge`] beyond the capacity and
-    /// [`Error::OutOfFrames`] beyond the arena; the memory is then as before.
+    /// [`Error::MemoryTooLarge`] beyond the capacity, [`Error::OutOfFrames`]
+    /// beyond the arena, and [`Error::Stale`] after a copy was deallocated; the
+    /// memory is then as before.
     pub fn grow_to(&mut self, new_size: usize) -> Result<(), Error> {
         match self {
             Self::Static { size, make_accessible, .. } => {
@@ -102,7 +106,8 @@ pub struct MakeAccessible<'a, A: Arch = Native> {
 
 impl<A: Arch> MakeAccessible<'_, A> {
     /// Makes `len` bytes from `offset` accessible, rounded up to pages. They
-    /// read as zeros. What was accessible before stays as it is.
+    /// read as zeros. What was accessible before stays as it is. Offset and
+    /// length are bytes from the memory's first.
     ///
     /// # Errors
     ///

@@ -181,7 +181,7 @@ impl MemoryPool {
 
     /// Takes access away from everything at or above `keep` bytes, a multiple
     /// of the page, and clears it.
-    #[cfg(feature = "wasmtime")]
+    #[cfg(feature = "wasmtime-platform")]
     pub(crate) fn make_inaccessible<A: Arch>(
         &self,
         vm: &Vm<A>,
@@ -195,7 +195,7 @@ impl MemoryPool {
 
     /// Clears everything from `offset` on, a multiple of the page. What was
     /// accessible still is.
-    #[cfg(feature = "wasmtime")]
+    #[cfg(feature = "wasmtime-platform")]
     pub(crate) fn erase<A: Arch>(&self, vm: &Vm<A>, id: SlotId, offset: usize) -> Result<(), Error> {
         let (record, _editing) = self.hold(id)?;
         let accessible = record.accessible.load(Ordering::Relaxed);

@@ -4,6 +4,6 @@ mod layout;
 mod memory_pool;
 
 pub use layout::{SlabConstraints, SlabLayout};
-#[cfg(feature = "wasmtime")]
+#[cfg(feature = "wasmtime-platform")]
 pub(crate) use memory_pool::is_in_use;
 pub(crate) use memory_pool::{MemoryPool, Position, SlotId, SlotRecord};

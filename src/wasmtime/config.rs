@@ -2,6 +2,7 @@
 //! modules and the host that precompiles them. Wasmtime refuses a module whose
 //! settings differ.
 
+#[cfg(all(target_os = "none", feature = "wasmtime"))]
 use wasmtime::Config;
 
 /// Address space that a linear memory reserves, in bytes: Wasmtime's default
@@ -11,7 +12,7 @@ pub const RESERVATION: usize = 4 << 30;
 pub const GUARD_SIZE: usize = 32 << 20;
 
 /// Settings of an [`Allocator`](crate::Allocator) that serves engines
-/// configured by [`configure`].
+/// configured by `configure`.
 pub fn allocator_config() -> crate::Config {
     crate::Config::new()
         .memory_reservation(RESERVATION)
@@ -19,15 +20,20 @@ pub fn allocator_config() -> crate::Config {
         .guard_before_linear_memory(true)
 }
 
-/// What must be the same on both sides.
-fn common(config: &mut Config) {
-    config
-        .memory_reservation(RESERVATION as u64)
-        .memory_guard_size(GUARD_SIZE as u64)
-        .guard_before_linear_memory(true)
-        .memory_may_move(true)
-        .memory_init_cow(true)
-        .signals_based_traps(true);
+/// What must be the same on both sides. A macro, as each side has a Wasmtime
+/// of its own.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __common_settings {
+    ($config:expr) => {
+        $config
+            .memory_reservation($crate::wasmtime::RESERVATION as u64)
+            .memory_guard_size($crate::wasmtime::GUARD_SIZE as u64)
+            .guard_before_linear_memory(true)
+            .memory_may_move(true)
+            .memory_init_cow(true)
+            .signals_based_traps(true)
+    };
 }
 
 /// Sets `config` up for running precompiled modules on this machine, over
@@ -37,8 +43,9 @@ fn common(config: &mut Config) {
 /// from `configure_compiler` need no floating-point helpers of the kernel's.
 /// A module that was compiled for a CPU without SSE4.1 would call them, and
 /// read wrong numbers.
+#[cfg(all(target_os = "none", feature = "wasmtime"))]
 pub fn configure(config: &mut Config) {
-    common(config);
+    __common_settings!(config);
     #[cfg(target_arch = "x86_64")]
     {
         // SAFETY: modules compiled with the features of `configure_compiler`
@@ -50,7 +57,7 @@ pub fn configure(config: &mut Config) {
 }
 
 /// Whether this CPU, as the kernel set it up, has a feature by Wasmtime's name.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_os = "none", feature = "wasmtime", target_arch = "x86_64"))]
 fn x86_64_feature(name: &str) -> Option<bool> {
     use core::arch::x86_64::{__cpuid, __cpuid_count};
 
@@ -78,16 +85,15 @@ fn x86_64_feature(name: &str) -> Option<bool> {
 }
 
 /// A bare-metal target that modules can be precompiled for.
-#[cfg(feature = "wasmtime-compiler")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// x86_64 with AVX2, FMA, BMI and LZCNT: x86-64-v3 without MOVBE and F16C.
+    /// x86_64 with AVX2, FMA, BMI and LZCNT: x86-64-v3 without CMPXCHG16B,
+    /// F16C and MOVBE.
     X86_64,
     /// Any aarch64.
     Aarch64,
 }
 
-#[cfg(feature = "wasmtime-compiler")]
 impl Target {
     /// The target triple.
     #[must_use]
@@ -97,38 +103,59 @@ impl Target {
             Self::Aarch64 => "aarch64-unknown-none",
         }
     }
-}
 
-/// Sets `config` up for precompiling modules that run on `target` under
-/// [`configure`].
-///
-/// # Errors
-///
-/// Wasmtime's, when it was built without a compiler for the target.
-#[cfg(feature = "wasmtime-compiler")]
-pub fn configure_compiler(config: &mut Config, target: Target) -> wasmtime::Result<()> {
-    const X86_64_FEATURES: [&str; 11] = [
-        "has_sse3",
-        "has_ssse3",
-        "has_sse41",
-        "has_sse42",
-        "has_popcnt",
-        "has_avx",
-        "has_avx2",
-        "has_fma",
-        "has_bmi1",
-        "has_bmi2",
-        "has_lzcnt",
-    ];
-    config.target(target.triple())?;
-    common(config);
-    if target == Target::X86_64 {
-        // SAFETY: this engine compiles and never runs; see `configure`.
-        unsafe { config.x86_float_abi_ok(true) };
-        for feature in X86_64_FEATURES {
-            // SAFETY: the kernel asks its CPU for each before it runs a module.
-            unsafe { config.cranelift_flag_enable(feature) };
+    /// The CPU features that modules use, by Cranelift's names. The kernel
+    /// asks its CPU for each before it runs a module. They include what saves
+    /// modules from calling floating-point helpers of a soft-float kernel.
+    #[must_use]
+    pub fn cpu_features(self) -> &'static [&'static str] {
+        match self {
+            Self::X86_64 => &[
+                "has_sse3",
+                "has_ssse3",
+                "has_sse41",
+                "has_sse42",
+                "has_popcnt",
+                "has_avx",
+                "has_avx2",
+                "has_fma",
+                "has_bmi1",
+                "has_bmi2",
+                "has_lzcnt",
+            ],
+            Self::Aarch64 => &[],
         }
     }
-    Ok(())
+}
+
+/// Sets a `wasmtime::Config` up for precompiling modules that run on a
+/// [`Target`] under `configure`: the twin for the host.
+///
+/// Takes a `&mut wasmtime::Config` of the caller's own Wasmtime, built with
+/// Cranelift, and a [`Target`]; gives a `wasmtime::Result<()>`, which is
+/// Wasmtime's error when that Wasmtime cannot compile for the target. A macro,
+/// so that this crate brings no compiler to the kernel.
+///
+/// ```ignore
+/// let mut config = wasmtime::Config::new();
+/// allotment::wasmtime::configure_compiler!(&mut config, Target::Aarch64)?;
+/// let compiled = wasmtime::Engine::new(&config)?.precompile_module(&wasm)?;
+/// ```
+#[macro_export]
+macro_rules! configure_compiler {
+    ($config:expr, $target:expr) => {{
+        let config = $config;
+        let target: $crate::wasmtime::Target = $target;
+        config.target(target.triple()).map(|config| {
+            $crate::__common_settings!(config);
+            if target == $crate::wasmtime::Target::X86_64 {
+                // SAFETY: this engine compiles and never runs.
+                unsafe { config.x86_float_abi_ok(true) };
+            }
+            for feature in target.cpu_features() {
+                // SAFETY: the kernel asks its CPU for each before it runs a module.
+                unsafe { config.cranelift_flag_enable(feature) };
+            }
+        })
+    }};
 }

@@ -13,13 +13,18 @@
 //! ```
 //!
 //! An embedder
-//! 1. calls [`install`] with an [`Allocator`](crate::Allocator),
-//! 2. passes its `wasmtime::Config` through [`configure`],
-//! 3. asks [`deliver`] from its exception handlers.
+//! 1. carves an [`Allocator`](crate::Allocator) by [`allocator_config`],
+//! 2. calls `install` with a [`Platform`] over it, before the first `Engine`,
+//! 3. passes its `wasmtime::Config` through `configure`,
+//! 4. asks `deliver` from its exception handlers.
+//!
+//! `install`, `installed`, `deliver` and `configure` exist on bare metal only, as do the C
+//! symbols: on an operating system Wasmtime has a platform of its own. One
+//! CPU runs wasm, for now: its two thread-local words are global. A kernel
+//! that switches threads while wasm runs saves and restores them.
 //!
 //! The host that precompiles modules passes its own through
-//! `configure_compiler` (feature `wasmtime-compiler`), so that both sides
-//! agree. Slots of the pool are used for reservations of exactly the
+//! [`configure_compiler!`](crate::configure_compiler), so that both sides agree. Slots of the pool are used for reservations of exactly the
 //! configured size; everything else is a region. Initial images are not
 //! offered yet: Wasmtime then copies data segments itself.
 
@@ -32,9 +37,10 @@ mod symbols;
 #[cfg(target_os = "none")]
 mod sync;
 
-pub use config::{GUARD_SIZE, RESERVATION, allocator_config, configure};
-#[cfg(feature = "wasmtime-compiler")]
-pub use config::{Target, configure_compiler};
+pub use crate::configure_compiler;
+#[cfg(all(target_os = "none", feature = "wasmtime"))]
+pub use config::configure;
+pub use config::{GUARD_SIZE, RESERVATION, Target, allocator_config};
 pub use platform::{Platform, PlatformError, Protection};
 #[cfg(target_os = "none")]
 pub use symbols::{AlreadyInstalled, deliver, install, installed};

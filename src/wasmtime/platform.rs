@@ -108,7 +108,8 @@ pub struct Platform<A: Arch = Native> {
 
 impl<A: Arch> Platform<A> {
     /// A platform over `allocator`, which should have been carved with
-    /// [`allocator_config`](super::allocator_config)'s reservation and guard.
+    /// [`allocator_config`](super::allocator_config)'s reservation and guard. With
+    /// others memories become regions, and its slots stay unused.
     pub fn new(allocator: Allocator<A>) -> Self {
         Self { allocator, last_error: Mutex::new(None) }
     }

@@ -19,7 +19,8 @@ static PLATFORM: Once<(Platform, fn(ip: usize) -> !)> = Once::new();
 /// Wasmtime's handler, as the stub finds it.
 static HANDLER: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 
-/// Wasmtime's two words per thread of execution. One CPU for now.
+/// Wasmtime's two words per thread of execution. One CPU for now; who switches
+/// threads on it exchanges them.
 static TLS: [AtomicPtr<u8>; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
 
 /// A platform was installed before: the C symbols can serve one only.
@@ -61,6 +62,8 @@ pub fn installed() -> Option<&'static Platform> {
 }
 
 /// Says what an exception means, from the embedder's exception handler.
+///
+/// [`Delivery::NotWasm`] before [`install`].
 pub fn deliver(exception: &Exception) -> Delivery {
     match installed() {
         Some(platform) => platform.deliver_to(exception, stub as *const () as usize),

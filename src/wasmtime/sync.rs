@@ -6,7 +6,7 @@
 //! ```
 //!
 //! They spin. Wasmtime holds them briefly, around its registries of engines
-//! and code; on one CPU nobody else runs meanwhile.
+//! and code; on one CPU without preemption nobody else runs meanwhile.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 

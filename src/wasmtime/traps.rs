@@ -31,8 +31,8 @@ pub struct Exception {
     pub sp: usize,
     /// Frame pointer of the interrupted code: RBP, or X29.
     pub fp: usize,
-    /// For a page fault or data abort: what was accessed, and how. `None` for
-    /// undefined instructions and division errors.
+    /// For a page fault or data abort: the address (CR2, FAR_EL1) and what was
+    /// tried there. `None` for undefined instructions and division errors.
     pub fault: Option<(usize, FaultAccess)>,
 }
 
@@ -62,8 +62,7 @@ pub struct Diversion {
 }
 
 impl<A: Arch> Platform<A> {
-    /// Says what an exception means. Takes no lock that interrupted code can
-    /// hold, allocates nothing.
+    /// Says what an exception means. Takes no lock, allocates nothing.
     ///
     /// `stub` is where a trap continues, outside the exception. The free function
     /// `deliver` does this for the installed platform.

@@ -34,7 +34,8 @@ impl Native {
     ///
     /// # Safety
     ///
-    /// * The caller runs at EL1.
+    /// * The caller runs at EL1, and both registers point to tables, if only to
+    ///   empty ones.
     /// * Physical memory is mapped at `physical`, readable and writable, as
     ///   normal write-back inner-shareable memory, as far as arena and live
     ///   tables reach: any other would not be coherent with the window.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! It decodes entries by itself, from the manuals and not through
-//! [`Format`], so that a wrong encoder is noticed; and it keeps accessed and
+//! [`Format`](crate::Format), so that a wrong encoder is noticed; and it keeps accessed and
 //! dirty state as the hardware does. It has no TLB yet: every access walks.
 
 mod mmu;

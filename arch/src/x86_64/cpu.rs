@@ -18,6 +18,9 @@ use crate::{Arch, CpuError, Pages, PhysAddr, PhysOffset, VirtAddr};
 const FLUSH_ALL_ABOVE: usize = 64;
 
 /// This x86_64 CPU and the tables that its CR3 points to.
+///
+/// With AVX on (CR4.OSXSAVE and XCR0) frames are cleared with `ymm0`: calls
+/// that clear frames change vector registers.
 #[derive(Debug)]
 pub struct Native {
     physical: PhysOffset,
@@ -37,7 +40,8 @@ impl Native {
     /// * The root stays alive and in CR3 while the value is used, and is
     ///   active on this CPU only: other CPUs are not yet reached by
     ///   invalidation on x86_64.
-    /// * CR0.WP, CR4.PCIDE, CR4.LA57, CR4.OSXSAVE and EFER.NXE do not change.
+    /// * CR0.WP, CR4.PCIDE, CR4.LA57, CR4.OSXSAVE, EFER.NXE and XCR0 do not
+    ///   change.
     #[must_use]
     pub unsafe fn current(physical: PhysOffset) -> Self {
         let (root, _) = Cr3::read();

@@ -1,5 +1,5 @@
 //! x86_64: entries ([`X86_64`]) and, on such a CPU, the instructions
-//! (`Native`). Sources: Intel SDM volume 3A, chapter 4.
+//! (`Native`). Source: Intel SDM volume 3A, chapter 4.
 
 mod entry;
 

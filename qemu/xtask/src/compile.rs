@@ -118,7 +118,7 @@ fn config(arch: Arch) -> wasmtime::Result<wasmtime::Config> {
         Arch::Aarch64 => Target::Aarch64,
     };
     let mut config = wasmtime::Config::new();
-    configure_compiler(&mut config, target)?;
+    configure_compiler!(&mut config, target)?;
     Ok(config)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   cargo xtask            cli      what can be typed
-//!     run ............... run --.     one program, or demo
+//!     run ............... run --.     one program
 //!     image ............. run   |     one bootable file
 //!     compile ........... compile     one .cwasm
 //!     test, miri ........ test        cargo's tests, all targets
@@ -51,7 +51,10 @@ use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Run(words) => run::run(&words),
+        Command::Run(words) => match &words.module {
+            Some(module) => run::run(&words, module),
+            None => demo::run(&run::Options::of(&words)),
+        },
         Command::Compile(words) => run::compile(&words),
         Command::Image(words) => run::image(&words),
         Command::Test(words) => test::test(&words),

@@ -19,7 +19,7 @@ use crate::payload::{self, Program};
 use crate::progress::{self, say};
 use crate::setup::{Setup, Wiring};
 use crate::verdict::Verdict;
-use crate::{demo, image, install, kernel, symbols, workspace};
+use crate::{image, install, kernel, symbols, workspace};
 
 /// The exit status when nobody reads our standard output: as if SIGPIPE had ended the program.
 const OUTPUT_CLOSED: u8 = 128 + 13;
@@ -39,13 +39,15 @@ pub(crate) struct Options<'a> {
     pub(crate) verbose: bool,
 }
 
-/// `cargo xtask run`.
-pub(crate) fn run(words: &cli::Run) -> Result<u8> {
-    let options =
-        Options { machine: &words.machine, timeout: words.timeout, gdb: words.gdb, verbose: words.verbose };
-    let Some(module) = &words.module else {
-        return demo::run(&options);
-    };
+impl<'a> Options<'a> {
+    pub(crate) fn of(words: &'a cli::Run) -> Self {
+        Self { machine: &words.machine, timeout: words.timeout, gdb: words.gdb, verbose: words.verbose }
+    }
+}
+
+/// `cargo xtask run MODULE`.
+pub(crate) fn run(words: &cli::Run, module: &Path) -> Result<u8> {
+    let options = Options::of(words);
     let program =
         Program { module, args: &words.args, env: &words.program.env, directories: &words.program.dir };
     let arch = arch_for(words.machine.arch, module);

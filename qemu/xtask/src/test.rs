@@ -13,6 +13,9 @@ use crate::{cargo, cli, install};
 /// Packages whose tests Miri can run: no assembly, no compiler, no QEMU.
 const MIRI_PACKAGES: [&str; 3] = ["allotment", "allotment-arch", "allotment-protocol"];
 
+/// Packages whose tests are kernels.
+const BARE_PACKAGES: [&str; 4] = ["--package", "allotment", "--package", "allotment-run"];
+
 /// Where tests run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
@@ -46,7 +49,7 @@ pub(crate) fn test(words: &cli::Test) -> Result<u8> {
         command.args(["test", "--no-fail-fast"]);
         match target {
             Target::Host => command.arg("--workspace"),
-            Target::Bare(arch) => command.args(["--target", arch.triple()]),
+            Target::Bare(arch) => command.args(BARE_PACKAGES).args(["--target", arch.triple()]),
         };
         command.arg("--").args(filters);
         if io::stdout().is_terminal() {

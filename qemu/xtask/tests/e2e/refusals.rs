@@ -161,7 +161,7 @@ fn a_compiled_module_with_other_settings_is_refused() {
         ];
         for (word, change) in settings {
             let mut config = Config::new();
-            configure_compiler(&mut config, target).unwrap();
+            configure_compiler!(&mut config, target).unwrap();
             change(&mut config);
             let module = Engine::new(&config).unwrap().precompile_module(RETURNS.as_bytes()).unwrap();
             let module = scratch.module("other.cwasm", module);
