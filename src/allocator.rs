@@ -120,6 +120,9 @@ impl<A: Arch> Allocator<A> {
     ) -> Result<Self, CarveError> {
         arch.check()?;
         check_ranges(&window, &arena)?;
+        if !arch.walks(window.start) {
+            return Err(CarveError::WindowNotWalked { start: window.start });
+        }
         check_reach::<A>(&arena)?;
         let slab = config.slab().layout()?;
         let too_large = ConfigError::TooLarge { knob: "region_space", value: config.region_space };

@@ -37,6 +37,11 @@ pub enum CarveError {
         /// Address after its last.
         end: VirtAddr,
     },
+    /// The CPU does not walk tables for the half that the window is in.
+    WindowNotWalked {
+        /// First address of the window.
+        start: VirtAddr,
+    },
     /// Something is mapped in the window already.
     WindowInUse {
         /// First address under the occupied top-level entry.
@@ -94,6 +99,11 @@ impl fmt::Display for CarveError {
             Self::WindowNotCanonical { start, end } => {
                 write!(f, "the window {start}..{end} is not a range of canonical addresses in one half")
             }
+            Self::WindowNotWalked { start } => write!(
+                f,
+                "the MMU does not walk tables for the window at {start} (TCR_EL1.EPD0 is 1); \
+                 choose a window in the upper half"
+            ),
             Self::WindowInUse { address } => {
                 write!(
                     f,
@@ -169,7 +179,7 @@ impl fmt::Display for ConfigError {
         match self {
             Self::MemoryLargerThanReservation { max_memory_size, memory_reservation } => write!(
                 f,
-                "max_memory_size ({max_memory_size:#x}) is larger than memory_reservation ({memory_reservation:#x})"
+                "max_memory_size ({max_memory_size:#x}) is larger than memory_reservation ({memory_reservation:#x}); lower it"
             ),
             Self::TooLarge { knob, value } => {
                 write!(f, "{knob} of {value:#x} is too large for the address space")
@@ -234,16 +244,22 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OutOfSlots { limit } => {
-                write!(f, "maximum concurrent limit of {limit} for memories reached")
+                write!(f, "all {limit} memory slots are in use; give one back, or raise total_memories")
             }
             Self::MemoryTooLarge { requested, limit } => {
-                write!(f, "a memory of {requested:#x} bytes exceeds the slot limit of {limit:#x} bytes")
+                write!(
+                    f,
+                    "a memory of {requested:#x} bytes exceeds the slot limit of {limit:#x} bytes; raise max_memory_size"
+                )
             }
             Self::OutOfFrames { needed, available } => {
-                write!(f, "{needed} frames of 4 KiB are needed, the arena has {available} free")
+                write!(
+                    f,
+                    "{needed} frames of 4 KiB are needed, the arena has {available} free; give memories back, or hand over a larger arena"
+                )
             }
             Self::OutOfAddressSpace { requested } => {
-                write!(f, "no free run of {requested:#x} bytes is left in the window")
+                write!(f, "no free run of {requested:#x} bytes is left for regions; raise region_space")
             }
             Self::UnknownRange { address, bytes } => {
                 write!(f, "{bytes:#x} bytes at {address} are not a range of this allocator")

@@ -30,6 +30,12 @@ pub unsafe trait Arch: Send + Sync {
     /// The table from which a walk for `address` starts.
     fn root(&self, address: VirtAddr) -> PhysAddr;
 
+    /// Whether the MMU walks tables at all for addresses of this half.
+    fn walks(&self, address: VirtAddr) -> bool {
+        let _ = address;
+        true
+    }
+
     /// Levels of tables, the root's included: 4, or 5 with CR4.LA57.
     fn levels(&self) -> u8;
 

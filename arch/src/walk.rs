@@ -68,6 +68,9 @@ pub struct Translation {
 ///
 /// The live tables must not be freed during the call.
 pub unsafe fn translate<A: Arch>(arch: &A, address: VirtAddr) -> Option<Translation> {
+    if !arch.walks(address) {
+        return None;
+    }
     let (mut read_only, mut no_execute) = (false, false);
     let mut frame = arch.root(address);
     for level in (0..arch.levels()).rev() {

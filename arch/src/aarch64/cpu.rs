@@ -91,6 +91,11 @@ unsafe impl Arch for Native {
         if address.0 >> 63 == 0 { self.lower } else { self.upper }
     }
 
+    // A kernel in the upper half may have turned walks of the lower one off.
+    fn walks(&self, address: VirtAddr) -> bool {
+        address.0 >> 63 == 1 || TCR_EL1.read(TCR_EL1::EPD0) == 0
+    }
+
     fn levels(&self) -> u8 {
         4
     }

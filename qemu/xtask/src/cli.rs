@@ -17,7 +17,8 @@ Examples:
   cargo xtask run --arch aarch64 --dir data jq.wasm -- .name /people.json
   cargo xtask test                            every test: host, x86_64, aarch64
   cargo xtask test aarch64 grow               tests called *grow*, on aarch64
-  cargo xtask image hello.wasm -o hello.elf   one bootable file";
+  cargo xtask image hello.wasm -o hello.elf   one bootable file
+  cargo xtask bench                           instructions per operation";
 
 const STATUSES: &str = "\
 Exit status of `run`:
@@ -43,7 +44,7 @@ directories it is given. Standard output is the program's, byte for byte, and no
 /// Runs WebAssembly programs and Allotment's tests on bare metal, in QEMU.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
-#[command(after_help = format!("{EXAMPLES}\n\n{STATUSES}"), max_term_width = 100)]
+#[command(after_help = format!("{EXAMPLES}\n\n{STATUSES}"), max_term_width = 110)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
