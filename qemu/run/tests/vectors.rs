@@ -38,7 +38,7 @@ mod bare {
     fn survive(kind: u64, expected: fn(&Exception) -> bool) {
         set_hook(answer);
         // Every byte of every register is different from its neighbours.
-        let before: Registers = core::array::from_fn(|byte| (byte * 7 + byte / 32 + 1) as u8);
+        let before: Registers = core::array::from_fn(|byte| (byte * 7 + byte / 32 + 1).to_le_bytes()[0]);
         let mut after: Registers = [0; 512];
         // SAFETY: the function loads and stores whole arrays, and the fault in
         // between is skipped by `answer`.
