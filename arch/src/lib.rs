@@ -33,6 +33,7 @@ extern crate alloc;
 
 mod address;
 mod format;
+mod invalidation;
 mod machine;
 mod walk;
 
@@ -46,7 +47,8 @@ pub use address::{
     ENTRIES_PER_TABLE, PAGE_SIZE, Pages, PhysAddr, TABLE_SPAN, VirtAddr, page_ceil, page_floor,
 };
 pub use format::{Access, Entry, Format, Upper};
-pub use machine::{Arch, CpuError, PhysOffset};
+pub use invalidation::{Invalidation, Scope};
+pub use machine::{Arch, CpuError, Cpus, PhysMap, PhysOffset};
 pub use walk::{Table, Translation, find_leaf_entry, index, translate};
 pub use x86_64::X86_64;
 

@@ -1,8 +1,9 @@
 //! [`Arch`]: the one value through which the core reaches the machine.
 
-use core::{fmt, ptr::NonNull};
+use core::fmt;
+use core::ptr::NonNull;
 
-use crate::{Format, PAGE_SIZE, Pages, PhysAddr, VirtAddr};
+use crate::{Format, Invalidation, PAGE_SIZE, PhysAddr, VirtAddr};
 
 /// A machine whose page tables can be edited.
 ///
@@ -11,11 +12,15 @@ use crate::{Format, PAGE_SIZE, Pages, PhysAddr, VirtAddr};
 /// An implementation promises that
 /// * [`physical`](Self::physical) is linear over every range it is asked for:
 ///   `physical(a + n)` is `physical(a)` plus `n`, readable and writable,
-/// * after [`publish`](Self::publish) a walk on this CPU finds what was stored
+/// * after [`publish`](Self::publish) a walk on any CPU finds what was stored
 ///   to tables before,
-/// * after [`invalidate`](Self::invalidate) no CPU on which the root is active
-///   uses a translation, or a pointer to a table, that it cached for one of
-///   the pages before the call.
+/// * after [`invalidate_local`](Self::invalidate_local) this CPU, and after
+///   [`invalidate_everywhere`](Self::invalidate_everywhere) every CPU on which
+///   a root with the window is active, uses no translation that it cached
+///   before the call for an address which the invalidation covers, and, if it
+///   reaches tables, no pointer to a table on the way there,
+/// * [`current_cpu`](Self::current_cpu) is below [`cpus`](Self::cpus), and no
+///   two CPUs have the same number.
 pub unsafe trait Arch: Send + Sync {
     /// How entries are spelled.
     type Format: Format;
@@ -40,26 +45,38 @@ pub unsafe trait Arch: Send + Sync {
     fn levels(&self) -> u8;
 
     /// Whether the CPU marks a writable page as dirty when it is written. If
-    /// not, every writable page counts as written.
+    /// not, the first write to a clean page faults, and the fault path marks
+    /// it.
     fn hardware_dirty(&self) -> bool;
+
+    /// How many CPUs a root with the window may be active on.
+    fn cpus(&self) -> usize;
+
+    /// The number of the CPU that runs this, below [`cpus`](Self::cpus). The
+    /// caller stays on it for as long as it uses the number.
+    fn current_cpu(&self) -> usize;
 
     /// Orders stores to tables before later walks. This is all that an entry
     /// needs which goes from not present to present.
     fn publish(&self);
 
-    /// Forgets cached translations of `pages` and cached tables above them.
-    fn invalidate(&self, pages: Pages);
+    /// Makes this CPU forget.
+    fn invalidate_local(&self, what: Invalidation);
+
+    /// Makes every CPU forget, and returns when all have.
+    fn invalidate_everywhere(&self, what: Invalidation);
 
     /// Makes freshly written instructions in `[start, start + bytes)` visible
     /// to instruction fetch.
     fn synchronise_code(&self, start: VirtAddr, bytes: usize);
 
-    /// Refuses a CPU state under which the tables would not protect.
+    /// Refuses a CPU state under which the tables would not protect a window
+    /// at `window`.
     ///
     /// # Errors
     ///
     /// Names the register bit that is wrong and the value it should have.
-    fn check(&self) -> Result<(), CpuError>;
+    fn check(&self, window: VirtAddr) -> Result<(), CpuError>;
 
     /// Fills the frame at `frame` with zeros, through the physical alias.
     ///
@@ -72,6 +89,67 @@ pub unsafe trait Arch: Send + Sync {
         // says that nobody else uses it now.
         unsafe { bytes.write_bytes(0, PAGE_SIZE) };
     }
+
+    /// Copies the frame at `from` to the one at `to`, through the physical
+    /// alias.
+    ///
+    /// # Safety
+    ///
+    /// They are two frames. Nobody else writes `from`, or reads or writes `to`,
+    /// during the call.
+    unsafe fn copy_frame(&self, from: PhysAddr, to: PhysAddr) {
+        let (from, to) = (self.physical(from), self.physical(to));
+        // SAFETY: both are pages that can be reached, and the caller says that
+        // they do not overlap and that nobody else is at them.
+        unsafe { from.copy_to_nonoverlapping(to, PAGE_SIZE) };
+    }
+}
+
+/// Where physical memory is mapped.
+///
+/// # Safety
+///
+/// `phys_to_virt` is linear over arena and live tables:
+/// `phys_to_virt(a + n)` is `phys_to_virt(a)` plus `n`, mapped readable and
+/// writable as write-back memory, and stays so.
+pub unsafe trait PhysMap: Send + Sync {
+    /// Where `address` is mapped.
+    fn phys_to_virt(&self, address: PhysAddr) -> NonNull<u8>;
+}
+
+/// The embedder's CPUs.
+///
+/// ```text
+///            x86_64                               aarch64
+///   revoke -> this CPU invalidates         revoke -> TLBI, broadcast
+///          -> interrupt_others(work)                (never interrupts)
+///               every other CPU: work()
+/// ```
+///
+/// # Safety
+///
+/// * [`current`](Self::current) is below [`count`](Self::count), and no two
+///   CPUs have the same number.
+/// * Every CPU on which a root with the window is active is counted, also
+///   while it idles: CPUs walk tables by speculation.
+/// * [`interrupt_others`](Self::interrupt_others) returns after every other
+///   of them has run `work`, or is in a state from which it will not use the
+///   window before it has invalidated everything (such as offline).
+pub unsafe trait Cpus: Sync {
+    /// How many there are. Does not change.
+    fn count(&self) -> usize;
+
+    /// The one that runs this. A load, as a rule.
+    fn current(&self) -> usize;
+
+    /// Runs `work` on every other CPU, now. x86_64 only: aarch64 broadcasts.
+    ///
+    /// `work` takes no lock and allocates nothing, so that it may run in an
+    /// interrupt handler, whatever that interrupted. The caller may hold
+    /// Allotment's locks: a CPU that waits for one must answer, hence a
+    /// non-maskable interrupt, or a handler that never waits with interrupts
+    /// off.
+    fn interrupt_others(&self, work: &(dyn Fn() + Sync));
 }
 
 /// Physical memory mapped at one offset: the boot-loader's
@@ -80,13 +158,13 @@ pub unsafe trait Arch: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PhysOffset(pub u64);
 
-impl PhysOffset {
-    /// Where `address` is mapped.
-    ///
-    /// Physical address 0 under offset 0 has no usable pointer; it comes out
-    /// dangling and no frame of an arena is ever there.
-    #[must_use]
-    pub fn pointer(self, address: PhysAddr) -> NonNull<u8> {
+// SAFETY: linear by arithmetic; that memory is mapped there is the promise of
+// whoever makes a machine from it.
+unsafe impl PhysMap for PhysOffset {
+    // Physical address 0 under offset 0 has no usable pointer; it comes out
+    // dangling, and no frame of an arena is ever there.
+    #[inline]
+    fn phys_to_virt(&self, address: PhysAddr) -> NonNull<u8> {
         let virt = self.0.wrapping_add(address.0);
         #[expect(clippy::cast_possible_truncation, reason = "usize is 64 bits on every supported target")]
         NonNull::new(core::ptr::with_exposed_provenance_mut(virt as usize)).unwrap_or(NonNull::dangling())
@@ -113,12 +191,12 @@ pub enum CpuError {
     Granule,
     /// TCR_EL1.DS is 1: entries would be spelled otherwise.
     LargeAddresses,
-    /// TCR_EL1.IRGN1 or ORGN1 is not write-back: walks would not see what
-    /// stores to tables left in the caches.
+    /// TCR_EL1.IRGN or ORGN of the window's half is not write-back: walks would
+    /// not see what stores to tables left in the caches.
     WalkMemory {
-        /// What IRGN1 holds.
+        /// What IRGN1 holds, or IRGN0 for a window in the lower half.
         inner: u8,
-        /// What ORGN1 holds.
+        /// What ORGN1 holds, or ORGN0.
         outer: u8,
     },
     /// SCTLR_EL1.M is 0: the MMU is off.
@@ -149,7 +227,7 @@ impl fmt::Display for CpuError {
             }
             Self::WalkMemory { inner, outer } => write!(
                 f,
-                "TCR_EL1 has IRGN1 {inner:#04b} and ORGN1 {outer:#04b}, walks must be write-back; set both to 0b01"
+                "TCR_EL1 has IRGN {inner:#04b} and ORGN {outer:#04b} for the window's half, walks must be write-back; set both to 0b01"
             ),
             Self::MmuOff => f.write_str("SCTLR_EL1.M is 0, the MMU is off; turn it on first"),
         }

@@ -1,36 +1,37 @@
 //! The instructions: TLBI with its barriers, system registers, cache
 //! maintenance.
 
-use core::{arch::asm, ptr::NonNull};
+use core::{arch::asm, fmt, ptr::NonNull};
 
 use aarch64_cpu::{
     asm::barrier,
-    registers::{MAIR_EL1, Readable, SCTLR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1},
+    registers::{ID_AA64ISAR0_EL1, MAIR_EL1, Readable, SCTLR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1},
 };
 
-use super::Aarch64;
-use crate::{Arch, CpuError, PAGE_SIZE, Pages, PhysAddr, PhysOffset, VirtAddr};
+use super::{
+    Aarch64,
+    invalidate::{Instructions, invalidate},
+};
+use crate::{Arch, CpuError, Cpus, Invalidation, PAGE_SIZE, PhysAddr, PhysMap, PhysOffset, VirtAddr};
 
-/// Beyond this many pages one TLBI of everything is cheaper than one each.
-const FLUSH_ALL_ABOVE: usize = 512;
 const ROOT: u64 = 0x0000_ffff_ffff_fffe;
-/// TLBI takes the page number in bits \[43:0\]; above are TTL and ASID, which
-/// the sign extension of an upper-half address must not reach (D8.13.5).
-const TLBI_PAGE: u64 = (1 << 44) - 1;
 
 /// This aarch64 CPU at EL1 and the tables that TTBR0 and TTBR1 point to.
-#[derive(Debug)]
-pub struct Native {
-    physical: PhysOffset,
+pub struct Native<P = PhysOffset> {
+    physical: P,
     lower: PhysAddr,
     upper: PhysAddr,
     hardware_dirty: bool,
+    /// FEAT_TLBIRANGE.
+    ranges: bool,
     /// Bytes that one `dc zva` clears, if it may be used.
     zero_block: Option<usize>,
+    cpus: Option<&'static dyn Cpus>,
 }
 
-impl Native {
-    /// Adopts the live tables (TTBR0_EL1, TTBR1_EL1) without owning them.
+impl<P: PhysMap> Native<P> {
+    /// Adopts the live tables (TTBR0_EL1, TTBR1_EL1) without owning them. One
+    /// CPU; see [`with_cpus`](Self::with_cpus) for more.
     ///
     /// # Safety
     ///
@@ -39,11 +40,13 @@ impl Native {
     /// * Physical memory is mapped at `physical`, readable and writable, as
     ///   normal write-back inner-shareable memory, as far as arena and live
     ///   tables reach: any other would not be coherent with the window.
-    /// * The roots stay alive and in their registers while the value is used,
-    ///   on every CPU that uses the window, and MAIR_EL1 and TCR_EL1 do not
-    ///   change and are the same on all of them.
+    /// * The roots stay alive while the value is used. They, or roots with the
+    ///   same top-level entries for the window, are in the registers of every
+    ///   CPU that uses the window, and of no CPU beside those that the value
+    ///   knows; all of them are in one inner-shareable domain.
+    /// * MAIR_EL1 and TCR_EL1 do not change and are the same on all of them.
     #[must_use]
-    pub unsafe fn current(physical: PhysOffset) -> Self {
+    pub unsafe fn current(physical: P) -> Self {
         let block = 4usize << (zero_block_id() & 0xf);
         let prohibited = zero_block_id() & 1 << 4 != 0;
         Self {
@@ -51,8 +54,82 @@ impl Native {
             lower: PhysAddr(TTBR0_EL1.get() & ROOT & !0xfff),
             upper: PhysAddr(TTBR1_EL1.get() & ROOT & !0xfff),
             hardware_dirty: TCR_EL1.read(TCR_EL1::HD) == 1 && TCR_EL1.read(TCR_EL1::HA) == 1,
+            ranges: ID_AA64ISAR0_EL1.get() >> 56 & 0xf >= 2,
             zero_block: (!prohibited && block <= PAGE_SIZE).then_some(block),
+            cpus: None,
         }
+    }
+
+    /// The same on several CPUs: the roots of all of them have the window.
+    #[must_use]
+    pub fn with_cpus(self, cpus: &'static dyn Cpus) -> Self {
+        Self { cpus: Some(cpus), ..self }
+    }
+}
+
+impl<P> fmt::Debug for Native<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Native")
+            .field("lower", &self.lower)
+            .field("upper", &self.upper)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The instructions themselves.
+struct Cpu;
+
+/// One TLBI. Forgetting translations changes nothing but speed.
+macro_rules! tlbi {
+    ($shared:expr, $inner:literal, $local:literal $(, $operand:expr)?) => {
+        if $shared {
+            // SAFETY: see above.
+            unsafe { asm!($inner, $(in(reg) $operand,)? options(nostack, preserves_flags)) }
+        } else {
+            // SAFETY: see above.
+            unsafe { asm!($local, $(in(reg) $operand,)? options(nostack, preserves_flags)) }
+        }
+    };
+}
+
+impl Instructions for Cpu {
+    #[inline]
+    fn dsb_ishst(&self) {
+        barrier::dsb(barrier::ISHST);
+    }
+
+    #[inline]
+    fn tlbi_page(&self, operand: u64, leaves_only: bool, shared: bool) {
+        if leaves_only {
+            tlbi!(shared, "tlbi vaale1is, {}", "tlbi vaale1, {}", operand);
+        } else {
+            tlbi!(shared, "tlbi vaae1is, {}", "tlbi vaae1, {}", operand);
+        }
+    }
+
+    // RVAALE1 and RVAAE1 with and without IS, spelled so that no assembler
+    // extension is needed.
+    #[inline]
+    fn tlbi_range(&self, operand: u64, leaves_only: bool, shared: bool) {
+        if leaves_only {
+            tlbi!(shared, "sys #0, c8, c2, #7, {}", "sys #0, c8, c6, #7, {}", operand);
+        } else {
+            tlbi!(shared, "sys #0, c8, c2, #3, {}", "sys #0, c8, c6, #3, {}", operand);
+        }
+    }
+
+    fn tlbi_all(&self, shared: bool) {
+        tlbi!(shared, "tlbi vmalle1is", "tlbi vmalle1");
+    }
+
+    #[inline]
+    fn dsb_complete(&self, shared: bool) {
+        if shared { barrier::dsb(barrier::ISH) } else { barrier::dsb(barrier::NSH) }
+    }
+
+    #[inline]
+    fn isb(&self) {
+        barrier::isb(barrier::SY);
     }
 }
 
@@ -74,17 +151,19 @@ fn cache_type() -> u64 {
     ctr
 }
 
-// SAFETY: `physical` is linear by `PhysOffset`; `publish` orders stores to
+// SAFETY: `physical` is linear by `PhysMap`; `publish` orders stores to
 // tables before walks and refetches (D8.2.6, `dsb ishst; isb`); `invalidate`
-// does that, broadcasts the TLBI to the inner-shareable domain and waits for
-// completion before it returns (D8.13, `dsb ish; isb`).
-unsafe impl Arch for Native {
+// does that, sends the TLBI to this CPU or the inner-shareable domain, which
+// all CPUs are in, and waits for completion before it returns (D8.16);
+// `Cpus` numbers them.
+unsafe impl<P: PhysMap> Arch for Native<P> {
     type Format = Aarch64;
 
     const ALIAS_IS_MAPPED: bool = true;
 
+    #[inline]
     fn physical(&self, address: PhysAddr) -> NonNull<u8> {
-        self.physical.pointer(address)
+        self.physical.phys_to_virt(address)
     }
 
     fn root(&self, address: VirtAddr) -> PhysAddr {
@@ -104,25 +183,27 @@ unsafe impl Arch for Native {
         self.hardware_dirty
     }
 
+    fn cpus(&self) -> usize {
+        self.cpus.map_or(1, Cpus::count)
+    }
+
+    #[inline]
+    fn current_cpu(&self) -> usize {
+        self.cpus.map_or(0, Cpus::current)
+    }
+
     fn publish(&self) {
         barrier::dsb(barrier::ISHST);
         barrier::isb(barrier::SY);
     }
 
-    fn invalidate(&self, pages: Pages) {
-        barrier::dsb(barrier::ISHST);
-        if pages.count > FLUSH_ALL_ABOVE {
-            // SAFETY: forgetting translations changes nothing but speed.
-            unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
-        } else {
-            for page in pages.iter() {
-                let operand = (page.0 >> 12) & TLBI_PAGE;
-                // SAFETY: as above. VAAE1IS covers every ASID and every level.
-                unsafe { asm!("tlbi vaae1is, {}", in(reg) operand, options(nostack, preserves_flags)) };
-            }
-        }
-        barrier::dsb(barrier::ISH);
-        barrier::isb(barrier::SY);
+    #[inline]
+    fn invalidate_local(&self, what: Invalidation) {
+        invalidate(&Cpu, self.ranges, what, false);
+    }
+
+    fn invalidate_everywhere(&self, what: Invalidation) {
+        invalidate(&Cpu, self.ranges, what, true);
     }
 
     fn synchronise_code(&self, start: VirtAddr, bytes: usize) {
@@ -146,7 +227,7 @@ unsafe impl Arch for Native {
         barrier::isb(barrier::SY);
     }
 
-    fn check(&self) -> Result<(), CpuError> {
+    fn check(&self, window: VirtAddr) -> Result<(), CpuError> {
         const WRITE_BACK: u64 = 0xff;
         const DS: u64 = 1 << 59;
         if SCTLR_EL1.read(SCTLR_EL1::M) == 0 {
@@ -170,8 +251,12 @@ unsafe impl Arch for Native {
         if TCR_EL1.get() & DS != 0 {
             return Err(CpuError::LargeAddresses);
         }
-        let inner = (TCR_EL1.read(TCR_EL1::IRGN1) & 0b11) as u8;
-        let outer = (TCR_EL1.read(TCR_EL1::ORGN1) & 0b11) as u8;
+        let (inner, outer) = if window.0 >> 63 == 1 {
+            (TCR_EL1.read(TCR_EL1::IRGN1), TCR_EL1.read(TCR_EL1::ORGN1))
+        } else {
+            (TCR_EL1.read(TCR_EL1::IRGN0), TCR_EL1.read(TCR_EL1::ORGN0))
+        };
+        let (inner, outer) = ((inner & 0b11) as u8, (outer & 0b11) as u8);
         // 0b01 and 0b11: write-back, with and without write-allocate.
         if inner & 1 == 0 || outer & 1 == 0 {
             return Err(CpuError::WalkMemory { inner, outer });

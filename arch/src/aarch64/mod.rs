@@ -2,6 +2,7 @@
 //! the instructions (`Native`). Source: Arm ARM (DDI 0487), chapter D8.
 
 mod entry;
+pub mod invalidate;
 
 #[cfg(target_arch = "aarch64")]
 mod cpu;

@@ -25,7 +25,7 @@ use core::{
 
 pub use mmu::Mmu;
 
-use crate::{Arch, CpuError, PAGE_SIZE, Pages, PhysAddr, VirtAddr};
+use crate::{Arch, CpuError, Invalidation, PAGE_SIZE, PhysAddr, Scope, VirtAddr};
 
 /// Where emulated physical memory begins.
 pub const PHYSICAL_BASE: PhysAddr = PhysAddr(0x4000_0000);
@@ -189,15 +189,32 @@ unsafe impl<F: Mmu> Arch for Emulated<F> {
         self.hardware_dirty
     }
 
+    fn cpus(&self) -> usize {
+        1
+    }
+
+    fn current_cpu(&self) -> usize {
+        0
+    }
+
     fn publish(&self) {}
 
-    fn invalidate(&self, pages: Pages) {
-        self.invalidated.fetch_add(pages.count, Ordering::Relaxed);
+    fn invalidate_local(&self, what: Invalidation) {
+        self.invalidate_everywhere(what);
+    }
+
+    fn invalidate_everywhere(&self, what: Invalidation) {
+        let pages = match what.scope() {
+            Scope::Nothing => 0,
+            Scope::Pages(pages) => pages.count,
+            Scope::Everything => 1,
+        };
+        self.invalidated.fetch_add(pages, Ordering::Relaxed);
     }
 
     fn synchronise_code(&self, _start: VirtAddr, _bytes: usize) {}
 
-    fn check(&self) -> Result<(), CpuError> {
+    fn check(&self, _window: VirtAddr) -> Result<(), CpuError> {
         Ok(())
     }
 }

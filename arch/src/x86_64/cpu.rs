@@ -1,6 +1,6 @@
 //! The instructions: invalidation, control registers, vector moves.
 
-use core::{arch::asm, ptr::NonNull};
+use core::{arch::asm, fmt, ptr::NonNull};
 
 use x86_64::{
     VirtAddr as X86VirtAddr,
@@ -11,39 +11,40 @@ use x86_64::{
     },
 };
 
-use super::X86_64;
-use crate::{Arch, CpuError, Pages, PhysAddr, PhysOffset, VirtAddr};
-
-/// Beyond this many pages one reload of CR3 is cheaper than an `invlpg` each.
-const FLUSH_ALL_ABOVE: usize = 64;
+use super::{
+    X86_64,
+    invalidate::{Instructions, Method, invalidate},
+};
+use crate::{Arch, CpuError, Cpus, Invalidation, PhysAddr, PhysMap, PhysOffset, VirtAddr};
 
 /// This x86_64 CPU and the tables that its CR3 points to.
 ///
-/// With AVX on (CR4.OSXSAVE and XCR0) frames are cleared with `ymm0`: calls
-/// that clear frames change vector registers.
-#[derive(Debug)]
-pub struct Native {
-    physical: PhysOffset,
+/// With AVX on (CR4.OSXSAVE and XCR0) frames are cleared and copied with
+/// `ymm` registers: calls that do so change vector registers.
+pub struct Native<P = PhysOffset> {
+    physical: P,
     root: PhysAddr,
     levels: u8,
     wide: bool,
+    cpus: Option<&'static dyn Cpus>,
 }
 
-impl Native {
-    /// Adopts the live tables (CR3) without owning them.
+impl<P: PhysMap> Native<P> {
+    /// Adopts the live tables (CR3) without owning them. One CPU; see
+    /// [`with_cpus`](Self::with_cpus) for more.
     ///
     /// # Safety
     ///
     /// * The caller runs at CPL 0.
     /// * Physical memory is mapped at `physical`, readable and writable, as
     ///   write-back memory, as far as arena and live tables reach.
-    /// * The root stays alive and in CR3 while the value is used, and is
-    ///   active on this CPU only: other CPUs are not yet reached by
-    ///   invalidation on x86_64.
+    /// * The root stays alive while the value is used. It, or a root with the
+    ///   same top-level entries for the window, is in CR3 of each CPU that uses
+    ///   the window, and of no CPU beside those that the value knows.
     /// * CR0.WP, CR4.PCIDE, CR4.LA57, CR4.OSXSAVE, EFER.NXE and XCR0 do not
-    ///   change.
+    ///   change, and are the same on all of these CPUs.
     #[must_use]
-    pub unsafe fn current(physical: PhysOffset) -> Self {
+    pub unsafe fn current(physical: P) -> Self {
         let (root, _) = Cr3::read();
         let cr4 = Cr4::read();
         Self {
@@ -51,7 +52,59 @@ impl Native {
             root: PhysAddr(root.start_address().as_u64()),
             levels: if cr4.contains(Cr4Flags::L5_PAGING) { 5 } else { 4 },
             wide: cr4.contains(Cr4Flags::OSXSAVE) && has_avx(),
+            cpus: None,
         }
+    }
+
+    /// The same on several CPUs: the roots of all of them have the window.
+    #[must_use]
+    pub fn with_cpus(self, cpus: &'static dyn Cpus) -> Self {
+        Self { cpus: Some(cpus), ..self }
+    }
+}
+
+impl<P> fmt::Debug for Native<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Native")
+            .field("root", &self.root)
+            .field("levels", &self.levels)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The instructions themselves.
+struct Cpu;
+
+impl Instructions for Cpu {
+    #[inline]
+    fn invlpg(&self, page: VirtAddr) {
+        tlb::flush(X86VirtAddr::new_truncate(page.0));
+    }
+
+    #[inline]
+    fn reload_cr3(&self) {
+        tlb::flush_all();
+    }
+
+    // No method that is in use comes here; the encodings need no assembler
+    // that knows them.
+    fn invpcid(&self, kind: u64, descriptor: [u64; 2]) {
+        // SAFETY: forgetting translations changes nothing but speed.
+        unsafe {
+            asm!("invpcid {}, [{}]", in(reg) kind, in(reg) &raw const descriptor, options(nostack, preserves_flags));
+        }
+    }
+
+    fn invlpgb(&self, rax: u64, ecx: u32, edx: u32) {
+        // SAFETY: as above. `0f 01 fe` is INVLPGB.
+        unsafe {
+            asm!(".byte 0x0f, 0x01, 0xfe", in("rax") rax, in("ecx") ecx, in("edx") edx, options(nostack, preserves_flags));
+        }
+    }
+
+    fn tlbsync(&self) {
+        // SAFETY: it only waits. `0f 01 ff` is TLBSYNC.
+        unsafe { asm!(".byte 0x0f, 0x01, 0xff", options(nostack, preserves_flags)) };
     }
 }
 
@@ -71,19 +124,22 @@ fn has_avx() -> bool {
     (u64::from(high) << 32 | u64::from(low)) & SSE_AND_AVX == SSE_AND_AVX
 }
 
-// SAFETY: `physical` is linear by `PhysOffset`; the CPU's walks are ordered
-// after its own stores (SDM 3A, 4.10.4.3: no invalidation is needed for an
-// entry that was not present); `invlpg` and a CR3 reload drop translations and
+// SAFETY: `physical` is linear by `PhysMap`; the CPU's walks are ordered
+// after its own stores, and other CPUs' after theirs reach memory, which they
+// do in order (SDM 3A, 4.10.4.3: no invalidation is needed for an entry that
+// was not present); `invlpg` and a CR3 reload drop translations and
 // paging-structure caches of the current PCID (4.10.4.1), which `check` makes
 // sure is the only one, and no entry of ours is global; `current`'s caller
-// promises that the root is active on no other CPU.
-unsafe impl Arch for Native {
+// promises that the window is active on no other CPU than `cpus` knows, and
+// `Cpus` that each of those runs `work`, and numbers them.
+unsafe impl<P: PhysMap> Arch for Native<P> {
     type Format = X86_64;
 
     const ALIAS_IS_MAPPED: bool = true;
 
+    #[inline]
     fn physical(&self, address: PhysAddr) -> NonNull<u8> {
-        self.physical.pointer(address)
+        self.physical.phys_to_virt(address)
     }
 
     fn root(&self, _address: VirtAddr) -> PhysAddr {
@@ -98,17 +154,31 @@ unsafe impl Arch for Native {
         true
     }
 
+    fn cpus(&self) -> usize {
+        self.cpus.map_or(1, Cpus::count)
+    }
+
+    #[inline]
+    fn current_cpu(&self) -> usize {
+        self.cpus.map_or(0, Cpus::current)
+    }
+
     fn publish(&self) {
         core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
     }
 
-    fn invalidate(&self, pages: Pages) {
-        if pages.count > FLUSH_ALL_ABOVE {
-            tlb::flush_all();
-        } else {
-            for page in pages.iter() {
-                tlb::flush(X86VirtAddr::new_truncate(page.0));
-            }
+    #[inline]
+    fn invalidate_local(&self, what: Invalidation) {
+        invalidate(&Cpu, Method::Invlpg, what);
+    }
+
+    fn invalidate_everywhere(&self, what: Invalidation) {
+        if what.is_nothing() {
+            return;
+        }
+        self.invalidate_local(what);
+        if let Some(cpus) = self.cpus.filter(|cpus| cpus.count() > 1) {
+            cpus.interrupt_others(&|| invalidate(&Cpu, Method::Invlpg, what));
         }
     }
 
@@ -117,7 +187,7 @@ unsafe impl Arch for Native {
         // follows a publication is the serialisation it needs.
     }
 
-    fn check(&self) -> Result<(), CpuError> {
+    fn check(&self, _window: VirtAddr) -> Result<(), CpuError> {
         if !Cr0::read().contains(Cr0Flags::WRITE_PROTECT) {
             return Err(CpuError::WriteProtectOff);
         }
@@ -174,6 +244,58 @@ unsafe impl Arch for Native {
                     inout("rdi") start => _,
                     inout("rcx") 512u64 => _,
                     in("rax") 0u64,
+                    options(nostack, preserves_flags),
+                );
+            }
+        }
+    }
+
+    unsafe fn copy_frame(&self, from: PhysAddr, to: PhysAddr) {
+        let from = self.physical(from).as_ptr();
+        let to = self.physical(to).as_ptr();
+        if self.wide {
+            // SAFETY: two pages, the second of them ours (the caller's
+            // promise). AVX is enabled (`wide`); all vector registers that
+            // change are declared, as a call's scratch registers are.
+            unsafe {
+                asm!(
+                    "2:",
+                    "vmovdqa ymm0, [rsi]",
+                    "vmovdqa ymm1, [rsi + 32]",
+                    "vmovdqa ymm2, [rsi + 64]",
+                    "vmovdqa ymm3, [rsi + 96]",
+                    "vmovdqa [rdi], ymm0",
+                    "vmovdqa [rdi + 32], ymm1",
+                    "vmovdqa [rdi + 64], ymm2",
+                    "vmovdqa [rdi + 96], ymm3",
+                    "vmovdqa ymm0, [rsi + 128]",
+                    "vmovdqa ymm1, [rsi + 160]",
+                    "vmovdqa ymm2, [rsi + 192]",
+                    "vmovdqa ymm3, [rsi + 224]",
+                    "vmovdqa [rdi + 128], ymm0",
+                    "vmovdqa [rdi + 160], ymm1",
+                    "vmovdqa [rdi + 192], ymm2",
+                    "vmovdqa [rdi + 224], ymm3",
+                    "add rsi, 256",
+                    "add rdi, 256",
+                    "sub ecx, 1",
+                    "jnz 2b",
+                    "vzeroupper",
+                    inout("rsi") from => _,
+                    inout("rdi") to => _,
+                    inout("ecx") 16u32 => _,
+                    clobber_abi("sysv64"),
+                    options(nostack),
+                );
+            }
+        } else {
+            // SAFETY: as above; the direction flag is clear in Rust code.
+            unsafe {
+                asm!(
+                    "rep movsq",
+                    inout("rsi") from => _,
+                    inout("rdi") to => _,
+                    inout("rcx") 512u64 => _,
                     options(nostack, preserves_flags),
                 );
             }

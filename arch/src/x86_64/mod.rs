@@ -2,6 +2,7 @@
 //! (`Native`). Source: Intel SDM volume 3A, chapter 4.
 
 mod entry;
+pub mod invalidate;
 
 #[cfg(target_arch = "x86_64")]
 mod cpu;
