@@ -9,7 +9,7 @@ use allotment_arch::{
 use crate::{
     CarveError, Config, ConfigError, Error, MakeAccessible, Memory,
     pooling::{MemoryPool, SlotId, SlotRecord},
-    vm::{Arena, Carving, Places, REGION_GRANULE, Records, Regions, Vm},
+    vm::{Arena, Carving, CpuRecord, Epochs, Places, REGION_GRANULE, Records, Regions, Vm},
 };
 
 /// Allocates memories from one window and one arena.
@@ -91,6 +91,18 @@ pub struct Metrics {
     pub idle_frames: usize,
 }
 
+/// How often translations were invalidated, since the carve. The fault path is
+/// not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Invalidations {
+    /// By a CPU for itself.
+    pub local: usize,
+    /// On every CPU: on x86_64 with several CPUs by an interrupt to each other
+    /// one.
+    pub everywhere: usize,
+}
+
 impl<A: Arch> Allocator<A> {
     /// Carves `arena` and fills `window`'s top-level entries in the live root.
     ///
@@ -118,8 +130,8 @@ impl<A: Arch> Allocator<A> {
         arena: Range<PhysAddr>,
         config: &Config,
     ) -> Result<Self, CarveError> {
-        arch.check()?;
-        check_ranges(&window, &arena)?;
+        check_ranges(&window, &arena, arch.levels())?;
+        arch.check(window.start)?;
         if !arch.walks(window.start) {
             return Err(CarveError::WindowNotWalked { start: window.start });
         }
@@ -136,6 +148,7 @@ impl<A: Arch> Allocator<A> {
             region_space,
             slot_record: size_of::<SlotRecord>(),
             region_record: Regions::words(region_space) * size_of::<u64>(),
+            cpu_records: arch.cpus() * size_of::<CpuRecord>(),
         };
         let places = carving.places()?;
         // SAFETY: the caller keeps the live tables.
@@ -146,7 +159,7 @@ impl<A: Arch> Allocator<A> {
         // window was found empty.
         unsafe { carving.link(&places) };
 
-        // SAFETY: `places` set each of these four ranges aside for
+        // SAFETY: `places` set each of these five ranges aside for
         // just this, in an arena that is ours for good; pages are aligned for any record.
         let slots = unsafe {
             Records::new(&arch, places.slot_records, slab.total_memories, |_| SlotRecord::default())
@@ -159,6 +172,8 @@ impl<A: Arch> Allocator<A> {
         // SAFETY: see above.
         let bitmaps =
             unsafe { Records::new(&arch, places.region_records, Regions::words(region_space), |_| 0) };
+        // SAFETY: see above.
+        let cpus = unsafe { Records::new(&arch, places.cpu_records, arch.cpus(), |_| CpuRecord::default()) };
 
         let Places { regions, slab: slab_start, leaf_tables, first_frame, frames, .. } = places;
         let plan = Plan {
@@ -173,7 +188,7 @@ impl<A: Arch> Allocator<A> {
             arena,
         };
         Ok(Self {
-            vm: Vm { arch, arena: Arena::new(first_frame, frames, free_frames) },
+            vm: Vm { arch, arena: Arena::new(first_frame, frames, free_frames), epochs: Epochs::new(cpus) },
             memories: MemoryPool::new(slab_start, slab, leaf_tables, slots, free_slots),
             regions: Regions::new(regions, region_space, bitmaps),
             plan,
@@ -197,6 +212,11 @@ impl<A: Arch> Allocator<A> {
         }
     }
 
+    /// How often translations were invalidated.
+    pub fn invalidations(&self) -> Invalidations {
+        self.vm.epochs.counts()
+    }
+
     /// The machine.
     pub fn arch(&self) -> &A {
         &self.vm.arch
@@ -216,7 +236,7 @@ impl<A: Arch> Allocator<A> {
         if minimum > limit {
             return Err(Error::MemoryTooLarge { requested: minimum, limit });
         }
-        let id = self.memories.allocate()?;
+        let id = self.memories.allocate(&self.vm)?;
         let made = self.make_accessible(id, 0, minimum);
         if let Err(error) = made {
             self.memories.deallocate(&self.vm, id);
@@ -235,12 +255,32 @@ impl<A: Arch> Allocator<A> {
     /// on its addresses fault, or are the next memory's.
     ///
     /// Does nothing if the memory was taken back before, by a copy.
+    ///
+    /// Nobody accesses the memory during the call: a byte that is written
+    /// meanwhile may not be known to be, and could be seen by the next one.
     pub fn deallocate_memory(&self, memory: Memory<'_, A>) {
         match memory {
             Memory::Static { make_accessible, .. } => {
                 let MakeAccessible { allocator, id } = make_accessible;
                 // By its own allocator, should the caller hold several.
                 allocator.memories.deallocate(&allocator.vm, id);
+            }
+        }
+    }
+
+    /// Must run on the CPU that goes on with `memory`, when another one worked
+    /// with it before; [`allocate_memory`](Self::allocate_memory) does it for
+    /// the CPU that calls it. One comparison, unless the slot was taken back
+    /// since this CPU last invalidated.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stale`] after a copy was deallocated.
+    pub fn arrive(&self, memory: &Memory<'_, A>) -> Result<(), Error> {
+        match memory {
+            Memory::Static { make_accessible, .. } => {
+                let MakeAccessible { allocator, id } = make_accessible;
+                allocator.memories.arrive(&allocator.vm, *id)
             }
         }
     }
@@ -326,7 +366,7 @@ pub(crate) fn address(virt: VirtAddr) -> usize {
     usize::try_from(virt.0).unwrap_or(usize::MAX)
 }
 
-fn check_ranges(window: &Range<VirtAddr>, arena: &Range<PhysAddr>) -> Result<(), CarveError> {
+fn check_ranges(window: &Range<VirtAddr>, arena: &Range<PhysAddr>, levels: u8) -> Result<(), CarveError> {
     let misaligned = |what, address: u64, alignment: usize| {
         Err(CarveError::Misaligned { what, address, alignment: alignment as u64 })
     };
@@ -341,7 +381,8 @@ fn check_ranges(window: &Range<VirtAddr>, arena: &Range<PhysAddr>) -> Result<(),
         }
     }
     // One half of the address space, and not page 0.
-    let canonical = |address: u64| matches!(address >> 47, 0 | 0x1_ffff);
+    let sign = 12 + 9 * u32::from(levels) - 1;
+    let canonical = |address: u64| address >> sign == 0 || address >> sign == u64::MAX >> sign;
     let same_half = window.start.0 >> 63 == window.end.0.wrapping_sub(1) >> 63;
     let ordered = window.start.0 != 0 && window.start < window.end;
     if !(ordered && same_half && canonical(window.start.0) && canonical(window.end.0 - 1)) {
@@ -356,7 +397,7 @@ fn check_ranges(window: &Range<VirtAddr>, arena: &Range<PhysAddr>) -> Result<(),
 /// Refuses an arena whose addresses would be cut off in an entry.
 fn check_reach<A: Arch>(arena: &Range<PhysAddr>) -> Result<(), CarveError> {
     let last = PhysAddr(arena.end.0 - PAGE_SIZE as u64);
-    let entry = Entry::Hidden { frame: last, written: false };
+    let entry = Entry::Hidden { frame: last, written: false, shared: false };
     if A::Format::decode(A::Format::hidden(last, false)) == entry {
         Ok(())
     } else {

@@ -30,7 +30,8 @@ pub enum CarveError {
         available: u64,
     },
     /// The window is empty, begins at 0, or does not lie in the lower or upper
-    /// 128 TiB of the address space.
+    /// half of the address space that is walked: 128 TiB each, or 64 PiB with
+    /// five levels of tables.
     WindowNotCanonical {
         /// First address of the window.
         start: VirtAddr,

@@ -6,11 +6,18 @@
 //! the slot is found by one subtraction and one division, and only atomics are
 //! read.
 
-use core::fmt;
+use core::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
-use allotment_arch::{Access, Arch, Entry, Format, VirtAddr};
+use allotment_arch::{Access, Arch, Entry, Format, Invalidation, PAGE_SIZE, Pages, VirtAddr};
 
-use crate::{Allocator, pooling::Position, vm::peek};
+use crate::{
+    Allocator,
+    pooling::Position,
+    vm::{pages::mark_written, region_entry},
+};
 
 /// What the faulting instruction tried to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,24 +125,40 @@ impl<A: Arch> Allocator<A> {
     /// Safe to call from an exception handler, on any CPU.
     pub fn fault(&self, address: VirtAddr, access: FaultAccess) -> Verdict {
         let (entry, region) = if let Some(position) = self.memories.locate(address) {
-            (self.memories.peek(&self.vm, position.slot, position.offset), self.slot_region(position))
+            let entry = self.memories.entry(&self.vm, position.slot, position.offset);
+            (entry, self.slot_region(position))
         } else if self.memories.contains(address) {
-            (0, FaultRegion::GuardBefore)
+            (None, FaultRegion::GuardBefore)
         } else if self.regions.contains(address) {
-            (peek(&self.vm, address), FaultRegion::Region)
+            (region_entry(&self.vm, address), FaultRegion::Region)
         } else {
             return Verdict::NotOurs;
         };
-        if permits::<A>(entry, access) {
-            return Verdict::Resume;
+        let Some(entry) = entry.filter(|entry| permits::<A>(entry, access)) else {
+            return Verdict::Trap(FaultReport { address, access, region });
+        };
+        self.resume(entry, address, access)
+    }
+
+    /// The entry allows the access: the fault raced with whoever allowed it, or
+    /// is the first write to a clean page on a CPU that keeps no dirty state.
+    fn resume(&self, entry: &AtomicU64, address: VirtAddr, access: FaultAccess) -> Verdict {
+        if access == FaultAccess::Write && !self.vm.arch.hardware_dirty() {
+            // If the page was taken away this moment, the next fault says so.
+            let _ = mark_written::<A>(entry);
         }
-        Verdict::Trap(FaultReport { address, access, region })
+        if A::Format::STALE_AFTER_UPGRADE {
+            let page = VirtAddr(address.0 & !(PAGE_SIZE as u64 - 1));
+            self.vm.arch.invalidate_local(Invalidation::leaves(Pages { start: page, count: 1 }));
+        }
+        Verdict::Resume
     }
 
     /// Whether `address` can be executed and lies in the window: code that was
     /// published there, such as compiled wasm.
     pub fn is_code(&self, address: VirtAddr) -> bool {
-        self.regions.contains(address) && permits::<A>(peek(&self.vm, address), FaultAccess::Execute)
+        self.regions.contains(address)
+            && region_entry(&self.vm, address).is_some_and(|entry| permits::<A>(entry, FaultAccess::Execute))
     }
 
     fn slot_region(&self, position: Position) -> FaultRegion {
@@ -150,7 +173,8 @@ impl<A: Arch> Allocator<A> {
 
 /// Whether an entry allows an access now. A fault that raced with the edit
 /// that allowed it is spurious.
-fn permits<A: Arch>(entry: u64, access: FaultAccess) -> bool {
+fn permits<A: Arch>(entry: &AtomicU64, access: FaultAccess) -> bool {
+    let entry = entry.load(Ordering::Acquire);
     let Entry::Present { access: given, .. } = A::Format::decode(entry) else { return false };
     match access {
         FaultAccess::Read => true,

@@ -14,7 +14,7 @@ mod vm;
 #[cfg(feature = "wasmtime-platform")]
 pub mod wasmtime;
 
-pub use allocator::{Allocator, Metrics, Plan};
+pub use allocator::{Allocator, Invalidations, Metrics, Plan};
 pub use config::Config;
 pub use error::{CarveError, ConfigError, Error};
 pub use fault::{FaultAccess, FaultRegion, FaultReport, Verdict};

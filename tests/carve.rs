@@ -8,7 +8,7 @@ use allotment::{
     Allocator, CarveError, Config, ConfigError, Error, FaultAccess, Verdict,
     arch::{Access, PhysAddr, VirtAddr},
 };
-use common::{MIB, Machine, TestArch, small};
+use common::{MIB, Machine, TestArch, load_at, small, store_at};
 
 harness::tests! {
     fn the_plan_says_where_everything_is() {
@@ -281,8 +281,8 @@ fn use_last_page_of_regions<A: TestArch>(allocator: &Allocator<A>, first: VirtAd
     let last = first.offset(space - 2 * MIB - 4096);
     // SAFETY: nobody uses the region.
     unsafe { allocator.protect_region(last, 4096, Some(Access::ReadWrite)) }.unwrap();
-    assert_eq!(allocator.arch().load(last), Ok(0), "the last page of the regions cannot be used");
-    allocator.arch().store(last.offset(4095), 1).unwrap();
+    assert_eq!(load_at(allocator, last), Ok(0), "the last page of the regions cannot be used");
+    store_at(allocator, last.offset(4095), 1).unwrap();
     // Release needs what was reserved: what fitted, in the same order.
     let mut at = first;
     let mut bytes = 1usize << 39;

@@ -85,14 +85,13 @@ fn region<A: TestArch>(m: &Machine<A>, size: usize, worker: usize) {
 }
 
 fn mark<A: TestArch>(m: &Machine<A>, base: VirtAddr, size: usize, worker: usize) {
-    let arch = m.allocator.arch();
     let mine = u8::try_from(worker).unwrap() + 1;
     for page in (0..size).step_by(PAGE) {
-        assert_eq!(arch.load(base.offset(page)), Ok(0), "somebody was here before");
-        arch.store(base.offset(page), mine).unwrap();
+        assert_eq!(m.load_at(base.offset(page)), Ok(0), "somebody was here before");
+        m.store_at(base.offset(page), mine).unwrap();
     }
     for page in (0..size).step_by(PAGE) {
-        assert_eq!(arch.load(base.offset(page)), Ok(mine), "somebody else is here");
+        assert_eq!(m.load_at(base.offset(page)), Ok(mine), "somebody else is here");
     }
 }
 
@@ -119,7 +118,7 @@ fn shared_handles<A: TestArch>() {
             }
         });
         assert_eq!(m.allocator.metrics().free_memories, 2);
-        m.allocator.arch().load(address).expect_err("a free slot can be read");
+        m.load_at(address).expect_err("a free slot can be read");
     }
     assert_eq!(m.allocator.metrics().available_frames, before.available_frames);
 }
@@ -132,7 +131,7 @@ fn readers<A: TestArch>() {
         unsafe { m.allocator.protect_region(start, PAGE, Some(access)) }.unwrap();
     };
     protect(Access::ReadWrite);
-    m.allocator.arch().store(start, 7).unwrap();
+    m.store_at(start, 7).unwrap();
     let changed_often = AtomicBool::new(false);
     together(WORKERS, |worker| {
         if worker == 0 {
@@ -143,7 +142,7 @@ fn readers<A: TestArch>() {
             return;
         }
         loop {
-            assert_eq!(m.allocator.arch().load(start), Ok(7), "a reader was locked out");
+            assert_eq!(m.load_at(start), Ok(7), "a reader was locked out");
             assert_eq!(m.allocator.fault(start, FaultAccess::Read), Verdict::Resume);
             if changed_often.load(Ordering::Relaxed) {
                 break;
@@ -155,5 +154,5 @@ fn readers<A: TestArch>() {
     let next = m.allocator.reserve_region(PAGE).unwrap();
     assert_eq!(next, start);
     protect(Access::ReadWrite);
-    assert_eq!(m.allocator.arch().load(start), Ok(0), "the page was not known to be written");
+    assert_eq!(m.load_at(start), Ok(0), "the page was not known to be written");
 }

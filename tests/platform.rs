@@ -14,7 +14,7 @@ use allotment::{
         Delivery, Exception, GUARD_SIZE, Platform, PlatformError, Protection, RESERVATION, allocator_config,
     },
 };
-use common::{MIB, PAGE, TestArch, WASM_PAGE};
+use common::{MIB, PAGE, TestArch, WASM_PAGE, load_at, store_at};
 
 harness::tests! {
     fn an_instance_from_reservation_to_release() {
@@ -144,11 +144,11 @@ impl<A: TestArch> Calls<A> {
     }
 
     fn load(&self, address: NonNull<u8>) -> Option<u8> {
-        self.0.allocator().arch().load(virt(address)).ok()
+        load_at(self.0.allocator(), virt(address)).ok()
     }
 
     fn store(&self, address: NonNull<u8>, byte: u8) -> Option<()> {
-        self.0.allocator().arch().store(virt(address), byte).ok()
+        store_at(self.0.allocator(), virt(address), byte).ok()
     }
 }
 

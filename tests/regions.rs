@@ -52,11 +52,11 @@ impl<A: TestArch> Machine<A> {
     }
 
     fn peek(&self, address: VirtAddr) -> Option<u8> {
-        self.allocator.arch().load(address).ok()
+        self.load_at(address).ok()
     }
 
     fn poke(&self, address: VirtAddr, byte: u8) -> Option<()> {
-        self.allocator.arch().store(address, byte).ok()
+        self.store_at(address, byte).ok()
     }
 }
 

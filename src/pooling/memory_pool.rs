@@ -14,13 +14,15 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use allotment_arch::{Arch, ENTRIES_PER_TABLE, PAGE_SIZE, Pages, PhysAddr, Table, VirtAddr, page_ceil};
+use allotment_arch::{
+    Arch, ENTRIES_PER_TABLE, Invalidation, PAGE_SIZE, Pages, PhysAddr, Table, VirtAddr, page_ceil,
+};
 use spin::{Mutex, MutexGuard};
 
 use super::SlabLayout;
 use crate::{
     Error,
-    vm::{Records, Vm, distance, pages},
+    vm::{Epoch, Records, Vm, distance, pages},
 };
 
 #[derive(Debug)]
@@ -46,6 +48,10 @@ pub(crate) struct SlotRecord {
     generation: AtomicU32,
     /// Bytes that can be accessed, from the slot's base.
     accessible: AtomicUsize,
+    /// The epoch in which something of the slot was last taken away.
+    revoked: AtomicU64,
+    /// The CPU that has forgotten everything of that, by whatever means.
+    clean_on: AtomicUsize,
     /// Held while the slot's entries are edited. Holds how many of its pages,
     /// from the first, have frames.
     resident: Mutex<usize>,
@@ -54,6 +60,34 @@ pub(crate) struct SlotRecord {
 impl SlotRecord {
     fn is_in_use(&self) -> bool {
         is_in_use(self.generation.load(Ordering::Relaxed))
+    }
+
+    /// Whether this CPU caches nothing that was taken away from the slot.
+    #[inline]
+    fn is_clean_here<A: Arch>(&self, vm: &Vm<A>) -> bool {
+        self.clean_on.load(Ordering::Relaxed) == vm.arch.current_cpu()
+            || vm.epochs.has_forgotten(&vm.arch, Epoch(self.revoked.load(Ordering::Relaxed)))
+    }
+
+    /// Makes this CPU forget what was taken away from the slot, unless it has.
+    #[inline]
+    fn forget<A: Arch>(&self, vm: &Vm<A>) {
+        if !self.is_clean_here(vm) {
+            vm.epochs.invalidate_local(&vm.arch, Invalidation::EVERYTHING);
+        }
+    }
+
+    /// Notes that `pages` of the slot were taken away, and makes this CPU
+    /// forget them. The caller holds the slot.
+    fn revoke<A: Arch>(&self, vm: &Vm<A>, pages: Pages) {
+        // Asked before this revocation: what is left of earlier ones is more
+        // than `pages`.
+        let stale =
+            if self.is_clean_here(vm) { Invalidation::leaves(pages) } else { Invalidation::EVERYTHING };
+        let epoch = vm.epochs.revoke();
+        vm.epochs.invalidate_local(&vm.arch, stale);
+        self.revoked.store(epoch.0, Ordering::Relaxed);
+        self.clean_on.store(vm.arch.current_cpu(), Ordering::Relaxed);
     }
 }
 
@@ -101,16 +135,30 @@ impl MemoryPool {
         self.free.lock().depth
     }
 
-    /// Takes a free slot, nothing of it accessible.
-    pub(crate) fn allocate(&self) -> Result<SlotId, Error> {
+    /// Takes a free slot, nothing of it accessible, for use on this CPU.
+    pub(crate) fn allocate<A: Arch>(&self, vm: &Vm<A>) -> Result<SlotId, Error> {
         let slot = {
             let mut free = self.free.lock();
             let full = Error::OutOfSlots { limit: self.layout.total_memories };
             free.depth = free.depth.checked_sub(1).ok_or(full)?;
             free.stack.as_slice()[free.depth]
         };
-        let generation = self.slots.as_slice()[slot as usize].generation.fetch_add(1, Ordering::Relaxed) + 1;
+        let record = &self.slots.as_slice()[slot as usize];
+        record.forget(vm);
+        let generation = record.generation.fetch_add(1, Ordering::Relaxed) + 1;
         Ok(SlotId { slot, generation })
+    }
+
+    /// Makes sure that this CPU caches nothing that the slot's former users
+    /// left.
+    pub(crate) fn arrive<A: Arch>(&self, vm: &Vm<A>, id: SlotId) -> Result<(), Error> {
+        let stale = Error::Stale { slot: id.slot };
+        let record = self.slots.as_slice().get(id.slot as usize).ok_or(stale)?;
+        if record.generation.load(Ordering::Acquire) != id.generation || !is_in_use(id.generation) {
+            return Err(stale);
+        }
+        record.forget(vm);
+        Ok(())
     }
 
     /// Takes a slot back: nothing of it is accessible and it reads as zeros.
@@ -172,7 +220,7 @@ impl MemoryPool {
                     }
                 }
             }
-            pages::reveal(vm, self.entries(vm, id.slot, first, last));
+            pages::reveal::<A>(self.entries(vm, id.slot, first, last));
             vm.arch.publish();
             record.accessible.store(end, Ordering::Release);
             return Ok(());
@@ -201,7 +249,7 @@ impl MemoryPool {
         let accessible = record.accessible.load(Ordering::Relaxed);
         if offset < accessible {
             self.shrink(vm, id.slot, record, offset);
-            pages::reveal(vm, self.entries(vm, id.slot, offset / PAGE_SIZE, accessible / PAGE_SIZE));
+            pages::reveal::<A>(self.entries(vm, id.slot, offset / PAGE_SIZE, accessible / PAGE_SIZE));
             vm.arch.publish();
             record.accessible.store(accessible, Ordering::Release);
         }
@@ -241,12 +289,17 @@ impl MemoryPool {
     }
 
     /// The entry of the page at `offset` in `slot`, if it has a leaf table.
-    pub(crate) fn peek<A: Arch>(&self, vm: &Vm<A>, slot: u32, offset: usize) -> u64 {
+    pub(crate) fn entry<'a, A: Arch>(
+        &self,
+        vm: &'a Vm<A>,
+        slot: u32,
+        offset: usize,
+    ) -> Option<&'a AtomicU64> {
         let page = offset / PAGE_SIZE;
         if page >= self.layout.tables_per_slot * ENTRIES_PER_TABLE {
-            return 0;
+            return None;
         }
-        self.entries(vm, slot, page, page + 1).first().map_or(0, |entry| entry.load(Ordering::Acquire))
+        self.entries(vm, slot, page, page + 1).first()
     }
 
     /// Holds a slot for editing, if `id` still names the one who has it.
@@ -274,11 +327,11 @@ impl MemoryPool {
         let hidden = pages::hide::<A>(run);
         if hidden.stale == pages::Stale::Yes {
             let start = self.base(slot).offset(keep);
-            vm.arch.invalidate(Pages { start, count: last - first });
+            record.revoke(vm, Pages { start, count: last - first });
         }
         if hidden.written {
-            // SAFETY: nothing of the run is cached any more: what was present
-            // has just been invalidated.
+            // SAFETY: this CPU caches nothing of the run. What others cache is
+            // used by nobody: a CPU arrives before it uses a slot.
             unsafe { pages::scrub(vm, run) };
         }
     }
@@ -312,9 +365,11 @@ impl MemoryPool {
                     reason = "slots are numbered with u32 at the carve"
                 )]
                 let run = self.entries(vm, slot as u32, keep, *resident);
+                let revoked = Epoch(record.revoked.load(Ordering::Relaxed));
+                let settled = vm.epochs.settle_since(&vm.arch, revoked);
                 // SAFETY: what is not accessible was never shown, or `shrink`
-                // invalidated and scrubbed it; and we hold the slot.
-                reclaimed += unsafe { pages::strip(vm, run) };
+                // scrubbed it; and we hold the slot.
+                reclaimed += unsafe { pages::strip(vm, run, settled) };
                 *resident = keep;
             }
         }

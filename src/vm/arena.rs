@@ -20,7 +20,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use allotment_arch::{Arch, PAGE_SIZE, PhysAddr};
 use spin::Mutex;
 
-use super::Records;
+use super::{Records, Settled};
 use crate::Error;
 
 #[derive(Debug)]
@@ -67,9 +67,9 @@ impl Arena {
     ///
     /// # Safety
     ///
-    /// `frame` was taken from this arena, holds zeros, is in no table and in
-    /// no CPU's TLB.
-    pub(crate) unsafe fn give_back(&self, frame: PhysAddr) {
+    /// `frame` was taken from this arena, holds zeros and is in no table, and
+    /// has been in none since before `settled`.
+    pub(crate) unsafe fn give_back(&self, frame: PhysAddr, _settled: Settled) {
         let number = (frame.0 - self.first.0) / PAGE_SIZE as u64;
         let mut free = self.free.lock();
         let depth = free.depth;

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!   arena
-//!   +---------+---------+---------+--------+---------------------+---------+
-//!   | slots'  | free    | free    | region | upper tables, leaf  | frames  |
-//!   | records | slots   | frames  | bitmap | tables of all slots | ...     |
-//!   +---------+---------+---------+--------+---------------------+---------+
+//!   +---------+---------+---------+--------+---------+---------------------+---------+
+//!   | slots'  | free    | free    | region | CPUs'   | upper tables, leaf  | frames  |
+//!   | records | slots   | frames  | bitmap | records | tables of all slots | ...     |
+//!   +---------+---------+---------+--------+---------+---------------------+---------+
 //!     Places (arithmetic first: nothing is written before all of it fits)
 //! ```
 //!
@@ -32,6 +32,8 @@ pub(crate) struct Carving<'a, A> {
     pub(crate) slot_record: usize,
     /// Bytes of the regions' bitmaps.
     pub(crate) region_record: usize,
+    /// Bytes of the CPUs' records.
+    pub(crate) cpu_records: usize,
 }
 
 /// Where everything goes.
@@ -45,6 +47,7 @@ pub(crate) struct Places {
     pub(crate) free_slots: PhysAddr,
     pub(crate) free_frames: PhysAddr,
     pub(crate) region_records: PhysAddr,
+    pub(crate) cpu_records: PhysAddr,
     upper_tables: PhysAddr,
     upper_count: usize,
     pub(crate) leaf_tables: PhysAddr,
@@ -81,6 +84,7 @@ impl<A: Arch> Carving<'_, A> {
         let free_slots = place(size_of::<u32>() * self.slab.total_memories);
         let free_frames = place(size_of::<u32>() * frames_in_all);
         let region_records = place(self.region_record);
+        let cpu_records = place(self.cpu_records);
         let upper_count = self.count_upper_tables(regions, slab);
         let upper_tables = place(upper_count * PAGE_SIZE);
         let leaf_tables = place(self.slab.total_memories * self.slab.tables_per_slot * PAGE_SIZE);
@@ -99,6 +103,7 @@ impl<A: Arch> Carving<'_, A> {
             free_slots,
             free_frames,
             region_records,
+            cpu_records,
             upper_tables,
             upper_count,
             leaf_tables,

@@ -14,22 +14,25 @@
 
 mod arena;
 mod carve;
+mod epochs;
 pub(crate) mod pages;
 mod records;
 mod regions;
 
-use allotment_arch::{Arch, VirtAddr};
+use allotment_arch::{Arch, Invalidation, VirtAddr};
 
 pub(crate) use arena::{Arena, Promise};
 pub(crate) use carve::{Carving, Places};
+pub(crate) use epochs::{CpuRecord, Epoch, Epochs, Settled};
 pub(crate) use records::Records;
-pub(crate) use regions::{REGION_GRANULE, Regions, peek};
+pub(crate) use regions::{REGION_GRANULE, Regions, entry as region_entry};
 
 /// The machine and the frames that are ours on it.
 #[derive(Debug)]
 pub(crate) struct Vm<A> {
     pub(crate) arch: A,
     pub(crate) arena: Arena,
+    pub(crate) epochs: Epochs,
 }
 
 /// Bytes from `start` to `address`, if it is not before.
@@ -41,5 +44,10 @@ impl<A: Arch> Vm<A> {
     /// Promises `count` frames.
     pub(crate) fn promise(&self, count: usize) -> Result<Promise<'_, A>, crate::Error> {
         self.arena.promise(&self.arch, count)
+    }
+
+    /// Makes every CPU forget what an edit took away.
+    pub(crate) fn settle(&self, what: Invalidation) -> Settled {
+        self.epochs.settle(&self.arch, what)
     }
 }

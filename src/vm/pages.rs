@@ -8,15 +8,15 @@
 //! | [`fill`] | empty | hidden | nothing |
 //! | [`reveal`] | hidden | present | publish |
 //! | [`set`] | hidden, present | present | publish; invalidate if it says so |
-//! | [`hide`] | present | hidden | invalidate if it says so |
+//! | [`hide`], [`hide_live`] | present | hidden | invalidate if it says so |
 //! | [`scrub`] | hidden | hidden, holding zeros | nothing (after invalidation) |
-//! | [`strip`] | hidden, holding zeros | empty | nothing (after invalidation) |
+//! | [`strip`] | hidden, holding zeros | empty | nothing (after invalidation everywhere) |
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use allotment_arch::{Access, Arch, Entry, Format};
 
-use super::{Promise, Vm};
+use super::{Promise, Settled, Vm};
 
 /// Whether cached translations of the run must be invalidated before what the
 /// edit took away may be relied on.
@@ -29,7 +29,11 @@ pub(crate) enum Stale {
 
 /// How many entries hold no frame.
 pub(crate) fn count_empty<A: Arch>(run: &[AtomicU64]) -> usize {
-    run.iter().filter(|entry| A::Format::decode(entry.load(Ordering::Relaxed)) == Entry::Empty).count()
+    run.iter().filter(|entry| is_empty::<A>(entry.load(Ordering::Relaxed))).count()
+}
+
+fn is_empty<A: Arch>(entry: u64) -> bool {
+    matches!(A::Format::decode(entry), Entry::Empty { .. })
 }
 
 /// Gives every empty entry a hidden frame of zeros.
@@ -37,56 +41,49 @@ pub(crate) fn count_empty<A: Arch>(run: &[AtomicU64]) -> usize {
 /// Stops when the promise has no more; the caller counted first.
 pub(crate) fn fill<A: Arch>(run: &[AtomicU64], frames: &mut Promise<'_, A>) {
     for entry in run {
-        if A::Format::decode(entry.load(Ordering::Relaxed)) == Entry::Empty {
+        if is_empty::<A>(entry.load(Ordering::Relaxed)) {
             let Some(frame) = frames.take() else { return };
             entry.store(A::Format::hidden(frame, false), Ordering::Relaxed);
         }
     }
 }
 
-/// Makes pages readable and writable, all of which are hidden. Nothing that
-/// was accessible is taken away: there is nothing to invalidate.
-pub(crate) fn reveal<A: Arch>(vm: &Vm<A>, run: &[AtomicU64]) {
+/// Makes pages readable and writable, or readable and copied on write where
+/// they share their frame, all of which are hidden. Nothing that was accessible
+/// is taken away: there is nothing to invalidate.
+#[inline]
+pub(crate) fn reveal<A: Arch>(run: &[AtomicU64]) {
     let reveal = |entry: &AtomicU64| {
         let hidden = entry.load(Ordering::Relaxed);
         debug_assert!(matches!(A::Format::decode(hidden), Entry::Hidden { .. }), "{hidden:#x} is not hidden");
         entry.store(A::Format::reveal(hidden), Ordering::Release);
     };
-    if vm.arch.hardware_dirty() {
-        // By eights: growth by a wasm page is sixteen of these.
-        let (eights, rest) = run.as_chunks::<8>();
-        eights.iter().for_each(|eight| eight.iter().for_each(reveal));
-        rest.iter().for_each(reveal);
-        return;
-    }
-    for entry in run {
-        if let Entry::Hidden { frame, .. } = A::Format::decode(entry.load(Ordering::Relaxed)) {
-            entry.store(A::Format::present(frame, Access::ReadWrite, true), Ordering::Release);
-        }
-    }
+    // By eights: growth by a wasm page is sixteen of these.
+    let (eights, rest) = run.as_chunks::<8>();
+    eights.iter().for_each(|eight| eight.iter().for_each(reveal));
+    rest.iter().for_each(reveal);
 }
 
 /// Gives every page that has a frame the access asked for.
-pub(crate) fn set<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], access: Access) -> Stale {
-    let no_dirty_state = !vm.arch.hardware_dirty();
+pub(crate) fn set<A: Arch>(run: &[AtomicU64], access: Access) -> Stale {
     let mut stale = Stale::No;
     for entry in run {
         let mut old = entry.load(Ordering::Relaxed);
         loop {
-            let (frame, written, was_present) = match A::Format::decode(old) {
-                Entry::Empty => break,
+            let (frame, written) = match A::Format::decode(old) {
+                Entry::Empty { .. } => break,
                 Entry::Present { access: same, .. } if same == access => break,
-                Entry::Hidden { frame, written } => (frame, written, false),
-                Entry::Present { frame, written, .. } => (frame, written, true),
+                Entry::Hidden { frame, written, .. } | Entry::Present { frame, written, .. } => {
+                    (frame, written)
+                }
             };
-            let written = written || access == Access::ReadWrite && no_dirty_state;
             let new = A::Format::present(frame, access, written);
             // The CPU may be setting its dirty state this moment: in one step,
             // so that the mark cannot fall between. And without a moment in
             // which nothing is present, as readers may go on reading; a change
             // of rights alone needs no break-before-make (Arm ARM D8.16.1).
             match entry.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) if was_present => stale = Stale::Yes,
+                Ok(_) if A::Format::needs_invalidation(old, new) => stale = Stale::Yes,
                 Ok(_) => {}
                 Err(marked) => {
                     old = marked;
@@ -108,35 +105,59 @@ pub(crate) struct Hidden {
     pub(crate) written: bool,
 }
 
-/// Takes away all access; frames stay where they are, and remember whether
-/// they were written.
+/// Takes away all access to pages of a slot, all of which are present and can be
+/// written, or would be after a copy. Frames stay where they are, and remember
+/// whether they were written.
+///
+/// Nobody uses the pages during the call: a mark that a CPU sets between load
+/// and store would be lost.
+#[inline]
 pub(crate) fn hide<A: Arch>(run: &[AtomicU64]) -> Hidden {
-    let (mut before, mut after) = (0, 0);
+    let mut marks = 0;
+    let mut hide = |entry: &AtomicU64| {
+        let present = entry.load(Ordering::Relaxed);
+        debug_assert!(present & A::Format::PRESENT != 0, "{present:#x} is not present");
+        let hidden = A::Format::hide(present);
+        marks |= hidden ^ A::Format::CLEAN;
+        entry.store(hidden, Ordering::Relaxed);
+    };
+    let (eights, rest) = run.as_chunks::<8>();
+    eights.iter().for_each(|eight| eight.iter().for_each(&mut hide));
+    rest.iter().for_each(&mut hide);
+    let stale = if run.is_empty() { Stale::No } else { Stale::Yes };
+    Hidden { stale, written: marks & A::Format::WRITTEN != 0 }
+}
+
+/// Takes away all access to pages that are in any state, and that others may be
+/// using this moment.
+pub(crate) fn hide_live<A: Arch>(run: &[AtomicU64]) -> Hidden {
+    let mut hidden = Hidden { stale: Stale::No, written: false };
     for entry in run {
         let mut new = entry.load(Ordering::Relaxed);
         if new & A::Format::PRESENT != 0 {
             // The CPU may be setting its dirty state this moment: after the
             // swap it no longer can.
             let old = entry.swap(0, Ordering::AcqRel);
-            before |= old;
-            new = A::Format::hide(old);
-            entry.store(new, Ordering::Relaxed);
+            hidden.stale = Stale::Yes;
+            if let Entry::Present { frame, written, .. } = A::Format::decode(old) {
+                new = A::Format::hidden(frame, written);
+                entry.store(new, Ordering::Relaxed);
+            }
         }
-        after |= new;
+        hidden.written |= matches!(A::Format::decode(new), Entry::Hidden { written: true, .. });
     }
-    let stale = if before & A::Format::PRESENT != 0 { Stale::Yes } else { Stale::No };
-    Hidden { stale, written: after & A::Format::WRITTEN != 0 }
+    hidden
 }
 
 /// Clears every hidden page that was written.
 ///
 /// # Safety
 ///
-/// No CPU caches a translation for the run any more.
+/// Nobody uses a translation that a CPU may still cache for the run.
 pub(crate) unsafe fn scrub<A: Arch>(vm: &Vm<A>, run: &[AtomicU64]) {
     for entry in run {
-        if let Entry::Hidden { frame, written: true } = A::Format::decode(entry.load(Ordering::Relaxed)) {
-            // SAFETY: the page is hidden and not cached, so nobody reaches it.
+        if let Entry::Hidden { frame, written: true, .. } = A::Format::decode(entry.load(Ordering::Relaxed)) {
+            // SAFETY: the page is hidden, and nobody reaches it by what is cached.
             unsafe { vm.arch.zero_frame(frame) };
             entry.store(A::Format::hidden(frame, false), Ordering::Relaxed);
         }
@@ -148,17 +169,28 @@ pub(crate) unsafe fn scrub<A: Arch>(vm: &Vm<A>, run: &[AtomicU64]) {
 ///
 /// # Safety
 ///
-/// The run was scrubbed, and no CPU caches a translation for it.
-pub(crate) unsafe fn strip<A: Arch>(vm: &Vm<A>, run: &[AtomicU64]) -> usize {
+/// The run was scrubbed, and `settled` came after it was hidden.
+pub(crate) unsafe fn strip<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], settled: Settled) -> usize {
     let mut stripped = 0;
     for entry in run.iter().rev() {
-        if let Entry::Hidden { frame, written: false } = A::Format::decode(entry.load(Ordering::Relaxed)) {
+        if let Entry::Hidden { frame, written: false, shared: false } =
+            A::Format::decode(entry.load(Ordering::Relaxed))
+        {
             entry.store(0, Ordering::Relaxed);
             // SAFETY: the frame came from the arena, holds zeros and has just
             // left its only entry.
-            unsafe { vm.arena.give_back(frame) };
+            unsafe { vm.arena.give_back(frame, settled) };
             stripped += 1;
         }
     }
     stripped
+}
+
+/// Marks a page as written, where the CPU does not: what a first write to a
+/// clean page asks for. Says whether the entry lets the page be written.
+///
+/// No lock: whoever takes the page away at the same time wins.
+pub(crate) fn mark_written<A: Arch>(entry: &AtomicU64) -> bool {
+    let mark = |old| (old & A::Format::PRESENT != 0).then(|| A::Format::mark_written(old)).flatten();
+    entry.fetch_update(Ordering::AcqRel, Ordering::Acquire, mark).is_ok()
 }

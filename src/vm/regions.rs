@@ -17,8 +17,8 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use allotment_arch::{
-    Access, Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, Pages, TABLE_SPAN, Table, Upper, VirtAddr,
-    find_leaf_entry, index, page_ceil,
+    Access, Arch, ENTRIES_PER_TABLE, Entry, Format, Invalidation, PAGE_SIZE, Pages, TABLE_SPAN, Table, Upper,
+    VirtAddr, find_leaf_entry, index, page_ceil,
 };
 use bitvec::{order::Lsb0, slice::BitSlice, view::BitView};
 use spin::Mutex;
@@ -77,7 +77,11 @@ impl Regions {
         let mut bitmaps = self.bitmaps.lock();
         let pages = self.check_inside(&mut bitmaps, start, bytes)?;
         let Some(access) = access else {
-            for_each_run(vm, pages, |run, part| invalidate(vm, pages::hide::<A>(run).stale, part));
+            let mut taken = Invalidation::NOTHING;
+            for_each_run(vm, pages, |run, part| {
+                taken = taken.merge(invalidation(pages::hide_live::<A>(run).stale, part));
+            });
+            let _ = vm.settle(taken);
             return Ok(());
         };
         // Count first, so that running out changes nothing.
@@ -92,6 +96,7 @@ impl Regions {
             }
         }
         let mut promise = vm.promise(tables + frames)?;
+        let mut taken = Invalidation::NOTHING;
         for part in split_at_tables(pages) {
             if leaf_run(vm, part).is_none()
                 && let Some(directory) = directory_entry(vm, part.start)
@@ -101,10 +106,11 @@ impl Regions {
             }
             if let Some(run) = leaf_run(vm, part) {
                 pages::fill::<A>(run, &mut promise);
-                invalidate(vm, pages::set(vm, run, access), part);
+                taken = taken.merge(invalidation(pages::set::<A>(run, access), part));
             }
         }
         vm.arch.publish();
+        let _ = vm.settle(taken);
         if access == Access::ReadExecute {
             // To the end of the last page: all of it can be executed.
             vm.arch.synchronise_code(start, pages.count * PAGE_SIZE);
@@ -134,18 +140,28 @@ impl Regions {
         }
         let pages = Pages { start, count: (granules - 1) * ENTRIES_PER_TABLE };
         clear(vm, pages);
+        let mut unlinked = Invalidation::NOTHING;
         for part in split_at_tables(pages) {
-            let Some(run) = leaf_run(vm, part) else { continue };
-            // SAFETY: `clear` scrubbed the run after invalidating it.
-            unsafe { pages::strip(vm, run) };
             let Some(directory) = directory_entry(vm, part.start) else { continue };
-            let Upper::Table { frame, .. } = A::Format::upper(1, directory.swap(0, Ordering::AcqRel)) else {
+            if let Upper::Table { frame, .. } = A::Format::upper(1, directory.load(Ordering::Relaxed)) {
+                // Out of the CPUs' way, and not forgotten yet.
+                directory.store(A::Format::hidden(frame, false), Ordering::Release);
+                unlinked = unlinked.merge(Invalidation::tables(Pages { start: part.start, count: 1 }));
+            }
+        }
+        let settled = vm.settle(unlinked);
+        for part in split_at_tables(pages) {
+            let Some(directory) = directory_entry(vm, part.start) else { continue };
+            let Entry::Hidden { frame, .. } = A::Format::decode(directory.swap(0, Ordering::Relaxed)) else {
                 continue;
             };
-            vm.arch.invalidate(Pages { start: part.start, count: 1 });
+            // SAFETY: no CPU knows the table any more, and we hold the region.
+            let table = unsafe { Table::new(&vm.arch, frame, 1) };
+            // SAFETY: `clear` scrubbed the run after it was hidden everywhere.
+            unsafe { pages::strip(vm, table.entries(), settled) };
             // SAFETY: the table came from the arena, every entry is empty
             // again, and no CPU's paging-structure cache leads to it.
-            unsafe { vm.arena.give_back(frame) };
+            unsafe { vm.arena.give_back(frame, settled) };
         }
         used[at..at + granules].fill(false);
         first.set(at, false);
@@ -212,20 +228,23 @@ fn region_end(used: &BitSlice<u64, Lsb0>, first: &BitSlice<u64, Lsb0>, at: usize
 
 /// Hides, invalidates and clears pages; they keep their frames.
 fn clear<A: Arch>(vm: &Vm<A>, pages: Pages) {
+    let (mut taken, mut written) = (Invalidation::NOTHING, false);
     for_each_run(vm, pages, |run, part| {
-        let hidden = pages::hide::<A>(run);
-        invalidate(vm, hidden.stale, part);
-        if hidden.written {
-            // SAFETY: what could be cached was invalidated in the line above.
-            unsafe { pages::scrub(vm, run) };
-        }
+        let hidden = pages::hide_live::<A>(run);
+        taken = taken.merge(invalidation(hidden.stale, part));
+        written |= hidden.written;
     });
+    let _ = vm.settle(taken);
+    if written {
+        for_each_run(vm, pages, |run, _| {
+            // SAFETY: nothing of the run is cached on any CPU since the lines above.
+            unsafe { pages::scrub(vm, run) };
+        });
+    }
 }
 
-fn invalidate<A: Arch>(vm: &Vm<A>, stale: Stale, pages: Pages) {
-    if stale == Stale::Yes {
-        vm.arch.invalidate(pages);
-    }
+fn invalidation(stale: Stale, pages: Pages) -> Invalidation {
+    if stale == Stale::Yes { Invalidation::leaves(pages) } else { Invalidation::NOTHING }
 }
 
 fn for_each_run<A: Arch>(vm: &Vm<A>, pages: Pages, mut edit: impl FnMut(&[AtomicU64], Pages)) {
@@ -283,10 +302,14 @@ fn directory_entry<A: Arch>(vm: &Vm<A>, address: VirtAddr) -> Option<&AtomicU64>
 }
 
 /// The leaf entry for an address of a region, without a lock, for the fault
-/// path: the value as it is this moment.
-pub(crate) fn peek<A: Arch>(vm: &Vm<A>, address: VirtAddr) -> u64 {
-    // SAFETY: only the value is used. Should another CPU release the region
-    // meanwhile, its leaf table is still arena memory and reads as zeros or as
-    // entries of its next use; the caller retries or traps either way.
-    unsafe { find_leaf_entry(&vm.arch, address) }.map_or(0, |entry| entry.load(Ordering::Acquire))
+/// path.
+///
+/// Should another CPU release the region meanwhile, its leaf table is arena
+/// memory still and reads as zeros or as entries of its next use: the caller
+/// only reads, or marks an entry as written that says of itself that it may
+/// be; it retries or traps either way.
+pub(crate) fn entry<A: Arch>(vm: &Vm<A>, address: VirtAddr) -> Option<&AtomicU64> {
+    // SAFETY: leaf tables of regions are arena memory for ever, accessed
+    // atomically by everybody who may take them for tables.
+    unsafe { find_leaf_entry(&vm.arch, address) }
 }

@@ -234,7 +234,7 @@ impl<A: Arch> Platform<A> {
     }
 
     fn map_slot(&self) -> Result<NonNull<u8>, PlatformError> {
-        let id = self.allocator.memories.allocate()?;
+        let id = self.allocator.memories.allocate(&self.allocator.vm)?;
         let base = self.allocator.memories.base(id.slot);
         Ok(pointer(VirtAddr(base.0 - GUARD_SIZE as u64)))
     }

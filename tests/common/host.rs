@@ -4,7 +4,7 @@ use core::{ops::Range, ptr::NonNull};
 use std::{collections::BTreeMap, sync::Mutex};
 
 use allotment::arch::{
-    Aarch64, Arch, CpuError, Pages, PhysAddr, Translation, VirtAddr,
+    Aarch64, Arch, CpuError, Invalidation, PhysAddr, Translation, VirtAddr,
     emulated::{Emulated, Mmu},
     translate,
 };
@@ -84,7 +84,7 @@ impl<F: Mmu, const DIRTY_STATE: bool> Watched<F, DIRTY_STATE> {
         let page = address.0 / super::PAGE as u64;
         let done = run();
         match (&done, cached.get(&page)) {
-            (Err(_), Some((_, writable))) if !write || *writable => {
+            (Err(_), Some((_, writable))) if !write || *writable && DIRTY_STATE => {
                 panic!("{address} is refused by the tables only: a translation of it was not invalidated")
             }
             (Err(_), _) => {}
@@ -128,18 +128,29 @@ unsafe impl<F: Mmu, const DIRTY_STATE: bool> Arch for Watched<F, DIRTY_STATE> {
         self.machine.publish();
     }
 
-    fn invalidate(&self, pages: Pages) {
-        let first = pages.start.0 / super::PAGE as u64;
-        self.cached.lock().unwrap().retain(|&page, _| page.wrapping_sub(first) >= pages.count as u64);
-        self.machine.invalidate(pages);
+    fn cpus(&self) -> usize {
+        self.machine.cpus()
+    }
+
+    fn current_cpu(&self) -> usize {
+        self.machine.current_cpu()
+    }
+
+    fn invalidate_local(&self, what: Invalidation) {
+        self.invalidate_everywhere(what);
+    }
+
+    fn invalidate_everywhere(&self, what: Invalidation) {
+        self.cached.lock().unwrap().retain(|&page, _| !what.covers(VirtAddr(page * super::PAGE as u64)));
+        self.machine.invalidate_everywhere(what);
     }
 
     fn synchronise_code(&self, start: VirtAddr, bytes: usize) {
         self.machine.synchronise_code(start, bytes);
     }
 
-    fn check(&self) -> Result<(), CpuError> {
-        self.machine.check()
+    fn check(&self, window: VirtAddr) -> Result<(), CpuError> {
+        self.machine.check(window)
     }
 
     unsafe fn zero_frame(&self, frame: PhysAddr) {

@@ -82,12 +82,22 @@ impl<A: TestArch> Machine<A> {
 
     /// Loads a byte at an offset, which may be negative, from a memory's base.
     pub fn load(&self, memory: &Memory<'_, A>, offset: i64) -> Result<u8, Fault> {
-        self.allocator.arch().load(at(memory, offset))
+        self.load_at(at(memory, offset))
     }
 
     /// Stores a byte at an offset from a memory's base.
     pub fn store(&self, memory: &Memory<'_, A>, offset: i64, byte: u8) -> Result<(), Fault> {
-        self.allocator.arch().store(at(memory, offset), byte)
+        self.store_at(at(memory, offset), byte)
+    }
+
+    /// Loads a byte as running code would, whose faults the allocator answers.
+    pub fn load_at(&self, address: VirtAddr) -> Result<u8, Fault> {
+        load_at(&self.allocator, address)
+    }
+
+    /// Stores a byte as running code would, whose faults the allocator answers.
+    pub fn store_at(&self, address: VirtAddr, byte: u8) -> Result<(), Fault> {
+        store_at(&self.allocator, address, byte)
     }
 
     /// What the allocator says about a fault at an offset.
@@ -103,6 +113,32 @@ impl<A: TestArch> Machine<A> {
         assert_eq!(self.load(memory, size), Err(Fault(at(memory, size))), "one past the end was readable");
         self.store(memory, size, 1).expect_err("one past the end was writable");
     }
+}
+
+/// Loads a byte as running code would, whose faults the allocator answers.
+pub fn load_at<A: TestArch>(allocator: &Allocator<A>, address: VirtAddr) -> Result<u8, Fault> {
+    resuming(allocator, FaultAccess::Read, || allocator.arch().load(address))
+}
+
+/// Stores a byte as running code would, whose faults the allocator answers.
+pub fn store_at<A: TestArch>(allocator: &Allocator<A>, address: VirtAddr, byte: u8) -> Result<(), Fault> {
+    resuming(allocator, FaultAccess::Write, || allocator.arch().store(address, byte))
+}
+
+fn resuming<A: TestArch, T>(
+    allocator: &Allocator<A>,
+    kind: FaultAccess,
+    access: impl Fn() -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    // A page may be taken away and given back while this goes on, but not as
+    // often as that.
+    for _ in 0..100 {
+        match access() {
+            Err(Fault(address)) if allocator.fault(address, kind) == Verdict::Resume => {}
+            done => return done,
+        }
+    }
+    panic!("the same access was resumed again and again")
 }
 
 /// The address at an offset from a memory's base.

@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn the_sign_extension_reaches_neither_level_nor_identifier() {
         assert_eq!(page_operand(UPPER) & !PAGE_NUMBER, 0);
-        assert_eq!(page_operand(UPPER), 0x0fff_9000_0403);
+        assert_eq!(page_operand(UPPER), 0x0ff9_0000_0403);
         assert_eq!(range_operand(UPPER, 0, 0) >> 37 & 0b11, 0, "the level hint is set");
         assert_eq!(range_operand(UPPER, 0, 0) >> 48, 0, "the identifier is set");
     }
