@@ -1,15 +1,16 @@
 //! [`Allocator`]: one window, one arena, and what is carved from them.
 
-use core::{fmt, ops::Range, ptr::NonNull};
+use core::{ops::Range, ptr::NonNull};
 
-use allotment_arch::{
-    Access, Arch, Entry, Format, Native, PAGE_SIZE, PhysAddr, TABLE_SPAN, VirtAddr, translate,
-};
+use allotment_arch::{Arch, FrameSource, Native, PhysAddr, VirtAddr};
 
 use crate::{
-    CarveError, Config, ConfigError, Error, MakeAccessible, Memory,
+    CarveError, Config, ConfigError, Error, Invalidations, MakeAccessible, Memory, Metrics, Plan,
     pooling::{MemoryPool, SlotId, SlotRecord},
-    vm::{Arena, Carving, CpuRecord, Epochs, Places, REGION_GRANULE, Records, Regions, Vm},
+    vm::{
+        Arena, Carving, CpuRecord, Epochs, Places, REGION_GRANULE, Records, Regions, Vm, check_mappings,
+        check_ranges, check_reach,
+    },
 };
 
 /// Allocates memories from one window and one arena.
@@ -26,81 +27,6 @@ pub struct Allocator<A: Arch = Native> {
     pub(crate) memories: MemoryPool,
     pub(crate) regions: Regions,
     pub(crate) plan: Plan,
-}
-
-/// What was carved, as numbers and in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Plan {
-    /// The whole window.
-    pub window: Range<VirtAddr>,
-    /// The whole arena.
-    pub arena: Range<PhysAddr>,
-    /// First address of the first memory slot.
-    pub first_memory: VirtAddr,
-    /// Bytes from one slot to the next.
-    pub stride: usize,
-    /// Slots.
-    pub total_memories: usize,
-    /// Bytes of a slot before its guard.
-    pub memory_reservation: usize,
-    /// Bytes that one memory may make accessible.
-    pub max_memory_size: usize,
-    /// Bytes of the arena that went into tables and records.
-    pub overhead: usize,
-    /// Frames of 4 KiB that are left for contents.
-    pub frames: usize,
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MIB: usize = 1 << 20;
-        let Range { start, end } = &self.window;
-        writeln!(f, "window   {start}..{end}")?;
-        let Range { start, end } = &self.arena;
-        writeln!(f, "arena    {start}..{end}, {} MiB", (end.0 - start.0) >> 20)?;
-        writeln!(
-            f,
-            "memories {} slots from {}, {} MiB apart, at most {} MiB each",
-            self.total_memories,
-            self.first_memory,
-            self.stride / MIB,
-            self.max_memory_size / MIB
-        )?;
-        write!(
-            f,
-            "frames   {} of 4 KiB, after {} KiB of tables and records",
-            self.frames,
-            self.overhead / 1024
-        )
-    }
-}
-
-/// Counts of this moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Metrics {
-    /// Memory slots in use.
-    pub memories: usize,
-    /// Memory slots that could be allocated.
-    pub free_memories: usize,
-    /// Frames of 4 KiB that could be given: free in the arena, or kept warm by
-    /// slots that do not use them now.
-    pub available_frames: usize,
-    /// Of those, the ones that slots keep.
-    pub idle_frames: usize,
-}
-
-/// How often translations were invalidated, since the carve. The fault path is
-/// not counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Invalidations {
-    /// By a CPU for itself.
-    pub local: usize,
-    /// On every CPU: on x86_64 with several CPUs by an interrupt to each other
-    /// one.
-    pub everywhere: usize,
 }
 
 impl<A: Arch> Allocator<A> {
@@ -130,6 +56,43 @@ impl<A: Arch> Allocator<A> {
         arena: Range<PhysAddr>,
         config: &Config,
     ) -> Result<Self, CarveError> {
+        // SAFETY: by this function's contract.
+        unsafe { Self::carve(arch, window, arena, config, None) }
+    }
+
+    /// The same, with the frames of the window's upper tables from `tables`
+    /// instead of the arena. Only this call takes frames from there.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new), and [`CarveError::OutOfTableFrames`]; what
+    /// was taken is given back.
+    ///
+    /// # Safety
+    ///
+    /// As for [`new`](Self::new); and the arch reaches the frames of `tables`,
+    /// which on success are the tables' for good.
+    pub unsafe fn with_tables(
+        arch: A,
+        window: Range<VirtAddr>,
+        arena: Range<PhysAddr>,
+        config: &Config,
+        tables: &mut dyn FrameSource,
+    ) -> Result<Self, CarveError> {
+        // SAFETY: by this function's contract.
+        unsafe { Self::carve(arch, window, arena, config, Some(tables)) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`with_tables`](Self::with_tables).
+    unsafe fn carve(
+        arch: A,
+        window: Range<VirtAddr>,
+        arena: Range<PhysAddr>,
+        config: &Config,
+        tables: Option<&mut dyn FrameSource>,
+    ) -> Result<Self, CarveError> {
         check_ranges(&window, &arena, arch.levels())?;
         arch.check(window.start)?;
         if !arch.walks(window.start) {
@@ -149,15 +112,18 @@ impl<A: Arch> Allocator<A> {
             slot_record: size_of::<SlotRecord>(),
             region_record: Regions::words(region_space) * size_of::<u64>(),
             cpu_records: arch.cpus() * size_of::<CpuRecord>(),
+            upper_from_source: tables.is_some(),
         };
         let places = carving.places()?;
         // SAFETY: the caller keeps the live tables.
         unsafe { check_mappings(&arch, &arena) }?;
         // SAFETY: as above.
         unsafe { carving.check_window_is_empty() }?;
+        // The last that can fail: a source that takes nothing back loses nothing.
+        let upper = carving.upper_frames(&places, tables)?;
         // SAFETY: arena and window are ours by the caller's promise, and the
         // window was found empty.
-        unsafe { carving.link(&places) };
+        unsafe { carving.link(&places, upper) };
 
         // SAFETY: `places` set each of these five ranges aside for
         // just this, in an arena that is ours for good; pages are aligned for any record.
@@ -314,7 +280,7 @@ impl<A: Arch> Allocator<A> {
         &self,
         start: VirtAddr,
         bytes: usize,
-        access: Option<Access>,
+        access: Option<allotment_arch::Access>,
     ) -> Result<(), Error> {
         loop {
             match self.regions.protect(&self.vm, start, bytes, access) {
@@ -364,72 +330,4 @@ fn last_first(n: usize, slab: &crate::pooling::SlabLayout) -> u32 {
 
 pub(crate) fn address(virt: VirtAddr) -> usize {
     usize::try_from(virt.0).unwrap_or(usize::MAX)
-}
-
-fn check_ranges(window: &Range<VirtAddr>, arena: &Range<PhysAddr>, levels: u8) -> Result<(), CarveError> {
-    let misaligned = |what, address: u64, alignment: usize| {
-        Err(CarveError::Misaligned { what, address, alignment: alignment as u64 })
-    };
-    for edge in [window.start, window.end] {
-        if !edge.is_aligned(TABLE_SPAN) {
-            return misaligned("window", edge.0, TABLE_SPAN);
-        }
-    }
-    for edge in [arena.start, arena.end] {
-        if !edge.is_aligned(PAGE_SIZE) {
-            return misaligned("arena", edge.0, PAGE_SIZE);
-        }
-    }
-    // One half of the address space, and not page 0.
-    let sign = 12 + 9 * u32::from(levels) - 1;
-    let canonical = |address: u64| address >> sign == 0 || address >> sign == u64::MAX >> sign;
-    let same_half = window.start.0 >> 63 == window.end.0.wrapping_sub(1) >> 63;
-    let ordered = window.start.0 != 0 && window.start < window.end;
-    if !(ordered && same_half && canonical(window.start.0) && canonical(window.end.0 - 1)) {
-        return Err(CarveError::WindowNotCanonical { start: window.start, end: window.end });
-    }
-    if arena.start.0 == 0 || arena.start >= arena.end {
-        return Err(CarveError::ArenaTooSmall { needed: PAGE_SIZE as u64, available: 0 });
-    }
-    Ok(())
-}
-
-/// Refuses an arena whose addresses would be cut off in an entry.
-fn check_reach<A: Arch>(arena: &Range<PhysAddr>) -> Result<(), CarveError> {
-    let last = PhysAddr(arena.end.0 - PAGE_SIZE as u64);
-    let entry = Entry::Hidden { frame: last, written: false, shared: false };
-    if A::Format::decode(A::Format::hidden(last, false)) == entry {
-        Ok(())
-    } else {
-        Err(CarveError::ArenaOutOfReach { address: last })
-    }
-}
-
-/// Looks at what the embedder's kernel maps: page 0 must not translate, and
-/// the arena's alias must be writable and not executable, at both ends.
-///
-/// # Safety
-///
-/// The live tables are not freed during the call.
-unsafe fn check_mappings<A: Arch>(arch: &A, arena: &Range<PhysAddr>) -> Result<(), CarveError> {
-    // SAFETY: by this function's contract.
-    if unsafe { translate(arch, VirtAddr(0)) }.is_some() {
-        return Err(CarveError::NullPageMapped);
-    }
-    if !A::ALIAS_IS_MAPPED {
-        return Ok(());
-    }
-    for end in [arena.start, PhysAddr(arena.end.0 - PAGE_SIZE as u64)] {
-        let alias = VirtAddr(arch.physical(end).as_ptr().expose_provenance() as u64);
-        // SAFETY: as above.
-        match unsafe { translate(arch, alias) } {
-            Some(found) if found.physical != end || !found.writable => {
-                return Err(CarveError::ArenaNotMapped { address: end });
-            }
-            Some(found) if found.executable => return Err(CarveError::ArenaExecutable { address: end }),
-            Some(_) => {}
-            None => return Err(CarveError::ArenaNotMapped { address: end }),
-        }
-    }
-    Ok(())
 }

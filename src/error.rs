@@ -57,6 +57,13 @@ pub enum CarveError {
         /// Bytes that the arena has.
         available: u64,
     },
+    /// The embedder's frame source ran out. It has all of its frames back.
+    OutOfTableFrames {
+        /// Frames of 4 KiB that the window's upper tables need.
+        needed: usize,
+        /// Frames that the source had.
+        available: usize,
+    },
     /// The arena has more frames than this version can number.
     ArenaTooLarge {
         /// Bytes that the arena has.
@@ -115,6 +122,11 @@ impl fmt::Display for CarveError {
                 f,
                 "the arena has {available} bytes, the configuration needs {needed} bytes for tables and records alone; \
                  lower total_memories or max_memory_size, or hand over a larger arena"
+            ),
+            Self::OutOfTableFrames { needed, available } => write!(
+                f,
+                "the frame source has {available} frames, the window's upper tables need {needed}; \
+                 lower total_memories or region_space, or give the source more"
             ),
             Self::ArenaTooLarge { size, limit } => {
                 write!(f, "the arena has {size:#x} bytes, at most {limit:#x} are supported")

@@ -5,20 +5,23 @@
 pub use allotment_arch as arch;
 
 mod allocator;
+pub mod boot;
 mod config;
 mod error;
 mod fault;
 mod memory;
+mod plan;
 pub mod pooling;
 mod vm;
 #[cfg(feature = "wasmtime-platform")]
 pub mod wasmtime;
 
-pub use allocator::{Allocator, Invalidations, Metrics, Plan};
+pub use allocator::Allocator;
 pub use config::Config;
 pub use error::{CarveError, ConfigError, Error};
 pub use fault::{FaultAccess, FaultRegion, FaultReport, Verdict};
 pub use memory::{MakeAccessible, Memory};
+pub use plan::{Invalidations, Metrics, Plan};
 
 use arch::Native;
 use static_assertions::{assert_impl_all, assert_not_impl_any};

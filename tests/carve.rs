@@ -6,7 +6,8 @@ mod common;
 
 use allotment::{
     Allocator, CarveError, Config, ConfigError, Error, FaultAccess, Verdict,
-    arch::{Access, PhysAddr, VirtAddr},
+    arch::{Access, FrameSource, PhysAddr, VirtAddr},
+    boot::{NoArena, arena, largest_arena},
 };
 use common::{MIB, Machine, TestArch, load_at, small, store_at};
 
@@ -53,6 +54,23 @@ harness::tests! {
 
     fn a_window_may_begin_at_any_multiple_of_2_mib() {
         on_every_machine!(odd_window);
+    }
+
+    fn tables_may_come_from_the_kernel() {
+        on_every_machine!(tables_of_the_kernel);
+    }
+
+    fn a_kernel_without_enough_tables_has_them_back() {
+        on_every_machine!(too_few_tables);
+    }
+
+    #[cfg(all(target_os = "none", target_arch = "x86_64"))]
+    fn the_types_of_the_crate_x86_64_fit() {
+        x86_64_types::fit();
+    }
+
+    fn an_arena_is_found_in_a_memory_map() {
+        memory_map();
     }
 
     fn a_window_may_end_at_the_top_of_the_address_space() {
@@ -294,4 +312,138 @@ fn use_last_page_of_regions<A: TestArch>(allocator: &Allocator<A>, first: VirtAd
         }
     }
     assert_eq!(allocator.metrics(), before, "frames were lost");
+}
+
+/// A kernel's frames: the first pages of what will be the arena.
+struct Frames {
+    next: PhysAddr,
+    left: usize,
+    taken: usize,
+    back: usize,
+}
+
+// SAFETY: pages of a range that is the test's alone, each given once.
+unsafe impl FrameSource for Frames {
+    fn allocate_frame(&mut self) -> Option<PhysAddr> {
+        self.left = self.left.checked_sub(1)?;
+        self.taken += 1;
+        let frame = self.next;
+        self.next = frame.offset(4096);
+        Some(frame)
+    }
+
+    unsafe fn deallocate_frame(&mut self, _frame: PhysAddr) {
+        self.back += 1;
+    }
+}
+
+fn with_frames<A: TestArch>(left: usize) -> (Result<Allocator<A>, CarveError>, Frames) {
+    let (arch, window, arena) = A::machine(16 * MIB);
+    let mut frames = Frames { next: arena.start, left, taken: 0, back: 0 };
+    let rest = arena.start.offset(MIB)..arena.end;
+    // SAFETY: the machine is the test's, and the source is not the arena.
+    let allocator = unsafe { Allocator::with_tables(arch, window, rest, &small(), &mut frames) };
+    (allocator, frames)
+}
+
+fn tables_of_the_kernel<A: TestArch>() {
+    let without = Machine::<A>::new(&small(), 15 * MIB);
+    let (allocator, frames) = with_frames::<A>(256);
+    let m = Machine { allocator: allocator.unwrap() };
+    let saved = without.allocator.plan().overhead - m.allocator.plan().overhead;
+    assert_eq!(frames.taken * 4096, saved, "tables are in the arena still");
+    assert!(frames.taken > 0 && frames.back == 0);
+    let memory = m.allocator.allocate_memory(MIB).unwrap();
+    m.assert_ends_at(&memory, MIB);
+    assert_eq!(m.load(&memory, 0), Ok(0));
+    m.allocator.deallocate_memory(memory);
+}
+
+fn too_few_tables<A: TestArch>() {
+    let (_, frames) = with_frames::<A>(256);
+    let enough = frames.taken;
+    let (allocator, frames) = with_frames::<A>(enough - 1);
+    let error = CarveError::OutOfTableFrames { needed: enough, available: enough - 1 };
+    assert_eq!(allocator.err(), Some(error));
+    assert_eq!((frames.taken, frames.back), (enough - 1, enough - 1));
+}
+
+fn memory_map() {
+    const MAP: [core::ops::Range<u64>; 5] = [
+        0..0x9_fc00,
+        0x10_0000..0x80_0000,
+        0x80_0000..0x100_0000,
+        0x200_0800..0x300_0800,
+        0x400_0000..0x400_0000,
+    ];
+    // Two that touch are one; edges inside pages are left out.
+    assert_eq!(largest_arena(MAP), Ok(PhysAddr(0x200_1000)..PhysAddr(0x300_0000)));
+    assert_eq!(arena(MAP, 0xf0_0000), Ok(PhysAddr(0x210_0000)..PhysAddr(0x300_0000)));
+    assert_eq!(arena(MAP[..3].iter().cloned(), 1), Ok(PhysAddr(0xff_f000)..PhysAddr(0x100_0000)));
+    let none = NoArena { requested: 0x200_0000, largest: 0xff_f000 };
+    assert_eq!(arena(MAP, 0x200_0000), Err(none));
+    assert_eq!(arena(MAP, u64::MAX).unwrap_err().requested, u64::MAX);
+    assert!(arena(MAP, 0).is_err() && largest_arena(core::iter::once(0..4096)).is_err());
+}
+
+/// What a kernel has that uses the crate `x86_64`.
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod x86_64_types {
+    use allotment::{
+        Allocator,
+        arch::{
+            Arch, Native, PhysOffset,
+            x86_64_v0_15::{X86BumpFrames, X86Frames},
+        },
+    };
+    use x86_64::structures::paging::{FrameAllocator, FrameDeallocator, PageTable, PhysFrame, Size4KiB};
+
+    use super::{MIB, Machine, TestArch, small};
+
+    struct Bump(PhysFrame, usize);
+
+    // SAFETY: frames of the test's own arena, each given once.
+    unsafe impl FrameAllocator<Size4KiB> for Bump {
+        fn allocate_frame(&mut self) -> Option<PhysFrame> {
+            let frame = self.0;
+            self.0 += 1;
+            self.1 += 1;
+            Some(frame)
+        }
+    }
+
+    impl FrameDeallocator<Size4KiB> for Bump {
+        unsafe fn deallocate_frame(&mut self, _frame: PhysFrame) {}
+    }
+
+    pub(super) fn fit() {
+        for bump_only in [false, true] {
+            let (machine, window, arena) = Native::machine(16 * MIB);
+            let first = x86_64::PhysAddr::new(arena.start.0);
+            let mut frames = Bump(PhysFrame::containing_address(first), 0);
+            let rest = arena.start.offset(MIB)..arena.end;
+            let root = machine.physical(machine.root(window.start)).cast::<PageTable>();
+            // SAFETY: the live root, which nobody changes meanwhile.
+            let root = unsafe { root.as_ref() };
+            // SAFETY: that is what CR3 holds, and memory is mapped at its own address.
+            let arch = unsafe { Native::of_table(PhysOffset(0), root) };
+            assert_eq!(arch.root(window.start), machine.root(window.start));
+            let config = small();
+            let (mut whole, mut bump);
+            let source: &mut dyn allotment::arch::FrameSource = if bump_only {
+                bump = X86BumpFrames(&mut frames);
+                &mut bump
+            } else {
+                whole = X86Frames(&mut frames);
+                &mut whole
+            };
+            // SAFETY: the machine is the test's, and the source is not the arena.
+            let allocator = unsafe { Allocator::with_tables(arch, window, rest, &config, source) }.unwrap();
+            assert!(frames.1 > 0, "no table came from there");
+            let m = Machine { allocator };
+            let memory = m.allocator.allocate_memory(MIB).unwrap();
+            m.assert_ends_at(&memory, MIB);
+            m.allocator.deallocate_memory(memory);
+        }
+    }
 }

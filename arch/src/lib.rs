@@ -32,6 +32,7 @@ compile_error!(
 extern crate alloc;
 
 mod address;
+mod embedder;
 mod format;
 mod invalidation;
 mod machine;
@@ -41,14 +42,17 @@ pub mod aarch64;
 #[cfg(any(test, feature = "emulated"))]
 pub mod emulated;
 pub mod x86_64;
+#[cfg(all(target_arch = "x86_64", feature = "x86_64-v0_15"))]
+pub mod x86_64_v0_15;
 
 pub use aarch64::Aarch64;
 pub use address::{
     ENTRIES_PER_TABLE, PAGE_SIZE, Pages, PhysAddr, TABLE_SPAN, VirtAddr, page_ceil, page_floor,
 };
+pub use embedder::{Cpus, FrameSource, FrameStack, PhysMap, PhysOffset};
 pub use format::{Access, Entry, Format, Upper};
 pub use invalidation::{Invalidation, Scope};
-pub use machine::{Arch, CpuError, Cpus, PhysMap, PhysOffset};
+pub use machine::{Arch, CpuError};
 pub use walk::{Table, Translation, find_leaf_entry, index, translate};
 pub use x86_64::X86_64;
 

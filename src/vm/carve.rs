@@ -16,7 +16,9 @@
 
 use core::{ops::Range, sync::atomic::Ordering};
 
-use allotment_arch::{Arch, Format, PAGE_SIZE, PhysAddr, TABLE_SPAN, Table, Upper, VirtAddr, index};
+use allotment_arch::{
+    Arch, Format, FrameSource, FrameStack, PAGE_SIZE, PhysAddr, TABLE_SPAN, Table, Upper, VirtAddr, index,
+};
 
 use crate::{CarveError, pooling::SlabLayout};
 
@@ -34,6 +36,8 @@ pub(crate) struct Carving<'a, A> {
     pub(crate) region_record: usize,
     /// Bytes of the CPUs' records.
     pub(crate) cpu_records: usize,
+    /// Whether the embedder gives the frames of the upper tables.
+    pub(crate) upper_from_source: bool,
 }
 
 /// Where everything goes.
@@ -49,7 +53,8 @@ pub(crate) struct Places {
     pub(crate) region_records: PhysAddr,
     pub(crate) cpu_records: PhysAddr,
     upper_tables: PhysAddr,
-    upper_count: usize,
+    /// Tables above the leaf tables.
+    pub(crate) upper_count: usize,
     pub(crate) leaf_tables: PhysAddr,
     pub(crate) first_frame: PhysAddr,
     pub(crate) frames: usize,
@@ -86,7 +91,7 @@ impl<A: Arch> Carving<'_, A> {
         let region_records = place(self.region_record);
         let cpu_records = place(self.cpu_records);
         let upper_count = self.count_upper_tables(regions, slab);
-        let upper_tables = place(upper_count * PAGE_SIZE);
+        let upper_tables = place(if self.upper_from_source { 0 } else { upper_count * PAGE_SIZE });
         let leaf_tables = place(self.slab.total_memories * self.slab.tables_per_slot * PAGE_SIZE);
         let first_frame = place(0);
 
@@ -133,23 +138,32 @@ impl<A: Arch> Carving<'_, A> {
         Ok(())
     }
 
-    /// Clears the tables in the arena and links them into the live root.
+    /// The frames of the upper tables: the embedder's, or the arena's own.
+    pub(crate) fn upper_frames(
+        &self,
+        places: &Places,
+        source: Option<&mut dyn FrameSource>,
+    ) -> Result<FrameStack, CarveError> {
+        let needed = places.upper_count;
+        let mut own = OwnFrames(places.upper_tables..places.leaf_tables);
+        let source = source.unwrap_or(&mut own);
+        FrameStack::take(self.arch, source, needed)
+            .map_err(|available| CarveError::OutOfTableFrames { needed, available })
+    }
+
+    /// Clears the tables and links them into the live root.
     ///
     /// # Safety
     ///
     /// The arena is ours, the window is empty, and nobody else edits the
-    /// window's top-level entries.
-    pub(crate) unsafe fn link(&self, places: &Places) {
+    /// window's top-level entries. `upper` are as many frames as were counted.
+    pub(crate) unsafe fn link(&self, places: &Places, upper: FrameStack) {
         let leaf_count = self.slab.total_memories * self.slab.tables_per_slot;
-        for table in 0..places.upper_count {
-            // SAFETY: these frames of the arena are ours and not yet linked.
-            unsafe { self.arch.zero_frame(places.upper_tables.offset(table * PAGE_SIZE)) };
-        }
         for table in 0..leaf_count {
-            // SAFETY: as above.
+            // SAFETY: these frames of the arena are ours and not yet linked.
             unsafe { self.arch.zero_frame(places.leaf_tables.offset(table * PAGE_SIZE)) };
         }
-        let mut linker = Linker { arch: self.arch, next: places.upper_tables };
+        let mut linker = Linker { arch: self.arch, upper };
         if self.region_space > 0 {
             // By number, as the window may begin within the span of a table and
             // end at the top of the address space.
@@ -199,8 +213,21 @@ impl<A: Arch> Carving<'_, A> {
 /// Walks down from the root, making the tables that are missing.
 struct Linker<'a, A> {
     arch: &'a A,
-    /// The next cleared frame for a table.
-    next: PhysAddr,
+    upper: FrameStack,
+}
+
+/// The arena's own frames for upper tables, one after another.
+struct OwnFrames(Range<PhysAddr>);
+
+// SAFETY: `places` set them aside for this, in an arena that is ours for good.
+unsafe impl FrameSource for OwnFrames {
+    fn allocate_frame(&mut self) -> Option<PhysAddr> {
+        let frame = self.0.start;
+        self.0.start = frame.offset(PAGE_SIZE);
+        (frame < self.0.end).then_some(frame)
+    }
+
+    unsafe fn deallocate_frame(&mut self, _frame: PhysAddr) {}
 }
 
 impl<'a, A: Arch> Linker<'a, A> {
@@ -215,8 +242,7 @@ impl<'a, A: Arch> Linker<'a, A> {
             frame = match A::Format::upper(above, entry.load(Ordering::Relaxed)) {
                 Upper::Table { frame, .. } => frame,
                 Upper::NotPresent | Upper::Leaf { .. } => {
-                    let made = self.next;
-                    self.next = made.offset(PAGE_SIZE);
+                    let made = self.upper.pop(self.arch).expect("the tables were counted");
                     entry.store(A::Format::table(made), Ordering::Release);
                     made
                 }

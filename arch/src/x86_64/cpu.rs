@@ -56,6 +56,12 @@ impl<P: PhysMap> Native<P> {
         }
     }
 
+    /// The same below another root, such as a process's that has the window.
+    #[cfg(feature = "x86_64-v0_15")]
+    pub(crate) fn with_root(self, root: PhysAddr) -> Self {
+        Self { root, ..self }
+    }
+
     /// The same on several CPUs: the roots of all of them have the window.
     #[must_use]
     pub fn with_cpus(self, cpus: &'static dyn Cpus) -> Self {
