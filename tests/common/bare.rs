@@ -7,7 +7,7 @@ use core::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use allotment::arch::{Native, PhysAddr, PhysOffset, VirtAddr};
+use allotment::arch::{Cpus, Native, PhysAddr, PhysOffset, VirtAddr};
 use kernel::{
     Frame,
     exception::{Exception, Handled, set_hook},
@@ -23,10 +23,45 @@ macro_rules! on_every_machine {
     };
 }
 
-/// Runs `work` for each number below `workers`: one after the other, on the one
-/// CPU there is.
+/// Runs `work` for each number below `workers`, spread over the CPUs there are.
+/// On one CPU, and where there are too few, lower numbers come first.
 pub fn together(workers: usize, work: impl Fn(usize) + Sync) {
-    (0..workers).for_each(work);
+    let cpus = kernel::cpus::count().min(workers);
+    kernel::cpus::together(cpus, &|cpu| (cpu..workers).step_by(cpus).for_each(&work));
+}
+
+/// How many CPUs there are.
+pub fn cpus() -> usize {
+    kernel::cpus::count()
+}
+
+/// Interrupts between CPUs so far.
+pub fn interrupts() -> u64 {
+    kernel::cpus::interrupts()
+}
+
+/// The boot kernel's CPUs.
+struct KernelCpus;
+
+// SAFETY: the kernel numbers its CPUs from 0 and runs no others; its interrupts
+// cannot be masked, and it waits until all have answered.
+unsafe impl Cpus for KernelCpus {
+    fn count(&self) -> usize {
+        kernel::cpus::count()
+    }
+
+    fn current(&self) -> usize {
+        kernel::cpus::current()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn interrupt_others(&self, work: &(dyn Fn() + Sync)) {
+        kernel::cpus::interrupt_others(work);
+    }
+
+    // TLBI is broadcast: nobody asks.
+    #[cfg(target_arch = "aarch64")]
+    fn interrupt_others(&self, _work: &(dyn Fn() + Sync)) {}
 }
 
 /// Address space of one test machine: one top-level entry, 512 GiB.
@@ -47,8 +82,8 @@ impl TestArch for Native {
         let start = first + ARENA_USED.fetch_add(arena_bytes as u64, Ordering::Relaxed);
         assert!(start + arena_bytes as u64 <= free.end, "the test machine has too little memory");
         // SAFETY: the kernel runs privileged with all memory mapped at its
-        // physical address, on one CPU, and keeps its root.
-        let arch = unsafe { Self::current(PhysOffset(0)) };
+        // physical address, and keeps its one root, on the CPUs that it counts.
+        let arch = unsafe { Self::current(PhysOffset(0)) }.with_cpus(&KernelCpus);
         let arena = PhysAddr(start)..PhysAddr(start + arena_bytes as u64);
         super::litter(&arch, &arena);
         (arch, window..VirtAddr(window.0 + WINDOW), arena)

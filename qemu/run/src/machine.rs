@@ -1,10 +1,11 @@
 //! From a booted machine to a Wasmtime engine: carve, install, configure.
 
-use core::{fmt, ops::Range};
+use core::fmt;
 
 use allotment::{
     Allocator, CarveError,
-    arch::{Native, PAGE_SIZE, PhysAddr, PhysOffset, VirtAddr},
+    arch::{Cpus, Native, PhysOffset, VirtAddr},
+    boot::{NoArena, largest_arena},
     wasmtime::{AlreadyInstalled, Platform, allocator_config, configure, install},
 };
 use kernel::BootInfo;
@@ -23,7 +24,7 @@ const MAX_MEMORY: usize = 4 << 30;
 #[non_exhaustive]
 pub enum StartError {
     /// The machine has no free memory at all.
-    NoMemory,
+    NoMemory(NoArena),
     /// Allotment refused arena, window or CPU.
     Carve(CarveError),
     /// A platform was installed before.
@@ -35,7 +36,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoMemory => {
+            Self::NoMemory(_) => {
                 f.write_str("the machine has no free memory for an arena; give it more (--memory)")
             }
             Self::Carve(error) => error.fmt(f),
@@ -54,13 +55,14 @@ impl core::error::Error for StartError {}
 ///
 /// [`StartError`] says what the machine lacks.
 pub fn start(boot: &'static BootInfo) -> Result<(Engine, &'static Platform), StartError> {
-    let arena = largest(boot).ok_or(StartError::NoMemory)?;
+    let arena = largest_arena(boot.usable.iter().cloned()).map_err(StartError::NoMemory)?;
     let bytes = usize::try_from(arena.end.0 - arena.start.0).unwrap_or(usize::MAX);
     let config = allocator_config().total_memories(SLOTS).max_memory_size(bytes.min(MAX_MEMORY));
     let window = kernel::window();
-    // SAFETY: the kernel runs privileged on one CPU with all of RAM mapped at
-    // its physical address, and keeps its root for ever.
+    // SAFETY: the kernel runs privileged with all of RAM mapped at its physical
+    // address, and keeps its one root for ever, on the CPUs that it counts.
     let arch = unsafe { Native::current(PhysOffset(0)) };
+    let arch = arch.with_cpus(&KernelCpus);
     // SAFETY: the kernel says that this range is free and leaves the window
     // empty; nobody but this function uses either.
     let allocator =
@@ -75,13 +77,26 @@ pub fn start(boot: &'static BootInfo) -> Result<(Engine, &'static Platform), Sta
     Ok((engine, platform))
 }
 
-/// The largest free range, in whole pages.
-fn largest(boot: &BootInfo) -> Option<Range<PhysAddr>> {
-    let page = PAGE_SIZE as u64;
-    boot.usable
-        .iter()
-        .map(|range| range.start.next_multiple_of(page)..range.end & !(page - 1))
-        .filter(|range| range.start < range.end)
-        .max_by_key(|range| range.end - range.start)
-        .map(|range| PhysAddr(range.start)..PhysAddr(range.end))
+/// The boot kernel's CPUs.
+struct KernelCpus;
+
+// SAFETY: the kernel numbers its CPUs from 0 and runs no others; its interrupts
+// cannot be masked, and it waits until all have answered.
+unsafe impl Cpus for KernelCpus {
+    fn count(&self) -> usize {
+        kernel::cpus::count()
+    }
+
+    fn current(&self) -> usize {
+        kernel::cpus::current()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn interrupt_others(&self, work: &(dyn Fn() + Sync)) {
+        kernel::cpus::interrupt_others(work);
+    }
+
+    // TLBI is broadcast: nobody asks.
+    #[cfg(target_arch = "aarch64")]
+    fn interrupt_others(&self, _work: &(dyn Fn() + Sync)) {}
 }
