@@ -97,6 +97,10 @@ boot_start64:
     xor eax, eax
     mov fs, eax
     mov gs, eax
+    mov ecx, 0xc0000101         // IA32_GS_BASE: this CPU's number, from the first fault on
+    mov eax, offset cpus_numbers
+    xor edx, edx
+    wrmsr
     mov rsp, offset __stack_top
     xor ebp, ebp                // the outermost frame record has no caller
     mov edi, esi                // clears the upper half too
@@ -158,10 +162,12 @@ boot_print:
 
 .section .rodata.boot, "a"
 .balign 8
+.global boot_gdt
 boot_gdt:
     .quad 0
     .quad 0x00af9b000000ffff    // 8: 64-bit code
     .quad 0x00cf93000000ffff    // 16: data
+    .quad 0x00cf9b000000ffff    // 24: 32-bit code, for CPUs on their way
 boot_gdt_pointer:
     .short . - boot_gdt - 1
     .long boot_gdt

@@ -6,7 +6,7 @@ use heapless::String;
 use pvh::start_info::MemmapType;
 use pvh::start_info::reader::StartInfoReader;
 
-use super::{exception, serial};
+use super::{apic, exception, fw_cfg, serial};
 use crate::boot::{self, Discovered};
 use crate::ranges::PAGE;
 
@@ -43,6 +43,11 @@ extern "C" fn arch_start(start_info: u32) -> ! {
     }
     if let Some(line) = reader.cmdline() {
         parse_command_line(line, &mut discovered);
+    }
+    discovered.cpus = fw_cfg::cpus().unwrap_or(1);
+    if discovered.cpus > 1 {
+        let full = discovered.devices.push(apic::REGISTERS).is_err();
+        assert!(!full, "more than {} pieces of device registers", discovered.devices.capacity());
     }
     boot::start(discovered)
 }
