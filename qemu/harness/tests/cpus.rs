@@ -32,11 +32,12 @@ mod machine {
     pub(crate) fn meet(place: &AtomicUsize, cpus: usize) {
         place.fetch_add(1, Ordering::SeqCst);
         while place.load(Ordering::SeqCst) < cpus {
-            core::hint::spin_loop();
+            kernel::cpus::relax();
         }
     }
 
     /// Whether there are CPUs enough; says so if not.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn enough(cpus: usize) -> bool {
         if count() < cpus {
             kernel::println!("passes for want of CPUs: {} of {cpus} (-smp {cpus})", count());
@@ -242,7 +243,7 @@ harness::tests! {
             } else {
                 // Only the interrupt ends this.
                 while released.load(Ordering::SeqCst) < count() - 1 {
-                    core::hint::spin_loop();
+                    kernel::cpus::relax();
                 }
             }
         });

@@ -57,6 +57,12 @@ pub fn current() -> usize {
     arch::cpus::current()
 }
 
+/// What a loop does that waits for another CPU.
+#[inline]
+pub fn relax() {
+    arch::cpu::relax();
+}
+
 /// Interrupts between CPUs that `interrupt_others` has sent so far. That exists on x86_64 only, so that
 /// elsewhere this stays 0. Work that [`together`] hands out does not count.
 #[must_use]
