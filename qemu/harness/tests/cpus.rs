@@ -180,6 +180,17 @@ harness::tests! {
         together(count(), &|_| assert_eq!(machine::control(), mine));
     }
 
+    #[cfg(all(target_os = "none", target_arch = "x86_64"))]
+    fn the_window_needs_the_levels_there_are() {
+        const LA57: u64 = 1 << 12;
+        let [_, _, cr4, ..] = machine::control();
+        let highest = kernel::window().end - 1;
+        // Canonical with 48 bits: the upper 17 are alike.
+        assert_eq!(highest >> 47 == 0x1_ffff, cr4 & LA57 == 0, "CR4 {cr4:#x}, window {:x?}", kernel::window());
+        let words = || harness::boot().command_line.split_ascii_whitespace();
+        assert!(words().all(|word| word != "la57"));
+    }
+
     #[cfg(target_os = "none")]
     fn each_has_stacks_of_its_own() {
         together(count(), &|cpu| {

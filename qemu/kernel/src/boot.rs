@@ -94,10 +94,11 @@ pub(crate) fn info() -> Option<&'static BootInfo> {
     BOOT.get()
 }
 
-/// The addresses that the kernel leaves to Allotment.
+/// The addresses that the kernel leaves to Allotment: 16 entries of the top-level table, on x86_64 in either
+/// mode of address width.
 #[must_use]
 pub fn window() -> Range<u64> {
-    arch::paging::WINDOW
+    arch::paging::window()
 }
 
 /// The physical address of the top-level page table whose entries for [`window`] are empty.
