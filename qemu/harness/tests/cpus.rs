@@ -175,6 +175,15 @@ harness::tests! {
     }
 
     #[cfg(target_os = "none")]
+    fn work_that_comes_while_a_cpu_goes_idle_is_not_missed() {
+        let ran = zeros();
+        for _ in 0..5000 {
+            together(count(), &|cpu| { ran[cpu].fetch_add(1, Ordering::Relaxed); });
+        }
+        assert_eq!(values(&ran), expected(|_| 5000));
+    }
+
+    #[cfg(target_os = "none")]
     fn all_run_with_the_same_registers() {
         let mine = machine::control();
         together(count(), &|_| assert_eq!(machine::control(), mine));
