@@ -8,7 +8,7 @@ use spin::Once;
 
 use crate::map::{self, Frames};
 use crate::ranges::{Ranges, inward, outward, take};
-use crate::{arch, channel, clock, heap, payload};
+use crate::{arch, channel, clock, cpus, heap, payload};
 
 /// What a machine is, as the architecture's boot code found out. Ranges need no alignment.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ pub(crate) struct Discovered {
     pub(crate) virtio_mmio: Vec<u64, 32>,
     /// The kernel command line without words that the machine's makers appended to it.
     pub(crate) command_line: String<4096>,
+    /// CPUs of the machine, the one that boots included; 0 if nothing is said about that.
+    pub(crate) cpus: usize,
     /// Where the map that boot code made ends: page tables are written below it.
     pub(crate) mapped_end: u64,
 }
@@ -60,13 +62,15 @@ static ROOT: AtomicU64 = AtomicU64::new(0);
 pub(crate) fn start(discovered: Discovered) -> ! {
     arch::exception::init();
     clock::init();
-    let Discovered { ram, reserved, devices, virtio_mmio, command_line, mapped_end } = discovered;
+    let Discovered { ram, reserved, devices, virtio_mmio, command_line, cpus, mapped_end } = discovered;
     let ram = whole(ram, inward);
     let reserved = whole(reserved, outward);
     let devices = whole(devices, outward);
     let payload = payload::range(&ram);
 
     let mut usable = map::usable(&ram, &reserved, payload.as_ref().map(|payload| &payload.pages));
+    // Before the map, which leaves their guards out.
+    let cpus = cpus::reserve(cpus, &mut usable);
     let regions = map::regions(&ram, &devices, payload.as_ref().map(|payload| payload.pages.clone()));
     let root = arch::paging::install(&regions, &mut Frames::new(&mut usable, mapped_end));
     ROOT.store(root, Ordering::Release);
@@ -74,6 +78,7 @@ pub(crate) fn start(discovered: Discovered) -> ! {
     let ram_bytes = ram.iter().map(|range| range.end - range.start).sum();
     let heap = heap_of(&mut usable, ram_bytes);
     heap::init(heap);
+    cpus::start(cpus);
 
     let payload = payload.map(|payload| payload.bytes());
     channel::init(virtio_mmio);
@@ -89,10 +94,11 @@ pub(crate) fn info() -> Option<&'static BootInfo> {
     BOOT.get()
 }
 
-/// The addresses that the kernel leaves to Allotment.
+/// The addresses that the kernel leaves to Allotment: 16 entries of the top-level table, on x86_64 in either
+/// mode of address width.
 #[must_use]
 pub fn window() -> Range<u64> {
-    arch::paging::WINDOW
+    arch::paging::window()
 }
 
 /// The physical address of the top-level page table whose entries for [`window`] are empty.

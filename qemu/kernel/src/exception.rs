@@ -9,12 +9,14 @@
 //! ```
 //!
 //! A hook runs in exception context: it must take no lock and allocate nothing. An
-//! exception inside the hook is reported as such and ends the machine.
+//! exception inside the hook is reported as such and ends the machine. All CPUs have the
+//! same hook; it may run on several at once.
 
 use core::fmt;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::Frame;
+use crate::cpus::{MAX, current};
 use crate::panic::panic_in_exception;
 
 /// What an access was for.
@@ -78,8 +80,8 @@ pub type Hook = fn(&mut Frame, &Exception) -> Handled;
 /// The hook as an address, null if there is none: the exception path takes no lock.
 static HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 
-/// What the exception that is being answered interrupted; null if there is none. There is one CPU.
-static INTERRUPTED: AtomicPtr<Frame> = AtomicPtr::new(core::ptr::null_mut());
+/// By CPU, what the exception that is being answered there interrupted; null if there is none.
+static INTERRUPTED: [AtomicPtr<Frame>; MAX] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX];
 
 /// Sets the function that is asked first about every exception.
 pub fn set_hook(hook: Hook) {
@@ -88,7 +90,19 @@ pub fn set_hook(hook: Hook) {
 
 /// What was interrupted by the exception on whose behalf this code runs, if it does.
 pub(crate) fn interrupted() -> *const Frame {
-    INTERRUPTED.load(Ordering::Relaxed)
+    INTERRUPTED[current()].load(Ordering::Relaxed)
+}
+
+/// Begins to answer something that interrupts answers too. Returns what was being answered, for [`resume`].
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn begin(frame: &mut Frame) -> *mut Frame {
+    INTERRUPTED[current()].swap(frame, Ordering::Relaxed)
+}
+
+/// Goes on with what [`begin`] has interrupted.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn resume(interrupted: *mut Frame) {
+    INTERRUPTED[current()].store(interrupted, Ordering::Relaxed);
 }
 
 /// Answers one exception; returns if the interrupted program goes on as `frame` says.
@@ -96,17 +110,18 @@ pub(crate) fn interrupted() -> *const Frame {
 pub(crate) fn dispatch(frame: &mut Frame, exception: Exception) {
     // A load and a store, not a swap: only this CPU's exceptions meet here, and one that comes
     // in between leaves it as it was.
-    if !INTERRUPTED.load(Ordering::Relaxed).is_null() {
+    let interrupted = &INTERRUPTED[current()];
+    if !interrupted.load(Ordering::Relaxed).is_null() {
         nested(frame, &exception);
     }
     let hook = HOOK.load(Ordering::Acquire);
     if !hook.is_null() {
-        INTERRUPTED.store(frame, Ordering::Relaxed);
+        interrupted.store(frame, Ordering::Relaxed);
         // SAFETY: `set_hook` is the only writer, and it stores a `Hook`.
         let hook = unsafe { core::mem::transmute::<*mut (), Hook>(hook) };
         let handled = hook(frame, &exception);
         if handled == Handled::Resume {
-            INTERRUPTED.store(core::ptr::null_mut(), Ordering::Relaxed);
+            interrupted.store(core::ptr::null_mut(), Ordering::Relaxed);
             return;
         }
     }

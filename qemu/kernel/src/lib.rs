@@ -8,17 +8,25 @@
 //! ```text
 //!   QEMU -kernel ELF
 //!     `- arch: _start       own stack, vectors on, first page tables, CPU checked
-//!         `- boot::start    what the machine has -> final map, heap, exceptions
+//!         `- boot::start    what the machine has -> final map, heap, exceptions, other CPUs
 //!             `- entry!     the program: a test kernel or the wasm runtime
 //!                  |- console   serial line: messages, panics, the verdict line
 //!                  |- channel   virtio console: the program's bytes and status
 //!                  |- exception a hook that may answer faults by editing the frame
+//!                  |- cpus      work for all CPUs at once, interrupts between them
 //!                  `- exit      the machine ends, with a verdict in words
 //! ```
 //!
-//! One CPU, interrupts masked throughout, all of RAM mapped at its physical address
-//! ("identity"), except page 0 and the guard pages below stacks, which are not mapped at all.
-//! The top-level entries of [`window`] are left empty for Allotment.
+//! Interrupts masked throughout, all of RAM mapped at its physical address ("identity"), except
+//! page 0 and the guard pages below stacks, which are not mapped at all. The top-level entries of
+//! [`window`] are left empty for Allotment.
+//!
+//! The program runs on CPU 0. The others (up to [`cpus::MAX`] in all, QEMU's `-smp`) have the same
+//! map and wait until [`cpus::together`] has work for them. Everything here may be called on any of
+//! them, except where it says otherwise.
+//!
+//! On x86_64 the word `la57` on the command line, which the program does not see, switches to five
+//! levels of page tables; [`window`] is then one that only 57 bits reach.
 //!
 //! On a hosted target this library is empty, so that workspace-wide commands work.
 #![cfg(target_os = "none")]
@@ -31,6 +39,7 @@ pub mod boot;
 pub mod channel;
 pub mod clock;
 pub mod console;
+pub mod cpus;
 pub mod exception;
 pub mod heap;
 mod map;

@@ -4,14 +4,15 @@
 //! Nothing here takes a lock or allocates.
 
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::exception::{self, Exception};
 use crate::power::{Exit, exit};
 use crate::ranges::pointer;
-use crate::{Frame, arch, println, stack};
+use crate::{Frame, arch, cpus, println, stack};
 
-static PANICKING: AtomicBool = AtomicBool::new(false);
+/// The CPU that panics, and one more.
+static PANICKING: AtomicUsize = AtomicUsize::new(0);
 
 /// Lines printed at most.
 const DEPTH: usize = 64;
@@ -43,6 +44,9 @@ pub(crate) fn panic_in_exception(frame: &Frame, exception: &Exception, circumsta
             stack.name,
             (bytes.end - bytes.start) / 1024
         );
+        if stack.cpu != cpus::current() {
+            println!("  a stack of CPU {}, not of this one", stack.cpu);
+        }
     }
     interrupted(frame);
     exit(Exit::Failure)
@@ -55,11 +59,36 @@ fn interrupted(frame: &Frame) {
     backtrace(frame.fp());
 }
 
-/// A panic while panicking says one line and no more.
+/// A panic while panicking says one line and no more. If several CPUs panic, one reports and ends the machine.
 fn once() {
-    if PANICKING.swap(true, Ordering::Relaxed) {
-        println!("kernel panicked again while it reported a panic");
-        exit(Exit::Failure);
+    let me = cpus::current() + 1;
+    match PANICKING.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => {
+            if cpus::several() {
+                println!("on CPU {}:", cpus::current());
+            }
+        }
+        Err(panicking) if panicking == me => {
+            println!("kernel panicked again while it reported a panic");
+            exit(Exit::Failure);
+        }
+        Err(_) => stop(),
+    }
+}
+
+/// Whether this CPU reports a panic. If another one does, this one stops here.
+pub(crate) fn here() -> bool {
+    let panicking = PANICKING.load(Ordering::Relaxed);
+    if panicking != 0 && panicking != cpus::current() + 1 {
+        stop();
+    }
+    panicking != 0
+}
+
+/// Leaves the end of the machine to the CPU that reports it.
+fn stop() -> ! {
+    loop {
+        arch::cpu::relax();
     }
 }
 

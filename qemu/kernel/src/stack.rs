@@ -1,5 +1,7 @@
 //! The stacks there are, each above a guard page that is never mapped.
 //!
+//! The boot CPU's are part of the kernel's image; those of the others are taken from memory at boot.
+//!
 //! ```text
 //!   guard    bytes
 //!   |------|---------------------|
@@ -10,7 +12,11 @@ use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
+use spin::Once;
+
 use crate::arch;
+use crate::cpus::MAX;
+use crate::ranges::{Ranges, take};
 
 /// Bytes in a guard: one page.
 pub(crate) const GUARD: usize = 4096;
@@ -20,6 +26,8 @@ pub(crate) const GUARD: usize = 4096;
 pub struct Stack {
     /// What runs on it, for messages.
     pub name: &'static str,
+    /// The CPU whose it is.
+    pub cpu: usize,
     /// Its guard page's address.
     guard: u64,
     /// Usable bytes, above the guard.
@@ -27,9 +35,9 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// A stack of `size` usable bytes above the guard page at `guard`.
+    /// The boot CPU's stack of `size` usable bytes above the guard page at `guard`.
     pub(crate) const fn new(name: &'static str, guard: u64, size: u64) -> Self {
-        Self { name, guard, size }
+        Self { name, cpu: 0, guard, size }
     }
 
     /// The page below, which is never mapped.
@@ -46,12 +54,35 @@ impl Stack {
     }
 }
 
+/// By CPU, the stacks that were taken from memory.
+static RESERVED: [[Once<Stack>; arch::cpus::STACKS.len()]; MAX] =
+    [const { [const { Once::new() }; arch::cpus::STACKS.len()] }; MAX];
+
 /// Every stack of the kernel.
 pub fn all() -> impl Iterator<Item = Stack> {
-    core::iter::once(main()).chain(arch::exception::stacks())
+    let reserved = RESERVED.iter().flatten().filter_map(Once::get).copied();
+    core::iter::once(main()).chain(arch::exception::stacks()).chain(reserved)
 }
 
-/// The stack that programs run on.
+/// The upper ends of the stacks that were reserved for CPU `cpu`, in the order of the architecture's `STACKS`.
+pub(crate) fn tops_of(cpu: usize) -> [u64; arch::cpus::STACKS.len()] {
+    RESERVED[cpu].each_ref().map(|stack| stack.get().map_or(0, |stack| stack.bytes().end))
+}
+
+/// Takes the stacks of CPU `cpu` from usable memory.
+///
+/// # Panics
+/// If there is too little.
+pub(crate) fn reserve(cpu: usize, usable: &mut Ranges) {
+    for (reserved, (name, size)) in RESERVED[cpu].iter().zip(arch::cpus::STACKS) {
+        let Some(taken) = take(usable, GUARD as u64 + size, u64::MAX) else {
+            panic!("no {size} bytes for a stack of CPU {cpu}; give the machine more memory or fewer CPUs");
+        };
+        reserved.call_once(|| Stack { name, cpu, guard: taken.start, size });
+    }
+}
+
+/// The stack that programs run on, CPU 0's.
 #[must_use]
 pub fn main() -> Stack {
     let [guard, bottom, top] = [&raw const __stack_guard, &raw const __stack_bottom, &raw const __stack_top]

@@ -4,13 +4,14 @@
 //!
 //! | module | contract |
 //! |---|---|
-//! | `boot` | `_start` and all before Rust, in assembly: a stack, `.bss` zeroed, vector registers usable, early identity map with caches on, the CPU checked (a message naming what is missing, then the machine ends). Ends in `arch_start`, which reads what the boot protocol says into a [`Discovered`](crate::boot::Discovered) and calls [`boot::start`](crate::boot::start) |
+//! | `boot` | `_start` and all before Rust, in assembly: a stack, `.bss` zeroed, vector registers usable, early identity map with caches on, the CPU checked (a message naming what is missing, then the machine ends). Ends in `arch_start`, which reads what the boot protocol says into a [`Discovered`](crate::boot::Discovered) and calls [`boot::start`](crate::boot::start). [`cpus::current`](crate::cpus::current) works from the first exception on |
 //! | `serial` | `write_byte(u8)`, waiting for room; `read_byte() -> Option<u8>`, not waiting. Usable from `arch_start` on, in any state, without locks |
 //! | `power` | `end(Exit) -> !` |
 //! | `clock` | `ticks() -> u64`, monotonic; `frequency() -> u64`, ticks a second, may take a while the first time it is called; `wall_clock_seconds() -> Option<u64>` since 1970; `instructions() -> u64`, counts instructions under `-icount`, cheap; `since_entry() -> u64`, the same from the kernel's first one |
 //! | `random` | `hardware() -> Option<u64>` |
-//! | `paging` | `WINDOW: Range<u64>`; `install(&[Region], &mut Frames) -> u64`: maps each [`Region`](crate::map::Region) and nothing else, with the largest pages that fit, switches to the new tables, returns the physical address of the root that serves the window, whose entries for the window are empty |
+//! | `paging` | `window() -> Range<u64>`; `install(&[Region], &mut Frames) -> u64`: maps each [`Region`](crate::map::Region) and nothing else, with the largest pages that fit, switches to the new tables, returns the physical address of the root that serves the window, whose entries for the window are empty |
 //! | `exception` | `init()`, which `arch_start` may have called earlier itself; `Frame`; `stacks() -> impl Iterator<Item = Stack>`, the stacks that handlers run on (`static`s of type `GuardedStack` in `#[unsafe(link_section = ".stacks")]`). Every exception saves all vector state that is in use, calls [`dispatch`](crate::exception::dispatch), and returns to the frame as `dispatch` left it |
+//! | `cpus` | `STACKS`, names and sizes of what CPUs 1 and up run on, the main stack first; `current() -> usize`, in one instruction; `start(count)`: starts CPUs `1..count` on the tables that `install` has made, on the stacks that [`stack`](crate::stack) has reserved, with the control registers of this CPU, each of which calls [`cpus::run`](crate::cpus::run); `wait(&AtomicBool)`: idles until the value is set, or less; `wake(cpu)` ends that. x86_64 only: `interrupt(cpu)` has that CPU call [`cpus::answer`](crate::cpus) as an exception that nothing masks |
 //! | `cpu` | `frame_pointer() -> u64` of the caller (`#[inline(always)]`), `relax()`: what a waiting loop does |
 //! | `mem` | in assembly: `memcpy memmove memset memcmp bcmp` |
 //!
@@ -28,9 +29,9 @@ mod aarch64;
 mod x86_64;
 
 #[cfg(target_arch = "aarch64")]
-pub(crate) use aarch64::{clock, cpu, exception, paging, power, random, serial};
+pub(crate) use aarch64::{clock, cpu, cpus, exception, paging, power, random, serial};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86_64::{clock, cpu, exception, paging, power, random, serial};
+pub(crate) use x86_64::{clock, cpu, cpus, exception, paging, power, random, serial};
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("the boot kernel knows x86_64 and aarch64 only");

@@ -2,7 +2,7 @@
 
 use core::arch::global_asm;
 
-use super::{clock, device_tree, exception, power, serial};
+use super::{clock, cpus, device_tree, exception, gic, power, serial};
 use crate::boot;
 use crate::ranges::{pointer, size};
 
@@ -31,6 +31,12 @@ extern "C" fn arch_start(x0: u64) -> ! {
         // SAFETY: the device tree has it there and `device_tree` lists it for the final map.
         unsafe { clock::init_rtc(base) };
     }
+    if let Some(registers) = tree.gic {
+        // SAFETY: the device tree has it there, and `device_tree` lists it for the final map, before which
+        // nobody uses it.
+        unsafe { gic::init(registers) };
+    }
+    cpus::init(tree.others);
     boot::start(tree.discovered)
 }
 

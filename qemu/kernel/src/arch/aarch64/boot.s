@@ -14,6 +14,7 @@
 .global _start
 _start:
         msr     daifset, #0b1111
+        msr     tpidr_el1, xzr                  // CPU 0, as others will be told when they are started
         mov     x20, x0                         // the device tree, perhaps
         mov     x21, #0                         // entered at EL2? then PSCI is by smc
         mrs     x9, CurrentEL
@@ -21,6 +22,7 @@ _start:
         b.lo    1f
         b.hi    entered_at_el3
         mov     x21, #1
+        adr     x19, 1f
         b       drop_to_el1
 
         // A known SCTLR_EL1: RES1 bits, everything else off.
@@ -143,7 +145,8 @@ _start:
         mov     x0, x20
         b       arch_start
 
-// Hands EL1 all it could ask for, and goes there.
+// Hands EL1 all it could ask for, and goes there: to x19.
+.global drop_to_el1
 drop_to_el1:
         mov     x9, #(1 << 31)                  // HCR_EL2.RW: EL1 is AArch64; no trap, no stage 2
         msr     hcr_el2, x9
@@ -169,8 +172,7 @@ drop_to_el1:
 6:      mov     x9, #0b0101                     // EL1h,
         orr     x9, x9, #(0b1111 << 6)          // all interrupts masked
         msr     spsr_el2, x9
-        adr     x9, 1b
-        msr     elr_el2, x9
+        msr     elr_el2, x19
         eret
 
 entered_at_el3:

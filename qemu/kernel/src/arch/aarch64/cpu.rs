@@ -11,7 +11,9 @@ pub(crate) fn frame_pointer() -> u64 {
     frame_pointer
 }
 
-/// What a loop does that waits for a device.
+/// What a loop does that waits for a device or another CPU. `yield`, and not `core`'s `isb`: with it an
+/// emulator that runs all CPUs in turn goes on with the next one.
 pub(crate) fn relax() {
-    core::hint::spin_loop();
+    // SAFETY: only a hint.
+    unsafe { asm!("yield", options(nomem, nostack, preserves_flags)) };
 }

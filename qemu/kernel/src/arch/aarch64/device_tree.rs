@@ -7,8 +7,10 @@ use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::standard::{NodeStandard, Status};
 
 use super::boot::early_map_end;
+use super::cpus::{Others, is_other};
 use super::power::Conduit;
 use crate::boot::Discovered;
+use crate::ranges::PAGE;
 
 /// The tree, as far as the kernel cares.
 #[derive(Debug)]
@@ -21,6 +23,10 @@ pub(super) struct Tree {
     pub(super) rtc: Option<u64>,
     /// How PSCI is called.
     pub(super) conduit: Conduit,
+    /// CPUs beside this one that PSCI can start.
+    pub(super) others: Others,
+    /// The GICv2's distributor and CPU interface.
+    pub(super) gic: Option<[u64; 2]>,
 }
 
 /// Reads the tree at `blob`.
@@ -34,6 +40,8 @@ pub(super) fn read(blob: &'static [u8]) -> Tree {
         console: None,
         rtc: None,
         conduit: Conduit::Hvc,
+        others: Others::new(),
+        gic: None,
     };
     let start = blob.as_ptr().addr() as u64;
     reserve(&mut tree.discovered, start..start + blob.len() as u64);
@@ -48,6 +56,12 @@ pub(super) fn read(blob: &'static [u8]) -> Tree {
             }
         }
     }
+    tree.discovered.cpus = tree.others.len() + 1;
+    // With one CPU there is nobody to interrupt.
+    tree.gic = tree.gic.filter(|_| !tree.others.is_empty());
+    for base in tree.gic.into_iter().flatten() {
+        add_device(&mut tree.discovered, base..base + PAGE);
+    }
     tree
 }
 
@@ -61,6 +75,8 @@ enum Kind {
     Clock,
     Virtio,
     Psci,
+    Cpus,
+    Interrupts,
     Bus,
 }
 
@@ -69,6 +85,7 @@ impl Kind {
         let Some(mut names) = node.compatible() else {
             return match node.name_without_address() {
                 "chosen" => Some(Self::Chosen),
+                "cpus" => Some(Self::Cpus),
                 "reserved-memory" => Some(Self::ReservedMemory),
                 _ if string(node, "device_type") == Some("memory") => Some(Self::Memory),
                 _ => None,
@@ -79,6 +96,7 @@ impl Kind {
             "arm,pl031" => Some(Self::Clock),
             "virtio,mmio" => Some(Self::Virtio),
             "arm,psci-0.2" | "arm,psci-1.0" => Some(Self::Psci),
+            "arm,cortex-a15-gic" | "arm,gic-400" => Some(Self::Interrupts),
             "simple-bus" => Some(Self::Bus),
             _ => None,
         })
@@ -118,9 +136,24 @@ fn take(tree: &mut Tree, node: FdtNode<'static>) -> Option<Kind> {
                 tree.conduit = Conduit::Smc;
             }
         }
+        Kind::Cpus => {
+            for node in node.children().filter(|node| string(*node, "enable-method") == Some("psci")) {
+                // More than there is room for stay off.
+                let _ = affinity(node).filter(|reg| is_other(*reg)).map(|reg| tree.others.push(reg));
+            }
+        }
+        Kind::Interrupts => {
+            let mut registers = ranges(node).map(|range| range.start);
+            tree.gic = registers.next().zip(registers.next()).map(|(distributor, cpu)| [distributor, cpu]);
+        }
         Kind::Bus => {}
     }
     Some(kind)
+}
+
+/// By what PSCI knows a CPU: its `reg`, which has no size.
+fn affinity(node: FdtNode<'_>) -> Option<u64> {
+    node.reg().ok()??.next()?.address().ok()
 }
 
 /// Lists a device's first range of registers and returns where it starts.

@@ -9,11 +9,14 @@
 use core::arch::{asm, global_asm};
 use core::fmt;
 use core::mem::{offset_of, size_of};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use super::syndrome::decode;
+use crate::cpus::MAX;
 use crate::exception::dispatch;
 use crate::panic::panic_in_exception;
+use crate::ranges::pointer;
 use crate::stack::{GuardedStack, Stack};
 use crate::{Exit, println};
 
@@ -27,6 +30,14 @@ static EXCEPTION_STACK: GuardedStack<{ 64 * KIB }> = GuardedStack::new();
 #[unsafe(link_section = ".stacks")]
 static NESTED_STACK: GuardedStack<{ 64 * KIB }> = GuardedStack::new();
 
+/// By CPU, the upper end of the stack for that. The boot CPU's is there from its first instruction on.
+static NESTED_TOPS: [AtomicPtr<u8>; MAX] = {
+    let mut tops = [const { AtomicPtr::new(null_mut()) }; MAX];
+    let stack = (&raw const NESTED_STACK).cast_mut().cast::<u8>();
+    tops[0] = AtomicPtr::new(stack.wrapping_add(size_of::<GuardedStack<{ 64 * KIB }>>()));
+    tops
+};
+
 global_asm!(
     include_str!("vectors.s"),
     X = const offset_of!(Frame, x),
@@ -36,8 +47,7 @@ global_asm!(
     FPSR = const offset_of!(Frame, fpsr),
     Q = const offset_of!(Frame, q),
     SIZE = const size_of::<Frame>(),
-    NESTED_STACK = sym NESTED_STACK,
-    NESTED_STACK_SIZE = const size_of_val(&NESTED_STACK),
+    NESTED_TOPS = sym NESTED_TOPS,
 );
 
 /// All that an exception interrupted, as `vectors.s` has saved it and will restore it.
@@ -175,6 +185,11 @@ pub(super) fn set_stack() {
             options(nomem, nostack, preserves_flags),
         );
     }
+}
+
+/// Has `cpu` report exceptions inside its handlers on the stack that ends at `top`.
+pub(super) fn set_nested_stack(cpu: usize, top: u64) {
+    NESTED_TOPS[cpu].store(pointer(top), Ordering::Release);
 }
 
 /// Lets system errors in: the vectors have been there since `boot.s`, and a system error is

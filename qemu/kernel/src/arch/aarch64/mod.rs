@@ -7,6 +7,7 @@
 //! | `vectors.s`, `exception.rs`, `syndrome.rs` | taking exceptions, `Frame`, what ESR_EL1 means |
 //! | `paging.rs` | the final map |
 //! | `serial.rs`, `power.rs`, `clock.rs`, `random.rs`, `cpu.rs` | the devices and registers behind the contract |
+//! | `cpus.s`, `cpus.rs`, `gic.rs` | CPUs 1 and up |
 //! | `mem.s`, `mem.rs` | `memcpy` and its kin |
 //!
 //! Registers, fields and quoted sections are named as in the Arm Architecture Reference Manual (DDI 0487).
@@ -14,8 +15,10 @@
 mod boot;
 pub(crate) mod clock;
 pub(crate) mod cpu;
+pub(crate) mod cpus;
 mod device_tree;
 pub(crate) mod exception;
+mod gic;
 mod mem;
 pub(crate) mod paging;
 pub(crate) mod power;

@@ -22,14 +22,16 @@ use crate::map::{Frames, Region, Rights};
 use crate::ranges::{pointer, size};
 
 /// The addresses that the kernel leaves to Allotment: 8 TiB of TTBR1's half.
-pub(crate) const WINDOW: Range<u64> = 0xffff_9000_0000_0000..0xffff_9800_0000_0000;
+pub(crate) fn window() -> Range<u64> {
+    0xffff_9000_0000_0000..0xffff_9800_0000_0000
+}
 
 /// The early map's entries are of ASID 0, and none is global: entries of another ASID never meet
 /// them in a TLB, so that their going needs no break before make.
 const ASID: u64 = 1;
 
 /// Maps the regions and nothing else, switches to that map and returns the root that serves
-/// [`WINDOW`].
+/// [`window`].
 ///
 /// # Panics
 /// If a region lies outside of 48 bits, or memory for tables runs out.

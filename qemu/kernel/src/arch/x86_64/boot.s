@@ -5,6 +5,7 @@
 //
 //   long mode, own GDT      CR0.WP, EFER.NXE: page rights hold in ring 0 too
 //   4 GiB mapped, identity  2 MiB pages, all rights; Rust builds the map that stays
+//   CR4.LA57                if the command line has the word `la57`
 //   SSE and AVX on          XCR0 = 7: x87, SSE, AVX, all that handlers save
 //
 // The CPU is asked first: without one of these features the rest would end in a triple fault.
@@ -34,6 +35,8 @@ _start:
     mov esp, offset __stack_top
     mov esi, ebx                // hvm_start_info; nothing below touches esi
     call boot_check_cpu
+    call boot_wants_la57
+    mov ebp, eax                // nothing below touches ebp
     rdtsc                       // firmware ran before: what it took is not the kernel's
     mov [boot_entry_ticks], eax
     mov [boot_entry_ticks + 4], edx
@@ -62,15 +65,21 @@ _start:
     add edi, 8
     loop 1b
 
+    mov dword ptr [boot_pml5], offset boot_pml4 + 3
+
     mov eax, cr4
     or eax, 0x40620             // PAE, OSFXSR, OSXMMEXCPT, OSXSAVE
-    mov cr4, eax
+    mov ecx, offset boot_pml4
+    test ebp, ebp
+    jz 1f
+    or eax, 0x1000              // LA57: a fifth level above
+    mov ecx, offset boot_pml5
+1:  mov cr4, eax
+    mov cr3, ecx
     xor ecx, ecx
     xor edx, edx
     mov eax, BOOT_XCR0
     xsetbv
-    mov eax, offset boot_pml4
-    mov cr3, eax
     mov ecx, 0xc0000080         // EFER
     rdmsr
     or eax, 0x900               // LME, NXE
@@ -97,6 +106,10 @@ boot_start64:
     xor eax, eax
     mov fs, eax
     mov gs, eax
+    mov ecx, 0xc0000101         // IA32_GS_BASE: this CPU's number, from the first fault on
+    mov eax, offset cpus_numbers
+    xor edx, edx
+    wrmsr
     mov rsp, offset __stack_top
     xor ebp, ebp                // the outermost frame record has no caller
     mov edi, esi                // clears the upper half too
@@ -134,12 +147,52 @@ boot_cpu_lacks:
     mov ebx, [edi + 12]
     call boot_print
     mov ebx, offset boot_lacks_after
+    jmp boot_fail
+
+boot_cpu_lacks_la57:
+    mov ebx, offset boot_lacks_la57
+boot_fail:
     call boot_print
     mov edx, 0xf4               // isa-debug-exit: the machine failed
     mov eax, 0x11
     out dx, eax
 1:  hlt
     jmp 1b
+
+// eax: whether the command line (hvm_start_info, esi) has the word `la57`. Does not return if the CPU
+// knows nothing of that. Keeps esi.
+boot_wants_la57:
+    xor eax, eax
+    cmp dword ptr [esi], 0x336ec578     // no start info: Rust says so
+    jne 3f
+    mov edi, [esi + 24]                 // the command line's address, low half
+    test edi, edi
+    jz 3f
+1:  mov ecx, edi                        // the start of a word
+2:  mov al, [edi]
+    inc edi
+    cmp al, ' '
+    ja 2b                               // a byte of the word; its end is a space, a control or a zero
+    lea edx, [edi - 5]
+    cmp edx, ecx
+    jne 4f
+    cmp dword ptr [ecx], 0x3735616c     // "la57"
+    je 5f
+4:  test al, al
+    jnz 1b
+    xor eax, eax
+3:  ret
+5:  xor eax, eax
+    cpuid
+    cmp eax, 7
+    jb boot_cpu_lacks_la57
+    mov eax, 7
+    xor ecx, ecx
+    cpuid
+    bt ecx, 16
+    jnc boot_cpu_lacks_la57
+    mov eax, 1
+    ret
 
 // Prints the string at ebx on COM1.
 boot_print:
@@ -158,10 +211,12 @@ boot_print:
 
 .section .rodata.boot, "a"
 .balign 8
+.global boot_gdt
 boot_gdt:
     .quad 0
     .quad 0x00af9b000000ffff    // 8: 64-bit code
     .quad 0x00cf93000000ffff    // 16: data
+    .quad 0x00cf9b000000ffff    // 24: 32-bit code, for CPUs on their way
 boot_gdt_pointer:
     .short . - boot_gdt - 1
     .long boot_gdt
@@ -180,11 +235,13 @@ boot_name_nx:    .asciz "no-execute pages (NX)"
 boot_name_tsc:   .asciz "a time stamp counter (TSC)"
 boot_name_xsave: .asciz "XSAVE"
 boot_name_avx:   .asciz "AVX"
+boot_lacks_la57: .asciz "allotment: `la57` on the command line asks for 57-bit addresses, which this CPU lacks; leave the word out or choose another model, such as -cpu max\nallotment: machine failed\n"
 boot_lacks_before: .asciz "allotment: this CPU lacks "
 boot_lacks_after:  .asciz ", which the kernel needs; choose another model, such as -cpu max or -cpu Haswell\nallotment: machine failed\n"
 
 .section .bss.boot, "aw", @nobits
 .balign 4096
+boot_pml5: .skip 4096
 boot_pml4: .skip 4096
 boot_pdpt: .skip 4096
 boot_pd:   .skip 4 * 4096

@@ -3,6 +3,7 @@
 use core::arch::x86_64::_rdtsc;
 
 use spin::Once;
+use spin::mutex::TicketMutex;
 use x86_64::instructions::port::Port;
 
 /// The PIT's ticks a second.
@@ -99,6 +100,9 @@ fn read_pit() -> Reading {
 
 /// Seconds since 1970 by the real-time clock (MC146818), which QEMU keeps in UTC.
 pub(crate) fn wall_clock_seconds() -> Option<u64> {
+    // A register is chosen with one access and read with another.
+    static CLOCK: TicketMutex<()> = TicketMutex::new(());
+    let _guard = CLOCK.lock();
     // Registers change together once a second: two equal readings were not torn by that.
     let mut time = read_rtc();
     for _ in 0..4 {

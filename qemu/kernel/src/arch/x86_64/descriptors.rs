@@ -1,4 +1,4 @@
-//! Segments, interrupt stacks and the interrupt table.
+//! Segments and interrupt stacks, for each CPU its own, and the interrupt table, which all share.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,10 +10,14 @@ use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::tss::TaskStateSegment;
 use x86_64::{PrivilegeLevel, VirtAddr};
 
+use crate::cpus::MAX;
 use crate::stack::GuardedStack;
 
 /// How many vectors are the CPU's own.
 pub(super) const EXCEPTIONS: usize = 32;
+
+/// The code segment's selector: the first after the null descriptor.
+const CODE: u16 = 8;
 
 /// Bytes between the stubs of two vectors, see `vectors.s`.
 const STUB: usize = 16;
@@ -44,21 +48,28 @@ unsafe extern "C" {
     static exception_stubs: u8;
 }
 
-/// Loads all of them, the first time it is called.
-pub(super) fn load() {
+/// Sets up the boot CPU, the first time it is called.
+pub(super) fn init() {
     static LOADED: Once<()> = Once::new();
-    LOADED.call_once(load_once);
+    LOADED.call_once(|| {
+        for (vector, gate) in GATES.iter().enumerate() {
+            let stub = (&raw const exception_stubs).addr() as u64 + (vector * STUB) as u64;
+            gate.set(stub, stack_of(vector));
+        }
+        load(0, [FAULT.top(), DOUBLE_FAULT.top(), INTERRUPTION.top()]);
+    });
 }
 
-fn load_once() {
-    static TSS: Once<TaskStateSegment> = Once::new();
-    static GDT: Once<GlobalDescriptorTable> = Once::new();
-    let tss = TSS.call_once(|| {
+/// Loads all of them on this CPU, whose number is `cpu`, with these stacks in its interrupt stack table. Once.
+pub(super) fn load(cpu: usize, stacks: [u64; 3]) {
+    static TSS: [Once<TaskStateSegment>; MAX] = [const { Once::new() }; MAX];
+    static GDT: [Once<GlobalDescriptorTable>; MAX] = [const { Once::new() }; MAX];
+    let tss = TSS[cpu].call_once(|| {
         let mut tss = TaskStateSegment::new();
         // By value: the structure is packed.
         let mut table = tss.interrupt_stack_table;
-        for (entry, stack) in table.iter_mut().zip([&FAULT, &DOUBLE_FAULT, &INTERRUPTION]) {
-            *entry = VirtAddr::new(stack.top());
+        for (entry, top) in table.iter_mut().zip(stacks) {
+            *entry = VirtAddr::new(top);
         }
         tss.interrupt_stack_table = table;
         tss
@@ -68,7 +79,8 @@ fn load_once() {
     let data = gdt.append(Descriptor::kernel_data_segment());
     let tss = gdt.append(Descriptor::tss_segment(tss));
     debug_assert_eq!(code.rpl(), PrivilegeLevel::Ring0);
-    GDT.call_once(|| gdt).load();
+    debug_assert_eq!(code.0, CODE);
+    GDT[cpu].call_once(|| gdt).load();
     // SAFETY: a 64-bit code segment at ring 0, as in the table that boot code left.
     unsafe { CS::set_reg(code) };
     // SAFETY: a writable data segment.
@@ -80,10 +92,6 @@ fn load_once() {
     // SAFETY: the table has it there, and it lives for good.
     unsafe { load_tss(tss) };
 
-    for (vector, gate) in GATES.iter().enumerate() {
-        let stub = (&raw const exception_stubs).addr() as u64 + (vector * STUB) as u64;
-        gate.set(stub, code.0, stack_of(vector));
-    }
     let table = DescriptorTablePointer { limit: LIMIT, base: VirtAddr::from_ptr(&raw const GATES) };
     // SAFETY: every gate leads to a stub of its vector, on a stack that is there.
     unsafe { lidt(&table) };
@@ -99,11 +107,11 @@ fn stack_of(vector: usize) -> u64 {
 }
 
 impl Gate {
-    fn set(&self, target: u64, code: u16, stack: u64) {
+    fn set(&self, target: u64, stack: u64) {
         // Present, type 14: an interrupt gate, which masks interrupts.
         const INTERRUPT_GATE: u64 = 0x8e << 40;
         let low = target & 0xffff
-            | u64::from(code) << 16
+            | u64::from(CODE) << 16
             | stack << 32
             | INTERRUPT_GATE
             | (target >> 16 & 0xffff) << 48;

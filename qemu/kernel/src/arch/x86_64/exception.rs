@@ -5,7 +5,9 @@ use core::fmt;
 use x86_64::registers::control::Cr2;
 use x86_64::structures::idt::PageFaultErrorCode;
 
+use super::cpus;
 use super::descriptors::{self, DOUBLE_FAULT, FAULT, INTERRUPTION};
+use crate::cpus::answer;
 use crate::exception::{Access, Exception, dispatch};
 use crate::stack::Stack;
 
@@ -107,9 +109,9 @@ impl fmt::Display for Frame {
     }
 }
 
-/// Makes exceptions arrive.
+/// Makes exceptions arrive at the boot CPU.
 pub(crate) fn init() {
-    descriptors::load();
+    descriptors::init();
 }
 
 /// The stacks that handlers run on.
@@ -123,6 +125,17 @@ pub(crate) fn stacks() -> impl Iterator<Item = Stack> {
 extern "C" fn exception_entry(frame: &mut Frame) {
     let exception = decode(frame);
     dispatch(frame, exception);
+}
+
+/// Called by the stub for non-maskable interrupts, as `exception_entry` is.
+#[unsafe(no_mangle)]
+extern "C" fn interrupt_entry(frame: &mut Frame) {
+    if crate::cpus::count() == 1 {
+        // Nobody here has sent it.
+        return exception_entry(frame);
+    }
+    answer(frame);
+    frame.rip = cpus::after_interrupt(frame.rip);
 }
 
 /// SDM Vol. 3A, 7.15.

@@ -1,9 +1,12 @@
-//! x86_64: booted by PVH, one CPU, port-mapped devices of a PC.
+//! x86_64: booted by PVH, xAPIC, port-mapped devices of a PC.
 
+mod apic;
 pub(crate) mod clock;
 pub(crate) mod cpu;
+pub(crate) mod cpus;
 mod descriptors;
 pub(crate) mod exception;
+mod fw_cfg;
 pub(crate) mod paging;
 pub(crate) mod power;
 pub(crate) mod random;

@@ -1,9 +1,9 @@
-//! The kernel's page tables: four levels, built with the `x86_64` crate's mapper.
+//! The kernel's page tables: four levels, built with the `x86_64` crate's mapper, or a fifth above these.
 
 use core::arch::x86_64::__cpuid;
 use core::ops::Range;
 
-use x86_64::registers::control::{Cr3, Cr3Flags};
+use x86_64::registers::control::{Cr3, Cr3Flags, Cr4, Cr4Flags};
 use x86_64::structures::paging::mapper::MapToError;
 use x86_64::structures::paging::{
     FrameAllocator, Mapper, OffsetPageTable, Page, PageSize, PageTable, PageTableFlags, PhysFrame, Size1GiB,
@@ -15,12 +15,25 @@ use crate::map::{Frames, Region, Rights};
 use crate::ranges::pointer;
 
 /// 8 TiB: 16 top-level entries, from 288 on.
-pub(crate) const WINDOW: Range<u64> = 0xffff_9000_0000_0000..0xffff_9800_0000_0000;
+const WINDOW: Range<u64> = 0xffff_9000_0000_0000..0xffff_9800_0000_0000;
+
+/// As many top-level entries, from 288 on, of five levels: 4 PiB, out of reach of four.
+const WINDOW_57: Range<u64> = 0xff20_0000_0000_0000..0xff30_0000_0000_0000;
+
+/// The addresses that the kernel leaves to Allotment.
+pub(crate) fn window() -> Range<u64> {
+    if five_levels() { WINDOW_57 } else { WINDOW }
+}
+
+/// Whether boot code has switched five levels on, of which the kernel's map needs four.
+fn five_levels() -> bool {
+    Cr4::read().contains(Cr4Flags::L5_PAGING)
+}
 
 /// Builds the tables and switches to them.
 pub(crate) fn install(regions: &[Region], frames: &mut Frames<'_>) -> u64 {
-    let root = PhysAddr::new(frames.allocate());
-    let table = pointer::<PageTable>(root.as_u64());
+    let level4 = PhysAddr::new(frames.allocate());
+    let table = pointer::<PageTable>(level4.as_u64());
     // SAFETY: a zeroed page of our own, which is an empty table.
     let table = unsafe { &mut *table };
     // SAFETY: tables come from `frames`, which are mapped at their physical addresses before and after.
@@ -29,9 +42,20 @@ pub(crate) fn install(regions: &[Region], frames: &mut Frames<'_>) -> u64 {
     for region in regions {
         tables.map(region);
     }
+    let root = if five_levels() { above(level4, frames) } else { level4 };
     // SAFETY: the kernel and its stack are mapped where they were, each with the rights it uses.
     unsafe { Cr3::write(PhysFrame::containing_address(root), Cr3Flags::empty()) };
     root.as_u64()
+}
+
+/// A table of level 5 whose first entry, the lowest 256 TiB, is the table of level 4 at `level4`.
+fn above(level4: PhysAddr, frames: &mut Frames<'_>) -> PhysAddr {
+    let level5 = frames.allocate();
+    let table = pointer::<PageTable>(level5);
+    // SAFETY: a zeroed page of our own, which is an empty table.
+    let table = unsafe { &mut *table };
+    table[0].set_addr(level4, PageTableFlags::PRESENT | PageTableFlags::WRITABLE);
+    PhysAddr::new(level5)
 }
 
 struct Tables<'a, 'f> {

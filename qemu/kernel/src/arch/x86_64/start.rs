@@ -6,7 +6,7 @@ use heapless::String;
 use pvh::start_info::MemmapType;
 use pvh::start_info::reader::StartInfoReader;
 
-use super::{exception, serial};
+use super::{apic, exception, fw_cfg, serial};
 use crate::boot::{self, Discovered};
 use crate::ranges::PAGE;
 
@@ -17,6 +17,9 @@ const MAPPED_END: u64 = 4 << 30;
 /// like this to the command line for each device
 /// (Linux, Documentation/admin-guide/kernel-parameters: `virtio_mmio.device`).
 const VIRTIO_MMIO: &str = "virtio_mmio.device=";
+
+/// The word that asks for five levels of page tables. `boot.s` has seen to it.
+const LA57: &str = "la57";
 
 /// Called by `boot.s` on the main stack, with the physical address of `hvm_start_info`.
 #[unsafe(no_mangle)]
@@ -44,10 +47,15 @@ extern "C" fn arch_start(start_info: u32) -> ! {
     if let Some(line) = reader.cmdline() {
         parse_command_line(line, &mut discovered);
     }
+    discovered.cpus = fw_cfg::cpus().unwrap_or(1);
+    if discovered.cpus > 1 {
+        let full = discovered.devices.push(apic::REGISTERS).is_err();
+        assert!(!full, "more than {} pieces of device registers", discovered.devices.capacity());
+    }
     boot::start(discovered)
 }
 
-/// Takes the words about devices for itself and leaves the others to the program.
+/// Takes the words about devices and page tables for itself and leaves the others to the program.
 fn parse_command_line(line: &CStr, discovered: &mut Discovered) {
     let Ok(line) = line.to_str() else { panic!("the command line {line:?} is not UTF-8") };
     let mut rest = String::new();
@@ -62,6 +70,9 @@ fn parse_command_line(line: &CStr, discovered: &mut Discovered) {
             if !discovered.devices.iter().any(|range| range.start == page) {
                 let _ = discovered.devices.push(page..page + PAGE);
             }
+            continue;
+        }
+        if word == LA57 {
             continue;
         }
         let space = if rest.is_empty() { "" } else { " " };

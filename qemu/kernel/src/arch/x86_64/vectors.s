@@ -1,4 +1,4 @@
-// Exceptions: from the CPU to `exception_entry` and back.
+// Exceptions: from the CPU to `exception_entry` (or `interrupt_entry`) and back.
 //
 // Every vector has an interrupt stack of its own choice (see exception.rs), so that the frame
 // always lies at the same place and the interrupted stack pointer does not matter:
@@ -34,7 +34,10 @@
 exception_stubs:
     exception_stub 0, 0
     exception_stub 1, 0
-    exception_stub 2, 0
+    .balign 16                          // a non-maskable interrupt
+    push 0
+    push 2
+    jmp interrupt_common
     exception_stub 3, 0
     exception_stub 4, 0
     exception_stub 5, 0
@@ -65,8 +68,9 @@ exception_stubs:
     exception_stub 30, 1
     exception_stub 31, 0
 
-.balign 16
-exception_common:
+// Saves, calls and restores. An interrupt of another CPU may come while an exception is being
+// answered; all that happens here is on its own stack.
+.macro answer handler
     push rax
     push rbx
     push rcx
@@ -99,7 +103,7 @@ exception_common:
     mov [rsp + 568], rdx
     mov eax, XSAVE_FEATURES
     xsave64 [rsp]
-    call exception_entry
+    call \handler
     xor edx, edx
     mov eax, XSAVE_FEATURES
     xrstor64 [rsp]
@@ -121,5 +125,14 @@ exception_common:
     pop rax
     add rsp, 16
     iretq
+.endm
+
+.balign 16
+exception_common:
+    answer exception_entry
+
+.balign 16
+interrupt_common:
+    answer interrupt_entry
 
 .text
