@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::arch::Arch;
 use crate::files::Directory;
-use crate::setup::Memory;
+use crate::setup::{Cpus, Memory};
+use crate::test::Levels;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,8 +63,6 @@ pub(crate) enum Command {
     Test(Test),
     /// Count the instructions of the operations that matter, on both architectures.
     Bench(Bench),
-    /// Run the host's tests under Miri, which finds undefined behaviour.
-    Miri(Miri),
     /// Build the guest programs of demo and tests, and print where they are.
     #[command(hide = true)]
     Guests,
@@ -187,6 +186,10 @@ pub(crate) struct Machine {
     #[arg(long, value_name = "SIZE", default_value_t = Memory::DEFAULT)]
     pub(crate) memory: Memory,
 
+    /// How many CPUs the machine has, 1 to 8.
+    #[arg(long, value_name = "N", default_value_t = Cpus::ONE)]
+    pub(crate) smp: Cpus,
+
     /// QEMU's CPU model.
     #[arg(long, value_name = "MODEL", hide_short_help = true)]
     pub(crate) cpu: Option<String>,
@@ -202,7 +205,9 @@ Examples:
   cargo xtask test                 everything
   cargo xtask test host
   cargo xtask test x86_64 grow     tests whose names contain `grow`
-  cargo xtask test --full          with the long stresses
+  cargo xtask test --full          with the long stresses, on every kind of machine
+  cargo xtask test aarch64 --smp 4 --cpu cortex-a53
+  cargo xtask test miri            what Miri can run, which finds undefined behaviour
 
 Plain cargo runs the same tests:
   cargo test --workspace
@@ -211,11 +216,11 @@ Plain cargo runs the same tests:
 
 Exit status: 0 if all tests pass, 1 if not, 125 if something is missing.")]
 pub(crate) struct Test {
-    /// `host`, `x86_64`, `aarch64` or `all` (the default), then parts of names of tests.
+    /// `host`, `x86_64`, `aarch64` or `all` (the default), or `miri`; then parts of names of tests.
     #[arg(value_name = "TARGET | FILTER")]
     pub(crate) words: Vec<String>,
 
-    /// Run the long stresses at full length.
+    /// Run the long stresses at full length, and the core's tests on every kind of machine.
     #[arg(long)]
     pub(crate) full: bool,
 
@@ -223,21 +228,17 @@ pub(crate) struct Test {
     #[arg(long, value_name = "S")]
     pub(crate) timeout: Option<u64>,
 
-    /// QEMU's CPU model for the machines, such as `cortex-a72`.
-    #[arg(long, value_name = "MODEL", hide_short_help = true)]
+    /// Only machines with this CPU model of QEMU's, such as `cortex-a72`.
+    #[arg(long, value_name = "MODEL")]
     pub(crate) cpu: Option<String>,
-}
 
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Example:
-  cargo xtask miri grow
+    /// Only machines with this many CPUs, 1 to 8.
+    #[arg(long, value_name = "N")]
+    pub(crate) smp: Option<Cpus>,
 
-Exit status: 0 if all tests pass, 1 if not, 125 if something is missing.")]
-pub(crate) struct Miri {
-    /// Parts of names of tests.
-    #[arg(value_name = "FILTER")]
-    pub(crate) filters: Vec<String>,
+    /// Only machines whose page tables have 4 or 5 levels (x86_64).
+    #[arg(long, value_name = "LEVELS", hide_possible_values = true)]
+    pub(crate) paging: Option<Levels>,
 }
 
 #[derive(Debug, Args)]

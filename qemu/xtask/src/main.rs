@@ -5,7 +5,7 @@
 //!     run ............... run --.     one program
 //!     image ............. run   |     one bootable file
 //!     compile ........... compile     one .cwasm
-//!     test, miri ........ test        cargo's tests, all targets
+//!     test .............. test        cargo's tests, all targets
 //!     bench ............. bench       instructions per operation
 //!     runner ............ runner      called by cargo: a kernel's tests
 //!                               |
@@ -59,7 +59,6 @@ fn main() -> ExitCode {
         Command::Image(words) => run::image(&words),
         Command::Test(words) => test::test(&words),
         Command::Bench(words) => bench::bench(&words),
-        Command::Miri(words) => test::miri(&words),
         Command::Guests => guests::print(),
         Command::Runner(words) => runner::run(&words.elf, &words.words),
     };

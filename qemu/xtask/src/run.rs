@@ -65,6 +65,7 @@ pub(crate) fn boot(arch: Arch, kernel: &Path, mut payload: Writer<'_>, options: 
     let end = image::write(&read(kernel)?, &payload, &image.path)?;
     let mut setup = Setup::new(arch, &image.path);
     setup.memory = options.machine.memory;
+    setup.smp = options.machine.smp;
     setup.cpu.clone_from(&options.machine.cpu);
     setup.machine.clone_from(&options.machine.machine);
     setup.gdb = if options.gdb { Some(debugger_port()?) } else { None };
@@ -95,6 +96,7 @@ pub(crate) fn image(words: &cli::Image) -> Result<u8> {
     let end = image::write(&read(&kernel)?, &payload, &words.output)?;
     let mut setup = Setup::new(arch, &words.output);
     setup.memory = words.machine.memory;
+    setup.smp = words.machine.smp;
     setup.cpu.clone_from(&words.machine.cpu);
     setup.machine.clone_from(&words.machine.machine);
     check_memory(&setup, end)?;

@@ -5,7 +5,8 @@
 //! and for nextest it looks like libtest. Any other kernel is booted, its console shown.
 //!
 //! Environment: `ALLOTMENT_TEST_TIMEOUT` (seconds a test may take), `ALLOTMENT_FULL=1` (long
-//! stresses), `ALLOTMENT_CPU` (QEMU's CPU model).
+//! stresses), `ALLOTMENT_CPU` (QEMU's CPU model), `ALLOTMENT_SMP` (CPUs per machine),
+//! `ALLOTMENT_WORDS` (more words for the kernel's command line).
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -22,6 +23,7 @@ use sha2::{Digest, Sha256};
 
 use crate::arch::Arch;
 use crate::compile::{Compiler, hex};
+use crate::error::Usage;
 use crate::machine::{self, How, Machine};
 use crate::setup::{Setup, Wiring};
 use crate::verdict::Verdict;
@@ -68,9 +70,8 @@ pub(crate) fn run(elf: &Path, words: &[OsString]) -> Result<u8> {
 
 /// Boots a kernel that is no test: its console is our standard output.
 fn boot(arch: Arch, elf: &Path, words: &[OsString]) -> Result<u8> {
-    let mut setup = Setup::new(arch, elf);
-    setup.words = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    setup.cpu = env::var("ALLOTMENT_CPU").ok();
+    let mut setup = usual(arch, elf)?;
+    setup.words.splice(..0, words.iter().map(|word| word.to_string_lossy().into_owned()));
     let show = |bytes: &[u8]| {
         let mut stdout = io::stdout();
         drop(stdout.write_all(bytes).and_then(|()| stdout.flush()));
@@ -87,6 +88,18 @@ fn boot(arch: Arch, elf: &Path, words: &[OsString]) -> Result<u8> {
     }
 }
 
+/// A machine as the environment wants it.
+fn usual(arch: Arch, image: &Path) -> Result<Setup> {
+    let mut setup = Setup::new(arch, image);
+    setup.cpu = env::var("ALLOTMENT_CPU").ok();
+    if let Ok(cpus) = env::var("ALLOTMENT_SMP") {
+        setup.smp = cpus.parse().map_err(|error| Usage(format!("ALLOTMENT_SMP: {error}")))?;
+    }
+    let words = env::var("ALLOTMENT_WORDS").unwrap_or_default();
+    setup.words = words.split_whitespace().map(str::to_owned).collect();
+    Ok(setup)
+}
+
 /// A test as a kernel lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Listed {
@@ -98,6 +111,7 @@ struct Listed {
 struct Kernel {
     arch: Arch,
     elf: PathBuf,
+    machine: Setup,
     /// Changes when the file does.
     key: String,
     takes_payload: bool,
@@ -125,6 +139,7 @@ impl Kernel {
         Ok(Self {
             arch,
             elf: elf.to_owned(),
+            machine: usual(arch, elf)?,
             key: hex(&hash.finalize()[..8]),
             takes_payload: image::takes_payload(bytes),
             nocapture,
@@ -135,9 +150,9 @@ impl Kernel {
     }
 
     fn setup(&self, image: &Path, words: &[&str]) -> Setup {
-        let mut setup = Setup::new(self.arch, image);
-        setup.words = words.iter().map(|word| (*word).to_owned()).collect();
-        setup.cpu = env::var("ALLOTMENT_CPU").ok();
+        let mut setup = self.machine.clone();
+        image.clone_into(&mut setup.image);
+        setup.words.splice(..0, words.iter().map(|word| (*word).to_owned()));
         setup
     }
 

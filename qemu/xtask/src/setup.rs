@@ -57,6 +57,37 @@ impl FromStr for Memory {
     }
 }
 
+/// How many CPUs a machine has, 1 to 8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cpus(u8);
+
+impl Cpus {
+    pub(crate) const ONE: Self = Self(1);
+    /// As many as the tests of several CPUs use.
+    pub(crate) const FOUR: Self = Self(4);
+
+    /// As many as QEMU's `virt` takes with its usual interrupt controller.
+    const MOST: u8 = 8;
+}
+
+impl FromStr for Cpus {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse::<u8>()
+            .ok()
+            .filter(|count| (1..=Self::MOST).contains(count))
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is no number of CPUs; a machine has 1 to {}", Self::MOST))
+    }
+}
+
+impl fmt::Display for Cpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Where the machine's console and channel go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wiring {
@@ -75,6 +106,7 @@ pub(crate) struct Setup {
     /// The file to boot.
     pub(crate) image: PathBuf,
     pub(crate) memory: Memory,
+    pub(crate) smp: Cpus,
     /// QEMU's `-cpu`; `max` if not given.
     pub(crate) cpu: Option<String>,
     /// QEMU's `-M`; `microvm` or `virt` if not given.
@@ -94,6 +126,7 @@ impl Setup {
             arch,
             image: image.to_owned(),
             memory: Memory::DEFAULT,
+            smp: Cpus::ONE,
             cpu: None,
             machine: None,
             words: Vec::new(),
@@ -115,6 +148,9 @@ impl Setup {
         add(&["-M", self.machine.as_deref().unwrap_or(machine)]);
         add(&["-cpu", self.cpu.as_deref().unwrap_or("max")]);
         add(&["-m", &self.memory.to_string()]);
+        if self.smp != Cpus::ONE {
+            add(&["-smp", &self.smp.to_string()]);
+        }
         add(&["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
         if self.arch == Arch::X86_64 {
             let device = format!("isa-debug-exit,iobase={:#x},iosize=0x4", debug_exit::PORT);
@@ -169,7 +205,7 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Memory, Setup, Wiring, quoted};
+    use super::{Cpus, Memory, Setup, Wiring, quoted};
     use crate::arch::Arch;
     use std::path::Path;
 
@@ -187,13 +223,24 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_has_one_to_eight_cpus() {
+        assert_eq!("1".parse(), Ok(Cpus::ONE));
+        assert_eq!("8".parse(), Ok(Cpus(8)));
+        for wrong in ["", "0", "9", "-1", "two", "256"] {
+            assert!(wrong.parse::<Cpus>().unwrap_err().contains("1 to 8"), "{wrong}");
+        }
+    }
+
+    #[test]
     fn the_line_shows_what_is_run() {
         let mut setup = Setup::new(Arch::X86_64, Path::new("/a b/image"));
         setup.words = vec!["--exact".into(), "grow".into()];
         let line = setup.line(Wiring::Terminal);
         assert!(line.starts_with("qemu-system-x86_64 -M microvm"), "{line}");
         assert!(line.ends_with("-kernel '/a b/image' -append '--exact grow'"), "{line}");
-        assert!(!line.contains("virtio"), "{line}");
+        assert!(!line.contains("virtio") && !line.contains("-smp"), "{line}");
+        setup.smp = Cpus::FOUR;
+        assert!(setup.line(Wiring::Terminal).contains(" -smp 4 "));
         assert!(setup.line(Wiring::Channel).contains("virtserialport"));
         let line = Setup::new(Arch::Aarch64, Path::new("image")).line(Wiring::Console);
         assert!(!line.contains("isa-debug-exit") && !line.contains("-append"), "{line}");

@@ -24,10 +24,11 @@ fn the_printed_line_boots_the_image() {
         scratch.write("files/name", b"from a file\n");
         let image = scratch.file("tools.elf");
         let mut command = tool(["image", "--arch", arch, guest("tools"), "-o", &image, "--memory", "96M"]);
-        command.args(["--dir", &scratch.file("files"), "--env", "A=b", "--", "cat", "/name"]);
+        command.args(["--smp", "2", "--dir", &scratch.file("files"), "--env", "A=b", "--", "cat", "/name"]);
         let line = finish(command, b"");
         assert_eq!((line.status, line.text().lines().count()), (Some(0), 1), "{}", line.stderr);
         assert!(line.text().starts_with(&format!("qemu-system-{arch} ")) && line.text().contains("96M"));
+        assert!(line.text().contains(" -smp 2 "), "{}", line.text());
 
         let mut shell = Command::new("timeout");
         shell.args(["60", "sh", "-c", line.text()]);

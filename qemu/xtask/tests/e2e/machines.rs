@@ -44,6 +44,24 @@ fn older_cpus_run_programs_too() {
 }
 
 #[test]
+fn a_machine_may_have_several_cpus() {
+    for arch in ARCHES {
+        let done = run(arch, &["-v", "--smp", "2", guest("proc_exit")]);
+        assert!(done.is(42, "leaving\n").stderr.contains(" -smp 2 "), "{}", done.stderr);
+    }
+    run(X86_64, &["--smp", "8", guest("proc_exit")]).is(42, "leaving\n");
+    run(AARCH64, &["--smp", "8", guest("proc_exit")]).is(42, "leaving\n");
+    for command in ["run", "image"] {
+        for wrong in ["0", "9", "two"] {
+            let line = [command, "--smp", wrong, guest("proc_exit"), "-o", "/nowhere/out"];
+            let words = [&*format!("`{wrong}`"), "--smp", "1 to 8"];
+            let line = &line[..if command == "run" { 4 } else { 6 }];
+            finish(tool(line), b"").says(2, &words);
+        }
+    }
+}
+
+#[test]
 fn a_machine_waits_for_its_debugger() {
     for arch in ARCHES {
         kernel(arch);

@@ -19,8 +19,14 @@ const TESTS: [&str; 9] = [
 ];
 
 fn runner(arch: &str, words: &[&str]) -> Done {
+    runner_with(arch, words, &[])
+}
+
+/// The same with more of an environment.
+fn runner_with(arch: &str, words: &[&str], variables: &[(&str, &str)]) -> Done {
     let mut command = tool(["runner"]);
     command.arg(example(arch, "allotment-harness", "failing")).args(words).env("ALLOTMENT_TEST_TIMEOUT", "2");
+    command.envs(variables.iter().copied());
     finish(command, b"")
 }
 
@@ -94,6 +100,21 @@ fn output_is_shown_as_it_comes_if_asked_for() {
         assert!(done.stderr.contains("test passes ..."), "{}", done.stderr);
         assert_eq!(runner(arch, &["passes", "--exact"]).stderr, "");
     }
+}
+
+#[test]
+fn the_environment_says_what_machine() {
+    let words = ["passes", "--exact"];
+    for arch in ARCHES {
+        let done = runner_with(arch, &words, &[("ALLOTMENT_SMP", "4"), ("ALLOTMENT_CPU", "max")]);
+        assert_eq!((done.status, passed(&done)), (Some(0), vec!["passes"]), "{}", done.stderr);
+        // A word of the kernel's command line: this one names a test that fails.
+        let done = runner_with(arch, &words, &[("ALLOTMENT_WORDS", "--nocapture panics")]);
+        assert!(done.text().contains("arithmetic is as it was"), "{}", done.text());
+    }
+    runner_with(X86_64, &words, &[("ALLOTMENT_SMP", "0")]).says(2, &["ALLOTMENT_SMP", "`0`", "1 to 8"]);
+    let done = runner_with(X86_64, &words, &[("ALLOTMENT_CPU", "nonsense")]);
+    assert!(done.status != Some(0) && done.text().contains("nonsense"), "{}", done.text());
 }
 
 #[test]

@@ -72,10 +72,12 @@ pub(crate) fn tool<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Comma
     let mut command = Command::new(env!("CARGO_BIN_EXE_allotment-xtask"));
     command.args(words);
     // What the computer's owner has set must not decide.
-    for name in ["ALLOTMENT_FULL", "ALLOTMENT_CPU", "ALLOTMENT_TEST_TIMEOUT", "NEXTEST"] {
+    for name in ["FULL", "CPU", "SMP", "WORDS", "TEST_TIMEOUT"] {
+        command.env_remove(format!("ALLOTMENT_{name}"));
+    }
+    for name in ["NEXTEST", "NEXTEST_EXECUTION_MODE", "RUST_TEST_THREADS"] {
         command.env_remove(name);
     }
-    command.env_remove("NEXTEST_EXECUTION_MODE").env_remove("RUST_TEST_THREADS");
     command
 }
 
