@@ -7,7 +7,7 @@ use core::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use allotment::arch::{Cpus, Native, PhysAddr, PhysOffset, VirtAddr};
+use allotment::arch::{Arch, Cpus, Native, PhysAddr, PhysOffset, VirtAddr};
 use kernel::{
     Frame,
     exception::{Exception, Handled, set_hook},
@@ -64,7 +64,7 @@ unsafe impl Cpus for KernelCpus {
     fn interrupt_others(&self, _work: &(dyn Fn() + Sync)) {}
 }
 
-/// Address space of one test machine: one top-level entry, 512 GiB.
+/// Address space of one test machine. Each has a top-level entry of its own.
 const WINDOW: u64 = 512 << 30;
 
 static MACHINES: AtomicU64 = AtomicU64::new(0);
@@ -75,15 +75,17 @@ impl TestArch for Native {
     // and of its largest free range.
     fn machine(arena_bytes: usize) -> (Self, Range<VirtAddr>, Range<PhysAddr>) {
         set_hook(skip_probes);
+        // SAFETY: the kernel runs privileged with all memory mapped at its
+        // physical address, and keeps its one root, on the CPUs that it counts.
+        let arch = unsafe { Self::current(PhysOffset(0)) }.with_cpus(&KernelCpus);
         let nth = MACHINES.fetch_add(1, Ordering::Relaxed);
-        let window = VirtAddr(kernel::window().start + nth * WINDOW);
+        let top_level_entry = 1 << (12 + 9 * u64::from(arch.levels() - 1));
+        let window = VirtAddr(kernel::window().start + nth * top_level_entry);
+        assert!(window.0 < kernel::window().end, "the kernel's window has no room for a further machine");
         let free = harness::boot().usable.iter().max_by_key(|range| range.end - range.start).unwrap();
         let first = free.start.next_multiple_of(4096);
         let start = first + ARENA_USED.fetch_add(arena_bytes as u64, Ordering::Relaxed);
         assert!(start + arena_bytes as u64 <= free.end, "the test machine has too little memory");
-        // SAFETY: the kernel runs privileged with all memory mapped at its
-        // physical address, and keeps its one root, on the CPUs that it counts.
-        let arch = unsafe { Self::current(PhysOffset(0)) }.with_cpus(&KernelCpus);
         let arena = PhysAddr(start)..PhysAddr(start + arena_bytes as u64);
         super::litter(&arch, &arena);
         (arch, window..VirtAddr(window.0 + WINDOW), arena)

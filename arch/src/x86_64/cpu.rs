@@ -3,7 +3,6 @@
 use core::{arch::asm, fmt, ptr::NonNull};
 
 use x86_64::{
-    VirtAddr as X86VirtAddr,
     instructions::tlb,
     registers::{
         control::{Cr0, Cr0Flags, Cr3, Cr4, Cr4Flags},
@@ -84,7 +83,9 @@ struct Cpu;
 impl Instructions for Cpu {
     #[inline]
     fn invlpg(&self, page: VirtAddr) {
-        tlb::flush(X86VirtAddr::new_truncate(page.0));
+        // Not by the crate's `tlb::flush`, whose addresses have 48 bits.
+        // SAFETY: forgetting translations changes nothing but speed.
+        unsafe { asm!("invlpg [{}]", in(reg) page.0, options(nostack, preserves_flags)) };
     }
 
     #[inline]
@@ -95,7 +96,7 @@ impl Instructions for Cpu {
     // No method that is in use comes here; the encodings need no assembler
     // that knows them.
     fn invpcid(&self, kind: u64, descriptor: [u64; 2]) {
-        // SAFETY: forgetting translations changes nothing but speed.
+        // SAFETY: as above.
         unsafe {
             asm!("invpcid {}, [{}]", in(reg) kind, in(reg) &raw const descriptor, options(nostack, preserves_flags));
         }
