@@ -12,7 +12,7 @@ use crate::{arch, cpus, panic};
 static OWNER: AtomicUsize = AtomicUsize::new(0);
 
 /// How often a CPU that panics tries to get the line.
-const TRIES: u32 = 100_000;
+const TRIES: u32 = 1_000_000;
 
 /// The serial line as a [`Write`]r.
 struct Serial;

@@ -93,13 +93,14 @@ pub(crate) fn interrupted() -> *const Frame {
     INTERRUPTED[current()].load(Ordering::Relaxed)
 }
 
-/// Begins to answer something that interrupts answers too. Returns what was being answered, for [`resume`].
+/// Begins to answer what may have come while something else was being answered; returns what that had
+/// interrupted, for [`resume`].
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn begin(frame: &mut Frame) -> *mut Frame {
     INTERRUPTED[current()].swap(frame, Ordering::Relaxed)
 }
 
-/// Goes on with what [`begin`] has interrupted.
+/// Goes back to what was being answered before [`begin`].
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn resume(interrupted: *mut Frame) {
     INTERRUPTED[current()].store(interrupted, Ordering::Relaxed);
