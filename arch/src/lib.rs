@@ -28,8 +28,8 @@ compile_error!(
     "allotment supports x86_64 and aarch64 only; see docs/porting.md for what a new architecture takes"
 );
 
-#[cfg(any(test, feature = "emulated"))]
-extern crate alloc;
+#[cfg(any(test, all(feature = "emulated", not(target_os = "none"))))]
+extern crate std;
 
 mod address;
 mod embedder;
@@ -39,7 +39,7 @@ mod machine;
 mod walk;
 
 pub mod aarch64;
-#[cfg(any(test, feature = "emulated"))]
+#[cfg(any(test, all(feature = "emulated", not(target_os = "none"))))]
 pub mod emulated;
 pub mod x86_64;
 #[cfg(all(target_arch = "x86_64", feature = "x86_64-v0_15"))]

@@ -1,180 +1,196 @@
 //! A software MMU over host memory, so that the same core runs in an ordinary
-//! test process, with either entry format.
+//! test process, with either entry format, on several CPUs that are as hostile
+//! as the manuals allow.
 //!
 //! ```text
 //!   host allocation = physical memory, from PHYSICAL_BASE up
-//!   +-------+-------+----------------------------------------+
-//!   | root0 | root1 |  free: the test's arena                |
-//!   +-------+-------+----------------------------------------+
+//!   +-------+-------+--------------------------------+---------+
+//!   | root0 | root1 |  free: the test's arena        | foreign |
+//!   +-------+-------+--------------------------------+---------+
+//!        ^                        ^
+//!        |  walks, A and D bits   |  bytes
+//!   +----+------------------------+----+
+//!   | CPU 0: translations, pointers    |  ... CPU n     one lock for all
+//!   +----------------------------------+
 //! ```
 //!
 //! It decodes entries by itself, from the manuals and not through
-//! [`Format`](crate::Format), so that a wrong encoder is noticed; and it keeps accessed and
-//! dirty state as the hardware does. It has no TLB yet: every access walks.
+//! [`Format`](crate::Format), so that a wrong encoder is noticed; and it reads
+//! the operands of invalidations as the instructions do. At every call some
+//! CPUs walk to addresses that nobody asked for, and what they find stays
+//! cached until an instruction drops it. Where that lets a program see what it
+//! must not, or breaks another rule, there is a [`Violation`], which panics on
+//! the spot unless they are [collected](Emulated::collect_violations).
+//!
+//! A test's threads are CPUs: see [`on_cpu`].
+//!
+//! Stores to tables are not seen as they happen. An access through a cached
+//! translation is judged by the tables at that moment, so a test must not let
+//! one CPU use a page while another is about to take it away.
 
-mod mmu;
+#![expect(clippy::cast_possible_truncation, reason = "usize is 64 bits on every supported target")]
 
-use alloc::boxed::Box;
-use core::{
-    fmt,
-    marker::PhantomData,
-    ops::Range,
-    ptr::NonNull,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+mod aarch64;
+mod access;
+mod audit;
+mod builder;
+mod cache;
+mod check;
+mod descriptor;
+mod instructions;
+mod memory;
+mod state;
+mod violation;
+mod walk;
+mod x86_64;
+
+use core::{cell::Cell, fmt, marker::PhantomData, ops::Range, ptr::NonNull};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    vec::Vec,
 };
 
-pub use mmu::Mmu;
+pub use access::{AccessFault, FaultKind, Handler};
+pub use descriptor::{Descriptor, Leaf, Mmu};
+pub use instructions::Instructions;
+pub use memory::PHYSICAL_BASE;
+pub use state::Invalidations;
+pub use violation::Violation;
 
-use crate::{Arch, CpuError, Invalidation, PAGE_SIZE, PhysAddr, Scope, VirtAddr};
+use builder::Settings;
+use memory::Memory;
+use state::State;
 
-/// Where emulated physical memory begins.
-pub const PHYSICAL_BASE: PhysAddr = PhysAddr(0x4000_0000);
-
-/// An access that the emulated MMU refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccessFault {
-    /// The address of the first byte that could not be accessed.
-    pub address: VirtAddr,
-    /// Whether the access was a write.
-    pub write: bool,
-}
-
-impl fmt::Display for AccessFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {} faulted", if self.write { "write" } else { "read" }, self.address)
-    }
-}
-
-impl core::error::Error for AccessFault {}
+use crate::{Arch, CpuError, Invalidation, PAGE_SIZE, PhysAddr, VirtAddr};
 
 /// A machine in software with entries of format `F`.
 pub struct Emulated<F> {
-    /// From a `Box`, but not kept as one: moving a `Box` claims that no other
-    /// pointer is in use, and those that `physical` gave are.
-    memory: NonNull<[Frame]>,
-    invalidated: AtomicUsize,
-    hardware_dirty: bool,
-    format: PhantomData<F>,
+    memory: Memory,
+    settings: Settings,
+    state: Mutex<State>,
+    handler: Mutex<Option<Arc<Handler<F>>>>,
+    format: PhantomData<fn() -> F>,
 }
 
-/// A page of physical memory, as words so that entries can be atomic.
-#[repr(align(4096))]
-struct Frame([AtomicU64; PAGE_SIZE / 8]);
+std::thread_local! {
+    static CPU: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Runs `work` as CPU `cpu` of whatever machines it uses. Without, a thread is
+/// CPU 0.
+pub fn on_cpu<T>(cpu: usize, work: impl FnOnce() -> T) -> T {
+    struct Back(usize);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            CPU.set(self.0);
+        }
+    }
+    let _back = Back(CPU.replace(cpu));
+    work()
+}
 
 impl<F: Mmu> Emulated<F> {
-    /// A machine with `bytes` of physical memory, rounded down to pages, and
-    /// two empty roots in the first two of them.
+    /// Runs `work` as CPU `cpu`.
     ///
     /// # Panics
     ///
-    /// When `bytes` is less than the two roots.
-    #[must_use]
-    pub fn new(bytes: usize) -> Self {
-        let frames = bytes / PAGE_SIZE;
-        assert!(frames >= 2, "an emulated machine needs two pages for its roots, {bytes} bytes are too few");
-        let memory: Box<[Frame]> =
-            (0..frames).map(|_| Frame([const { AtomicU64::new(0) }; PAGE_SIZE / 8])).collect();
-        let memory = NonNull::from(Box::leak(memory));
-        Self { memory, invalidated: AtomicUsize::new(0), hardware_dirty: true, format: PhantomData }
+    /// When the machine has no such CPU.
+    pub fn on<T>(&self, cpu: usize, work: impl FnOnce() -> T) -> T {
+        assert!(cpu < self.settings.cpus, "there is no CPU {cpu}, the machine has {}", self.settings.cpus);
+        on_cpu(cpu, work)
     }
 
-    /// The same machine without dirty state in hardware, like an aarch64 CPU
-    /// without FEAT_HAFDBS.
-    #[must_use]
-    pub fn without_hardware_dirty(mut self) -> Self {
-        self.hardware_dirty = false;
-        self
-    }
-
-    /// Physical memory that no root occupies.
+    /// Physical memory that neither roots nor foreign mappings occupy.
     #[must_use]
     pub fn free_memory(&self) -> Range<PhysAddr> {
-        PHYSICAL_BASE.offset(2 * PAGE_SIZE)..PHYSICAL_BASE.offset(self.memory.len() * PAGE_SIZE)
+        PHYSICAL_BASE.offset(2 * PAGE_SIZE)..self.memory.end().offset(0)
     }
 
-    /// How many pages were invalidated so far.
+    /// What was found wrong so far. Only with
+    /// [`collect_violations`](Self::collect_violations) more than one.
     #[must_use]
-    pub fn invalidated(&self) -> usize {
-        self.invalidated.load(Ordering::Relaxed)
+    pub fn violations(&self) -> Vec<Violation> {
+        self.lock().violations.clone()
     }
 
-    /// Loads `into.len()` bytes as code running on this machine would.
+    /// Takes what was found wrong so far.
+    #[must_use]
+    pub fn take_violations(&self) -> Vec<Violation> {
+        core::mem::take(&mut self.lock().violations)
+    }
+
+    /// Checks everything, as [`audit`](Self::audit) does.
     ///
-    /// # Errors
+    /// # Panics
     ///
-    /// The first byte that does not translate; `into` is then partly filled.
-    pub fn read(&self, address: VirtAddr, into: &mut [u8]) -> Result<(), AccessFault> {
-        for (offset, byte) in into.iter_mut().enumerate() {
-            *byte = self.byte(address.offset(offset), false, |byte| byte)?;
+    /// When something is or was wrong; lists it.
+    pub fn assert_sound(&self) {
+        self.audit();
+        let found = self.violations();
+        let lines: Vec<_> = found.iter().map(std::string::ToString::to_string).collect();
+        assert!(found.is_empty(), "{} violations:\n{}", found.len(), lines.join("\n"));
+    }
+
+    /// How often CPUs were interrupted to invalidate: one per CPU and time.
+    #[must_use]
+    pub fn interrupts(&self) -> usize {
+        self.lock().interrupts
+    }
+
+    /// How many invalidations were asked for that were not nothing.
+    #[must_use]
+    pub fn invalidations(&self) -> Invalidations {
+        self.lock().invalidations
+    }
+
+    /// How many translations CPU `cpu` has cached.
+    #[must_use]
+    pub fn cached(&self, cpu: usize) -> usize {
+        self.lock().cpus[cpu].translations.len()
+    }
+
+    /// Lets CPUs walk where they like, and looks at what they have cached.
+    pub fn speculate(&self) {
+        self.with(|state| self.hook(state, 8));
+    }
+
+    /// Answers faults: see [`Handler`].
+    pub fn set_handler(&self, handler: std::boxed::Box<Handler<F>>) {
+        *self.handler.lock().unwrap_or_else(PoisonError::into_inner) = Some(handler.into());
+    }
+
+    /// Runs `edit` on the state of CPUs, and then reports what it found.
+    fn with<T>(&self, edit: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let done = edit(&mut state);
+        let first = if self.settings.collect { None } else { state.violations.first().copied() };
+        drop(state);
+        if let Some(violation) = first
+            && !std::thread::panicking()
+        {
+            panic!("{}: {violation}", F::NAME);
         }
-        Ok(())
+        done
     }
 
-    /// Stores `from` as code running on this machine would.
-    ///
-    /// # Errors
-    ///
-    /// The first byte that does not translate writable; those before it are
-    /// written.
-    pub fn write(&self, address: VirtAddr, from: &[u8]) -> Result<(), AccessFault> {
-        for (offset, &new) in from.iter().enumerate() {
-            self.byte(address.offset(offset), true, |_| new)?;
-        }
-        Ok(())
-    }
-
-    fn byte(&self, address: VirtAddr, write: bool, edit: impl Fn(u8) -> u8) -> Result<u8, AccessFault> {
-        let fault = AccessFault { address, write };
-        let physical = F::access(self, address, write).ok_or(fault)?;
-        let word = self.word(PhysAddr(physical.0 & !7)).ok_or(fault)?;
-        let shift = 8 * (physical.0 & 7);
-        let old = word.load(Ordering::Relaxed);
-        let byte = old.to_le_bytes()[(physical.0 & 7) as usize];
-        if write {
-            let new = old & !(0xff << shift) | u64::from(edit(byte)) << shift;
-            word.store(new, Ordering::Relaxed);
-        }
-        Ok(byte)
-    }
-
-    /// The 8-byte word at a physical address, if memory is there.
-    fn word(&self, address: PhysAddr) -> Option<&AtomicU64> {
-        let offset = usize::try_from(address.0.checked_sub(PHYSICAL_BASE.0)?).ok()?;
-        self.frames().get(offset / PAGE_SIZE)?.0.get(offset % PAGE_SIZE / 8)
-    }
-
-    fn frames(&self) -> &[Frame] {
-        // SAFETY: the allocation lives as long as `self`, and is only shared.
-        unsafe { self.memory.as_ref() }
-    }
-}
-
-// SAFETY: it owns its memory, as the `Box` did, and shares it as atomics.
-unsafe impl<F> Send for Emulated<F> {}
-// SAFETY: as above.
-unsafe impl<F> Sync for Emulated<F> {}
-
-impl<F> Drop for Emulated<F> {
-    fn drop(&mut self) {
-        // SAFETY: the pointer is that of the `Box` that `new` leaked, and this
-        // is the only place that takes it back.
-        drop(unsafe { Box::from_raw(self.memory.as_ptr()) });
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // A panic leaves nothing half done that a later check would trust.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 // SAFETY: physical memory is one allocation, so `physical` is linear over it;
-// accesses walk the tables each time, so nothing stale is ever used.
+// every walk loads what was stored before, as the lock orders both; and the
+// instructions that `F::invalidate` runs drop what they name from the caches
+// of the CPUs that they reach before it returns; `on` bounds CPU numbers, and
+// that threads do not share one is the test's business.
 unsafe impl<F: Mmu> Arch for Emulated<F> {
     type Format = F;
 
     const ALIAS_IS_MAPPED: bool = false;
 
     fn physical(&self, address: PhysAddr) -> NonNull<u8> {
-        let offset = address.0.wrapping_sub(PHYSICAL_BASE.0);
-        let size = (self.memory.len() * PAGE_SIZE) as u64;
-        assert!(offset < size, "physical address {address} is outside the emulated memory");
-        // SAFETY: `offset` is inside the allocation, as asserted.
-        unsafe { self.memory.cast::<u8>().byte_add(usize::try_from(offset).unwrap_or(0)) }
+        self.memory.physical(address)
     }
 
     fn root(&self, address: VirtAddr) -> PhysAddr {
@@ -182,45 +198,66 @@ unsafe impl<F: Mmu> Arch for Emulated<F> {
     }
 
     fn levels(&self) -> u8 {
-        4
+        self.settings.levels
     }
 
     fn hardware_dirty(&self) -> bool {
-        self.hardware_dirty
+        self.settings.hardware_dirty
     }
 
     fn cpus(&self) -> usize {
-        1
+        self.settings.cpus
     }
 
     fn current_cpu(&self) -> usize {
-        0
+        let (cpu, cpus) = (CPU.get(), self.settings.cpus);
+        assert!(cpu < cpus, "this thread runs as CPU {cpu}, the machine has {cpus}; see with_cpus");
+        cpu
     }
 
-    fn publish(&self) {}
+    fn publish(&self) {
+        let cpu = self.current_cpu();
+        self.with(|state| {
+            state.cpus[cpu].ordered = false;
+            self.check_caches(state);
+            self.hook(state, 1);
+        });
+    }
 
     fn invalidate_local(&self, what: Invalidation) {
-        self.invalidate_everywhere(what);
+        self.invalidate(what, false);
     }
 
     fn invalidate_everywhere(&self, what: Invalidation) {
-        let pages = match what.scope() {
-            Scope::Nothing => 0,
-            Scope::Pages(pages) => pages.count,
-            Scope::Everything => 1,
-        };
-        self.invalidated.fetch_add(pages, Ordering::Relaxed);
+        self.invalidate(what, true);
     }
 
-    fn synchronise_code(&self, _start: VirtAddr, _bytes: usize) {}
+    fn synchronise_code(&self, _start: VirtAddr, _bytes: usize) {
+        self.with(|state| self.hook(state, 1));
+    }
 
     fn check(&self, _window: VirtAddr) -> Result<(), CpuError> {
         Ok(())
+    }
+
+    unsafe fn zero_frame(&self, frame: PhysAddr) {
+        self.with(|state| self.hook(state, 1));
+        // SAFETY: `physical` gives writable memory of a page, and the caller
+        // says that nobody else uses it now.
+        unsafe { self.physical(frame).write_bytes(0, PAGE_SIZE) };
+    }
+
+    unsafe fn copy_frame(&self, from: PhysAddr, to: PhysAddr) {
+        self.with(|state| self.hook(state, 1));
+        let (from, to) = (self.physical(from), self.physical(to));
+        // SAFETY: both are pages of the allocation, and the caller says that
+        // they do not overlap and that nobody else is at them.
+        unsafe { from.copy_to_nonoverlapping(to, PAGE_SIZE) };
     }
 }
 
 impl<F> fmt::Debug for Emulated<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Emulated").field("frames", &self.memory.len()).finish_non_exhaustive()
+        f.debug_struct("Emulated").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
