@@ -267,6 +267,7 @@ fn top_window<A: TestArch>() {
     const GIB: usize = 1 << 30;
     let (arch, _, arena) = A::machine(16 * MIB);
     let window = VirtAddr(0xffff_ff80_0020_0000)..VirtAddr(0xffff_ffff_ffe0_0000);
+    arch.use_window(window.clone());
     let config = small()
         .total_memories(1)
         .memory_reservation(64 * MIB)

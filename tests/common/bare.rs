@@ -35,11 +35,6 @@ pub fn cpus() -> usize {
     kernel::cpus::count()
 }
 
-/// Interrupts between CPUs so far.
-pub fn interrupts() -> u64 {
-    kernel::cpus::interrupts()
-}
-
 /// The boot kernel's CPUs.
 struct KernelCpus;
 
@@ -102,6 +97,23 @@ impl TestArch for Native {
         let stored = unsafe { probe_store(address.0, byte) };
         if stored == 0 { Ok(()) } else { Err(Fault(address)) }
     }
+
+    fn on_cpu(&self, cpu: usize, work: impl Fn() + Sync) {
+        kernel::cpus::together(cpu + 1, &|current| {
+            if current == cpu {
+                work();
+            }
+        });
+    }
+
+    fn use_window(&self, _window: Range<VirtAddr>) {}
+
+    fn interrupts(&self) -> u64 {
+        kernel::cpus::interrupts()
+    }
+
+    // The emulated machine does.
+    fn audit(&self) {}
 }
 
 /// Leaves a faulting probe with its mark for a fault.

@@ -1,12 +1,10 @@
-//! Machines of the host: the emulated MMU.
+//! Machines of the host: the emulated MMU, of every kind.
 
-use core::{ops::Range, ptr::NonNull};
-use std::{collections::BTreeMap, sync::Mutex};
+use core::{cell::Cell, ops::Range};
 
 use allotment::arch::{
-    Aarch64, Arch, CpuError, Invalidation, PhysAddr, Translation, VirtAddr,
-    emulated::{Emulated, Mmu},
-    translate,
+    PhysAddr, VirtAddr,
+    emulated::{Emulated, Mmu, on_cpu},
 };
 
 use super::{Fault, TestArch};
@@ -16,33 +14,73 @@ use super::{Fault, TestArch};
 macro_rules! on_every_machine {
     ($case:ident) => {{
         use allotment::arch::{Aarch64, X86_64, emulated::Emulated};
-        $case::<Emulated<X86_64>>();
-        $case::<Emulated<Aarch64>>();
-        $case::<$crate::common::NoDirtyState>();
-        $case::<$crate::common::Watched<X86_64, true>>();
+        use $crate::common::{Kind, as_kind};
+        as_kind(Kind::Usual, $case::<Emulated<X86_64>>);
+        as_kind(Kind::Other, $case::<Emulated<X86_64>>);
+        as_kind(Kind::Usual, $case::<Emulated<Aarch64>>);
+        as_kind(Kind::Other, $case::<Emulated<Aarch64>>);
     }};
 }
 
-/// Runs `work` for each number below `workers`, all at once.
+/// What CPUs of an architecture may have, and may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// x86_64 with 4 levels of tables, aarch64 with FEAT_HAFDBS.
+    Usual,
+    /// x86_64 with 5 levels, aarch64 without FEAT_HAFDBS but with
+    /// FEAT_TLBIRANGE.
+    Other,
+}
+
+thread_local! {
+    static KIND: Cell<Kind> = const { Cell::new(Kind::Usual) };
+}
+
+/// Runs `case` with machines of this kind.
+pub fn as_kind(kind: Kind, case: impl FnOnce()) {
+    KIND.set(kind);
+    case();
+}
+
+const CPUS: usize = 4;
+
+/// Runs `work` for each number below `workers`, all at once, each on a CPU of
+/// its own.
 pub fn together(workers: usize, work: impl Fn(usize) + Sync) {
+    assert!(workers <= CPUS, "{workers} workers need as many CPUs");
+    let kind = KIND.get();
     std::thread::scope(|scope| {
         for worker in 0..workers {
             let work = &work;
-            scope.spawn(move || work(worker));
+            scope.spawn(move || as_kind(kind, || on_cpu(worker, || work(worker))));
         }
     });
 }
 
-fn window() -> Range<VirtAddr> {
-    VirtAddr(0xffff_9000_0000_0000)..VirtAddr(0xffff_9800_0000_0000)
+/// How many CPUs there are.
+pub fn cpus() -> usize {
+    CPUS
 }
 
 impl<F: Mmu> TestArch for Emulated<F> {
     fn machine(arena_bytes: usize) -> (Self, Range<VirtAddr>, Range<PhysAddr>) {
-        let machine = Self::new(arena_bytes + 2 * super::PAGE);
+        let machine = Self::new(arena_bytes + 2 * super::PAGE).with_cpus(CPUS);
+        let five_levels = F::LEVELS.contains(&5) && KIND.get() == Kind::Other;
+        let machine = match KIND.get() {
+            Kind::Usual => machine,
+            Kind::Other if five_levels => machine.with_levels(5),
+            Kind::Other => machine.without_hardware_dirty().with_ranges(true),
+        };
+        let window = if five_levels {
+            // Not canonical with 4 levels.
+            VirtAddr(0xff20_0000_0000_0000)..VirtAddr(0xff20_0800_0000_0000)
+        } else {
+            VirtAddr(0xffff_9000_0000_0000)..VirtAddr(0xffff_9800_0000_0000)
+        };
+        machine.guard_window(window.clone());
         let arena = machine.free_memory();
         super::litter(&machine, &arena);
-        (machine, window(), arena)
+        (machine, window, arena)
     }
 
     fn load(&self, address: VirtAddr) -> Result<u8, Fault> {
@@ -54,125 +92,20 @@ impl<F: Mmu> TestArch for Emulated<F> {
     fn store(&self, address: VirtAddr, byte: u8) -> Result<(), Fault> {
         self.write(address, &[byte]).map_err(|fault| Fault(fault.address))
     }
-}
 
-/// An aarch64 CPU without FEAT_HAFDBS.
-pub type NoDirtyState = Watched<Aarch64, false>;
-
-/// What a TLB would hold after the accesses so far: by page, the frame and
-/// whether it was writable.
-type Cached = BTreeMap<u64, (PhysAddr, bool)>;
-
-/// A machine that panics where a TLB which keeps everything until it must not
-/// would show a byte, or let through a store, that the tables no longer do.
-#[derive(Debug)]
-pub struct Watched<F, const DIRTY_STATE: bool> {
-    machine: Emulated<F>,
-    cached: Mutex<Cached>,
-}
-
-impl<F: Mmu, const DIRTY_STATE: bool> Watched<F, DIRTY_STATE> {
-    /// Runs an access, and keeps what it translated to.
-    fn access<T>(
-        &self,
-        address: VirtAddr,
-        write: bool,
-        run: impl Fn() -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        // Held across the walk, so that an invalidation comes before or after.
-        let mut cached = self.cached.lock().unwrap();
-        let page = address.0 / super::PAGE as u64;
-        let done = run();
-        match (&done, cached.get(&page)) {
-            (Err(_), Some((_, writable))) if !write || *writable && DIRTY_STATE => {
-                panic!("{address} is refused by the tables only: a translation of it was not invalidated")
-            }
-            (Err(_), _) => {}
-            (Ok(_), _) => {
-                // SAFETY: the tables live as long as the machine.
-                let found = unsafe { translate(&self.machine, VirtAddr(page * super::PAGE as u64)) };
-                if let Some(Translation { physical, writable, .. }) = found {
-                    let elsewhere = cached.iter().find(|&(&at, &(frame, _))| at != page && frame == physical);
-                    assert_eq!(elsewhere, None, "{address} has a frame that is cached elsewhere");
-                    cached.insert(page, (physical, writable));
-                }
-            }
-        }
-        done
-    }
-}
-
-// SAFETY: everything is the emulated machine's.
-unsafe impl<F: Mmu, const DIRTY_STATE: bool> Arch for Watched<F, DIRTY_STATE> {
-    type Format = F;
-
-    const ALIAS_IS_MAPPED: bool = false;
-
-    fn physical(&self, address: PhysAddr) -> NonNull<u8> {
-        self.machine.physical(address)
+    fn on_cpu(&self, cpu: usize, work: impl Fn() + Sync) {
+        self.on(cpu, work);
     }
 
-    fn root(&self, address: VirtAddr) -> PhysAddr {
-        self.machine.root(address)
+    fn use_window(&self, window: Range<VirtAddr>) {
+        self.guard_window(window);
     }
 
-    fn levels(&self) -> u8 {
-        self.machine.levels()
+    fn interrupts(&self) -> u64 {
+        Self::interrupts(self) as u64
     }
 
-    fn hardware_dirty(&self) -> bool {
-        self.machine.hardware_dirty()
-    }
-
-    fn publish(&self) {
-        self.machine.publish();
-    }
-
-    fn cpus(&self) -> usize {
-        self.machine.cpus()
-    }
-
-    fn current_cpu(&self) -> usize {
-        self.machine.current_cpu()
-    }
-
-    fn invalidate_local(&self, what: Invalidation) {
-        self.invalidate_everywhere(what);
-    }
-
-    fn invalidate_everywhere(&self, what: Invalidation) {
-        self.cached.lock().unwrap().retain(|&page, _| !what.covers(VirtAddr(page * super::PAGE as u64)));
-        self.machine.invalidate_everywhere(what);
-    }
-
-    fn synchronise_code(&self, start: VirtAddr, bytes: usize) {
-        self.machine.synchronise_code(start, bytes);
-    }
-
-    fn check(&self, window: VirtAddr) -> Result<(), CpuError> {
-        self.machine.check(window)
-    }
-
-    unsafe fn zero_frame(&self, frame: PhysAddr) {
-        let reached = self.cached.lock().unwrap().values().any(|&(cached, _)| cached == frame);
-        assert!(!reached, "frame {frame} is cleared while a translation to it is cached");
-        // SAFETY: by this function's contract.
-        unsafe { self.machine.zero_frame(frame) };
-    }
-}
-
-impl<F: Mmu, const DIRTY_STATE: bool> TestArch for Watched<F, DIRTY_STATE> {
-    fn machine(arena_bytes: usize) -> (Self, Range<VirtAddr>, Range<PhysAddr>) {
-        let (machine, window, arena) = Emulated::machine(arena_bytes);
-        let machine = if DIRTY_STATE { machine } else { machine.without_hardware_dirty() };
-        (Self { machine, cached: Mutex::default() }, window, arena)
-    }
-
-    fn load(&self, address: VirtAddr) -> Result<u8, Fault> {
-        self.access(address, false, || self.machine.load(address))
-    }
-
-    fn store(&self, address: VirtAddr, byte: u8) -> Result<(), Fault> {
-        self.access(address, true, || self.machine.store(address, byte))
+    fn audit(&self) {
+        self.assert_sound();
     }
 }

@@ -1,9 +1,9 @@
 //! The machines that the same tests run on.
 //!
 //! ```text
-//!   host      emulated MMU, with x86_64 and aarch64 entries, as an aarch64 CPU
-//!             without dirty state in hardware, and as a machine that watches
-//!             what a TLB would still hold
+//!   host      emulated MMU, with x86_64 entries in 4 and 5 levels, and with
+//!             aarch64 entries, with and without dirty state in hardware; four
+//!             CPUs each, which cache whatever they may
 //!   x86_64    the boot kernel's own tables, in QEMU
 //!   aarch64   the same
 //! ```
@@ -26,16 +26,16 @@ mod world;
 #[path = "host.rs"]
 mod world;
 
-pub use world::together;
 #[cfg(not(target_os = "none"))]
-pub use world::{NoDirtyState, Watched};
+pub use world::{Kind, as_kind};
+pub use world::{cpus, together};
 
 pub const PAGE: usize = 4096;
 pub const WASM_PAGE: usize = 65536;
 pub const MIB: usize = 1 << 20;
 
 /// An allocator on some machine, and a way to touch what it gives.
-pub struct Machine<A: Arch> {
+pub struct Machine<A: TestArch> {
     pub allocator: Allocator<A>,
 }
 
@@ -49,6 +49,28 @@ pub trait TestArch: Arch + Sized {
 
     /// Stores a byte as running code would; `Err` if that faults.
     fn store(&self, address: VirtAddr, byte: u8) -> Result<(), Fault>;
+
+    /// Runs `work` on CPU `cpu`, and waits for it.
+    fn on_cpu(&self, cpu: usize, work: impl Fn() + Sync);
+
+    /// Says that the test has another window than the machine came with.
+    fn use_window(&self, window: core::ops::Range<VirtAddr>);
+
+    /// Interrupts between CPUs so far.
+    fn interrupts(&self) -> u64;
+
+    /// Panics if anything is wrong that can be seen at rest.
+    fn audit(&self);
+}
+
+impl<A: TestArch> Drop for Machine<A> {
+    fn drop(&mut self) {
+        #[cfg(not(target_os = "none"))]
+        if std::thread::panicking() {
+            return;
+        }
+        self.allocator.arch().audit();
+    }
 }
 
 /// A load or store that faulted, at this address.
