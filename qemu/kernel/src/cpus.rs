@@ -50,7 +50,7 @@ pub fn count() -> usize {
 
 /// This CPU's number. The boot CPU is 0.
 ///
-/// One instruction; it may be called in exception handlers too.
+/// An instruction or two; it may be called in exception handlers too.
 #[inline]
 #[must_use]
 pub fn current() -> usize {

@@ -16,7 +16,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::Frame;
-use crate::cpus::{MAX, current};
+use crate::arch::cpus::{clear_interrupted, interrupted, set_interrupted};
 use crate::panic::panic_in_exception;
 
 /// What an access was for.
@@ -80,30 +80,24 @@ pub type Hook = fn(&mut Frame, &Exception) -> Handled;
 /// The hook as an address, null if there is none: the exception path takes no lock.
 static HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 
-/// By CPU, what the exception that is being answered there interrupted; null if there is none.
-static INTERRUPTED: [AtomicPtr<Frame>; MAX] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX];
-
 /// Sets the function that is asked first about every exception.
 pub fn set_hook(hook: Hook) {
     HOOK.store(hook as *mut (), Ordering::Release);
-}
-
-/// What was interrupted by the exception on whose behalf this code runs, if it does.
-pub(crate) fn interrupted() -> *const Frame {
-    INTERRUPTED[current()].load(Ordering::Relaxed)
 }
 
 /// Begins to answer what may have come while something else was being answered; returns what that had
 /// interrupted, for [`resume`].
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn begin(frame: &mut Frame) -> *mut Frame {
-    INTERRUPTED[current()].swap(frame, Ordering::Relaxed)
+    let before = interrupted();
+    set_interrupted(frame);
+    before
 }
 
 /// Goes back to what was being answered before [`begin`].
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn resume(interrupted: *mut Frame) {
-    INTERRUPTED[current()].store(interrupted, Ordering::Relaxed);
+    set_interrupted(interrupted);
 }
 
 /// Answers one exception; returns if the interrupted program goes on as `frame` says.
@@ -111,18 +105,17 @@ pub(crate) fn resume(interrupted: *mut Frame) {
 pub(crate) fn dispatch(frame: &mut Frame, exception: Exception) {
     // A load and a store, not a swap: only this CPU's exceptions meet here, and one that comes
     // in between leaves it as it was.
-    let interrupted = &INTERRUPTED[current()];
-    if !interrupted.load(Ordering::Relaxed).is_null() {
+    if !interrupted().is_null() {
         nested(frame, &exception);
     }
     let hook = HOOK.load(Ordering::Acquire);
     if !hook.is_null() {
-        interrupted.store(frame, Ordering::Relaxed);
+        set_interrupted(frame);
         // SAFETY: `set_hook` is the only writer, and it stores a `Hook`.
         let hook = unsafe { core::mem::transmute::<*mut (), Hook>(hook) };
         let handled = hook(frame, &exception);
         if handled == Handled::Resume {
-            interrupted.store(core::ptr::null_mut(), Ordering::Relaxed);
+            clear_interrupted();
             return;
         }
     }

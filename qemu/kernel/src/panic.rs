@@ -6,7 +6,7 @@
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::exception::{self, Exception};
+use crate::exception::Exception;
 use crate::power::{Exit, exit};
 use crate::ranges::pointer;
 use crate::{Frame, arch, cpus, println, stack};
@@ -24,7 +24,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     backtrace(arch::cpu::frame_pointer());
     // SAFETY: null, or the frame that the hook on whose behalf this runs is looking at: it lies on
     // the exception's stack until the hook returns, and it never will.
-    if let Some(frame) = unsafe { exception::interrupted().as_ref() } {
+    if let Some(frame) = unsafe { arch::cpus::interrupted().as_ref() } {
         println!("while an exception was being answered, which had interrupted");
         interrupted(frame);
     }

@@ -14,7 +14,9 @@
 .global _start
 _start:
         msr     daifset, #0b1111
-        msr     tpidr_el1, xzr                  // CPU 0, as others will be told when they are started
+        adrp    x9, CPUS_OWN                    // CPU 0's, as others get theirs when they are started
+        add     x9, x9, :lo12:CPUS_OWN
+        msr     tpidr_el1, x9
         mov     x20, x0                         // the device tree, perhaps
         mov     x21, #0                         // entered at EL2? then PSCI is by smc
         mrs     x9, CurrentEL

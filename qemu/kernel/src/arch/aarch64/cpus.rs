@@ -2,7 +2,8 @@
 
 use core::arch::{asm, global_asm};
 use core::mem::{offset_of, size_of};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{MAIR_EL1, MPIDR_EL1, Readable, SCTLR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1};
@@ -11,7 +12,8 @@ use spin::Once;
 
 use super::{clock, exception, gic, power};
 use crate::cpus::MAX;
-use crate::{cpus, stack};
+use crate::ranges::pointer;
+use crate::{Frame, cpus, stack};
 
 const KIB: u64 = 1024;
 
@@ -37,7 +39,7 @@ struct Handoff {
     ttbr1: AtomicU64,
     main: AtomicU64,
     exception: AtomicU64,
-    number: AtomicU64,
+    own: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Handoff>() == 64);
@@ -51,7 +53,7 @@ static HANDOFFS: [Handoff; MAX] = [const {
         ttbr1: AtomicU64::new(0),
         main: AtomicU64::new(0),
         exception: AtomicU64::new(0),
-        number: AtomicU64::new(0),
+        own: AtomicU64::new(0),
     }
 }; MAX];
 
@@ -64,7 +66,7 @@ global_asm!(
     TTBR1 = const offset_of!(Handoff, ttbr1),
     MAIN = const offset_of!(Handoff, main),
     EXCEPTION = const offset_of!(Handoff, exception),
-    NUMBER = const offset_of!(Handoff, number),
+    OWN = const offset_of!(Handoff, own),
 );
 
 unsafe extern "C" {
@@ -72,15 +74,66 @@ unsafe extern "C" {
     fn cpus_start();
 }
 
-/// The CPU that this runs on: boot code has put its number into TPIDR_EL1.
+/// What a CPU knows of itself. Its TPIDR_EL1 points there.
+#[repr(C)]
+pub(super) struct Own {
+    number: usize,
+    /// What the exception that is being answered has interrupted.
+    interrupted: AtomicPtr<Frame>,
+    /// Where the stack starts on which exceptions inside handlers are reported.
+    pub(super) nested: AtomicPtr<u8>,
+}
+
+/// `boot.s` makes the pointer to the first, which is complete before there is any Rust.
+#[unsafe(no_mangle)]
+static CPUS_OWN: [Own; MAX] = {
+    let mut own = [const {
+        Own { number: 0, interrupted: AtomicPtr::new(null_mut()), nested: AtomicPtr::new(null_mut()) }
+    }; MAX];
+    let mut number = 0;
+    while number < MAX {
+        own[number].number = number;
+        number += 1;
+    }
+    own[0].nested = AtomicPtr::new(exception::FIRST_NESTED_TOP);
+    own
+};
+
+/// This CPU's own.
+#[inline]
+fn own() -> &'static Own {
+    let own: *const Own;
+    // SAFETY: reads a register. To read it again is cheaper than to keep it across calls: not `pure`.
+    unsafe { asm!("mrs {}, tpidr_el1", out(reg) own, options(nomem, nostack, preserves_flags)) };
+    // SAFETY: boot code has put the address of one of `CPUS_OWN` there.
+    unsafe { &*own }
+}
+
+/// The CPU that this runs on.
 #[inline]
 pub(crate) fn current() -> usize {
-    let number: usize;
-    // SAFETY: reads a register that never changes.
-    unsafe { asm!("mrs {}, tpidr_el1", out(reg) number, options(pure, nomem, nostack, preserves_flags)) };
-    // SAFETY: no others are given out.
+    let number = own().number;
+    // SAFETY: `CPUS_OWN` has no others.
     unsafe { core::hint::assert_unchecked(number < MAX) };
     number
+}
+
+/// What the exception that this CPU is answering has interrupted, null if there is none.
+#[inline]
+pub(crate) fn interrupted() -> *mut Frame {
+    own().interrupted.load(Ordering::Relaxed)
+}
+
+/// Sets what [`interrupted`] says.
+#[inline]
+pub(crate) fn set_interrupted(frame: *mut Frame) {
+    own().interrupted.store(frame, Ordering::Relaxed);
+}
+
+/// Has [`interrupted`] say null.
+#[inline]
+pub(crate) fn clear_interrupted() {
+    set_interrupted(null_mut());
 }
 
 /// Whether the device tree's CPU with this `reg` is another than this one.
@@ -103,7 +156,7 @@ pub(crate) fn start(cpus: usize) {
     for (cpu, affinity) in (1..cpus).zip(others) {
         let handoff = &HANDOFFS[cpu];
         let [main, exception, nested] = stack::tops_of(cpu);
-        exception::set_nested_stack(cpu, nested);
+        CPUS_OWN[cpu].nested.store(pointer(nested), Ordering::Relaxed);
         for (place, value) in [
             (&handoff.sctlr, SCTLR_EL1.get()),
             (&handoff.tcr, TCR_EL1.get()),
@@ -112,7 +165,7 @@ pub(crate) fn start(cpus: usize) {
             (&handoff.ttbr1, TTBR1_EL1.get()),
             (&handoff.main, main),
             (&handoff.exception, exception),
-            (&handoff.number, cpu as u64),
+            (&handoff.own, (&raw const CPUS_OWN[cpu]).addr() as u64),
         ] {
             place.store(value, Ordering::Relaxed);
         }
@@ -130,7 +183,8 @@ pub(crate) fn start(cpus: usize) {
 
 /// Where `cpus.s` ends, on the CPU's own stack.
 #[unsafe(no_mangle)]
-extern "C" fn cpus_entry(cpu: usize) -> ! {
+extern "C" fn cpus_entry() -> ! {
+    let cpu = current();
     clock::init();
     exception::init();
     gic::start_cpu(cpu);

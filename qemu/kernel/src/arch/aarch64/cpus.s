@@ -22,7 +22,7 @@ cpus_start:
         adrp    x9, exception_vectors
         add     x9, x9, :lo12:exception_vectors
         msr     vbar_el1, x9
-        ldr     x9, [x20, #{NUMBER}]
+        ldr     x9, [x20, #{OWN}]
         msr     tpidr_el1, x9
         ldr     x9, [x20, #{MAIR}]
         msr     mair_el1, x9
@@ -48,5 +48,4 @@ cpus_start:
         mov     sp, x12
         mov     x29, #0                         // the outermost frame
         mov     x30, #0
-        mrs     x0, tpidr_el1
         b       cpus_entry

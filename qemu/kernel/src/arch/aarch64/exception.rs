@@ -9,33 +9,29 @@
 use core::arch::{asm, global_asm};
 use core::fmt;
 use core::mem::{offset_of, size_of};
-use core::ptr::null_mut;
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
+use super::cpus::Own;
 use super::syndrome::decode;
-use crate::cpus::MAX;
 use crate::exception::dispatch;
 use crate::panic::panic_in_exception;
-use crate::ranges::pointer;
 use crate::stack::{GuardedStack, Stack};
 use crate::{Exit, println};
 
 const KIB: usize = 1024;
 
-/// Where SP_EL1 points whenever the program runs.
+/// Where the boot CPU's SP_EL1 points whenever the program runs.
 #[unsafe(link_section = ".stacks")]
 static EXCEPTION_STACK: GuardedStack<{ 64 * KIB }> = GuardedStack::new();
 
-/// Where an exception inside a handler is reported.
+/// Where the boot CPU reports an exception inside a handler.
 #[unsafe(link_section = ".stacks")]
 static NESTED_STACK: GuardedStack<{ 64 * KIB }> = GuardedStack::new();
 
-/// By CPU, the upper end of the stack for that. The boot CPU's is there from its first instruction on.
-static NESTED_TOPS: [AtomicPtr<u8>; MAX] = {
-    let mut tops = [const { AtomicPtr::new(null_mut()) }; MAX];
+/// The upper end of that stack.
+pub(super) const FIRST_NESTED_TOP: *mut u8 = {
     let stack = (&raw const NESTED_STACK).cast_mut().cast::<u8>();
-    tops[0] = AtomicPtr::new(stack.wrapping_add(size_of::<GuardedStack<{ 64 * KIB }>>()));
-    tops
+    stack.wrapping_add(size_of::<GuardedStack<{ 64 * KIB }>>())
 };
 
 global_asm!(
@@ -47,7 +43,7 @@ global_asm!(
     FPSR = const offset_of!(Frame, fpsr),
     Q = const offset_of!(Frame, q),
     SIZE = const size_of::<Frame>(),
-    NESTED_TOPS = sym NESTED_TOPS,
+    NESTED = const offset_of!(Own, nested),
 );
 
 /// All that an exception interrupted, as `vectors.s` has saved it and will restore it.
@@ -185,11 +181,6 @@ pub(super) fn set_stack() {
             options(nomem, nostack, preserves_flags),
         );
     }
-}
-
-/// Has `cpu` report exceptions inside its handlers on the stack that ends at `top`.
-pub(super) fn set_nested_stack(cpu: usize, top: u64) {
-    NESTED_TOPS[cpu].store(pointer(top), Ordering::Release);
 }
 
 /// Lets system errors in: the vectors have been there since `boot.s`, and a system error is

@@ -24,18 +24,13 @@
         b       save
 .endm
 
-// As above, from inside a handler: on the CPU's stack for nested exceptions. That is the end of the
-// machine, so that nobody misses what was in the registers for EL0, where nothing runs.
+// As above, from inside a handler: on the CPU's stack for nested exceptions.
 .macro nested number
         .balign 0x80
-        msr     tpidrro_el0, x0
-        msr     tpidr_el0, x1
-        mrs     x1, tpidr_el1                   // the CPU's number
-        adrp    x0, {NESTED_TOPS}
-        add     x0, x0, :lo12:{NESTED_TOPS}
-        ldr     x0, [x0, x1, lsl #3]
+        msr     tpidrro_el0, x0                 // nothing runs at EL0
+        mrs     x0, tpidr_el1                   // the CPU's own
+        ldr     x0, [x0, #{NESTED}]
         sub     x0, x0, #FRAME_SIZE
-        mrs     x1, tpidr_el0
         str     x1, [x0, #(FRAME_X + 8)]
         mov     x1, sp
         str     x1, [x0, #FRAME_SP]

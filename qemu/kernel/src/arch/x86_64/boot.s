@@ -106,8 +106,8 @@ boot_start64:
     xor eax, eax
     mov fs, eax
     mov gs, eax
-    mov ecx, 0xc0000101         // IA32_GS_BASE: this CPU's number, from the first fault on
-    mov eax, offset cpus_numbers
+    mov ecx, 0xc0000101         // IA32_GS_BASE: CPU 0's own, from the first fault on
+    mov eax, offset CPUS_OWN
     xor edx, edx
     wrmsr
     mov rsp, offset __stack_top

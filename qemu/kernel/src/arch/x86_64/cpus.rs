@@ -1,8 +1,9 @@
 //! CPUs 1 and up: their start, their waiting, their interrupts.
 
 use core::arch::{asm, global_asm};
-use core::mem::offset_of;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::mem::{offset_of, size_of};
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use x86_64::registers::control::{Cr0, Cr3, Cr4, Efer, EferFlags};
 use x86_64::registers::model_specific::Msr;
@@ -12,7 +13,7 @@ use super::apic::{self, Message};
 use super::descriptors;
 use crate::cpus::MAX;
 use crate::ranges::pointer;
-use crate::{clock, cpus, stack};
+use crate::{Frame, clock, cpus, stack};
 
 const KIB: u64 = 1024;
 
@@ -63,7 +64,7 @@ global_asm!(
     NEXT = const offset_of!(Handoff, next),
     END = const offset_of!(Handoff, end),
     STACKS = const offset_of!(Handoff, stacks),
-    NUMBERS = sym cpus_numbers,
+    OWN = sym CPUS_OWN,
 );
 
 unsafe extern "C" {
@@ -74,9 +75,27 @@ unsafe extern "C" {
     static cpus_wait_end: u8;
 }
 
-/// Each CPU's number, to which its `gs` points. Boot code sets it, so that it is there for the first fault.
+/// What a CPU knows of itself. Its `gs` points there.
+#[repr(C)]
+struct Own {
+    number: usize,
+    /// What the exception that is being answered has interrupted.
+    interrupted: AtomicPtr<Frame>,
+}
+
+// `boot.s` and `cpus.s` make the pointers, so that they are there for the first fault.
+const _: () = assert!(size_of::<Own>() == 16);
+
 #[unsafe(no_mangle)]
-static cpus_numbers: [usize; MAX] = [0, 1, 2, 3, 4, 5, 6, 7];
+static CPUS_OWN: [Own; MAX] = {
+    let mut own = [const { Own { number: 0, interrupted: AtomicPtr::new(null_mut()) } }; MAX];
+    let mut number = 0;
+    while number < MAX {
+        own[number].number = number;
+        number += 1;
+    }
+    own
+};
 
 /// By CPU, its APIC's number.
 static APICS: [AtomicU32; MAX] = [const { AtomicU32::new(0) }; MAX];
@@ -85,11 +104,43 @@ static APICS: [AtomicU32; MAX] = [const { AtomicU32::new(0) }; MAX];
 #[inline]
 pub(crate) fn current() -> usize {
     let number: usize;
-    // SAFETY: loads what `gs` of every CPU points to from its start on.
+    // SAFETY: loads what `gs` of every CPU points to from its start on, which never changes.
     unsafe { asm!("mov {}, gs:[0]", out(reg) number, options(pure, readonly, nostack, preserves_flags)) };
-    // SAFETY: `cpus_numbers` has no others.
+    // SAFETY: `CPUS_OWN` has no others.
     unsafe { core::hint::assert_unchecked(number < MAX) };
     number
+}
+
+/// What the exception that this CPU is answering has interrupted, null if there is none.
+#[inline]
+pub(crate) fn interrupted() -> *mut Frame {
+    let frame;
+    // SAFETY: loads `Own::interrupted`.
+    unsafe {
+        asm!("mov {}, gs:[{at}]", out(reg) frame, at = const offset_of!(Own, interrupted),
+            options(readonly, nostack, preserves_flags));
+    }
+    frame
+}
+
+/// Sets what [`interrupted`] says.
+#[inline]
+pub(crate) fn set_interrupted(frame: *mut Frame) {
+    // SAFETY: stores `Own::interrupted`.
+    unsafe {
+        asm!("mov gs:[{at}], {}", in(reg) frame, at = const offset_of!(Own, interrupted),
+            options(nostack, preserves_flags));
+    }
+}
+
+/// Has [`interrupted`] say null, in one instruction.
+#[inline]
+pub(crate) fn clear_interrupted() {
+    // SAFETY: stores `Own::interrupted`.
+    unsafe {
+        asm!("mov qword ptr gs:[{at}], 0", at = const offset_of!(Own, interrupted),
+            options(nostack, preserves_flags));
+    }
 }
 
 /// Starts CPUs `1..cpus`, which come to [`cpus::run`] in time.

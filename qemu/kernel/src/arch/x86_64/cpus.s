@@ -69,7 +69,9 @@ cpus_start64:
     xor eax, eax
     mov fs, eax
     mov gs, eax
-    lea rax, [{NUMBERS} + rdi * 8]
+    mov rax, rdi
+    shl rax, 4
+    add rax, offset {OWN}
     mov rdx, rax
     shr rdx, 32
     mov ecx, 0xc0000101                 // IA32_GS_BASE
