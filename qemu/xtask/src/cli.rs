@@ -107,15 +107,35 @@ pub(crate) struct Run {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  cargo xtask bench --arch x86_64
+Examples:
+  cargo xtask bench                    everything; writes docs/performance.md and its data files
+  cargo xtask bench --quick --check    has the machine layer become slower?
+  cargo xtask bench --arch aarch64 grow trap
 
 The numbers are guest instructions under QEMU's `-icount shift=0,sleep=off`: the same on every run of the
-same binary. They say nothing about caches and TLBs.")]
+same binary. They say nothing about caches and TLBs. `!` marks a row that misses its target.
+
+What was measured goes to docs/performance/ARCH.json, the baseline of the next time, and from there to
+docs/performance.md. With other versions of rustc and QEMU than the baseline's, only a whole run is written.
+
+Exit status: 0; with --check 1 if a row is more than 2 % above or below its baseline, unless rustc or QEMU
+are other ones; 2 if no row has such a name; 125 if something is missing.")]
 pub(crate) struct Bench {
     /// The architecture to count on [default: both].
     #[arg(long)]
     pub(crate) arch: Option<Arch>,
+
+    /// Count only what needs no Wasmtime and little time.
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// Write nothing; fail if a row is more than 2 % above or below its baseline.
+    #[arg(long)]
+    pub(crate) check: bool,
+
+    /// Parts of names of rows, as the data files have them [default: all].
+    #[arg(value_name = "CASE")]
+    pub(crate) cases: Vec<String>,
 }
 
 #[derive(Debug, Args)]

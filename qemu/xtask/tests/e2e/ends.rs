@@ -119,7 +119,7 @@ fn help_is_everywhere_and_names_the_statuses() {
             assert!(done.text().contains(status), "{words:?}: {}", done.text());
         }
     }
-    for command in ["compile", "image", "test"] {
+    for command in ["compile", "image", "test", "bench"] {
         let done = finish(tool([command, "--help"]), b"");
         assert_eq!(done.status, Some(0), "{}", done.stderr);
         assert!(done.text().contains("Example") && done.text().contains("Exit status"), "{}", done.text());

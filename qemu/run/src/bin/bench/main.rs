@@ -1,0 +1,55 @@
+//! Instructions per operation. Boot it with `cargo xtask bench`, under QEMU's
+//! `-icount shift=0`.
+//!
+//! ```text
+//!   command line     console
+//!   --list           group NAME quick|whole CPUS ROW ROW ..    for each group there is
+//!   NAME ..          row NAME COUNT                            for each row of these groups
+//! ```
+//!
+//! `cargo xtask bench` gives each group a machine of its own, so that a number does not
+//! depend on what else was asked for. To add rows: count them in a group, name them in its
+//! `GROUPS`, and give them titles and targets in `qemu/xtask/src/bench/rows.rs`.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod count;
+#[cfg(target_os = "none")]
+mod group;
+#[cfg(target_os = "none")]
+mod machine;
+#[cfg(target_os = "none")]
+mod wasm;
+
+#[cfg(not(target_os = "none"))]
+fn main() -> std::process::ExitCode {
+    eprintln!("this program is a kernel; boot it with `cargo xtask bench`");
+    std::process::ExitCode::from(2)
+}
+
+#[cfg(target_os = "none")]
+kernel::entry!(bare::main);
+
+#[cfg(target_os = "none")]
+mod bare {
+    use kernel::{BootInfo, Exit};
+
+    use crate::{group::Group, machine, wasm};
+
+    const GROUPS: [&[Group]; 2] = [wasm::GROUPS, machine::GROUPS];
+
+    pub(crate) fn main(boot: &'static BootInfo) -> ! {
+        let groups = || GROUPS.into_iter().flatten();
+        // QEMU's microvm adds words of its own, with a `=`.
+        for word in boot.command_line.split_ascii_whitespace().filter(|word| !word.contains('=')) {
+            if word == "--list" {
+                groups().for_each(Group::list);
+                continue;
+            }
+            let group = groups().find(|group| group.name == word);
+            let group = group.unwrap_or_else(|| panic!("no group is called `{word}`; give `--list`"));
+            (group.run)(boot);
+        }
+        kernel::exit(Exit::Success)
+    }
+}

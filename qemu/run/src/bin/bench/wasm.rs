@@ -1,0 +1,107 @@
+//! Wasmtime over Allotment: what an embedder does all day.
+
+use allotment::wasmtime::configure;
+use kernel::{
+    BootInfo,
+    clock::{instructions, since_entry},
+};
+use protocol::payload::Payload;
+use wasmtime::{Config, Engine, Instance, InstancePre, Linker, Module, Store};
+
+use crate::{
+    count::{average, row},
+    group::{Group, group},
+};
+
+pub(crate) const GROUPS: &[Group] = &[
+    group("start", false, &["entry-to-first-result", "main-to-first-result"], start),
+    group("cycle", false, &["a0-cycle-without-memory", "a-cycle-one-page"], cycles),
+    group("growth", false, &["d-grow-one-page-cold", "d-grow-one-page-warm"], growth),
+    group("traps", false, &["e-trap-with-backtrace", "e-trap-without-backtrace"], traps),
+];
+
+fn engine(boot: &'static BootInfo) -> Engine {
+    runtime::start(boot).expect("an engine").0
+}
+
+/// A guest as the host has compiled it.
+fn compiled(boot: &'static BootInfo, name: &str) -> &'static [u8] {
+    let payload = Payload::parse(boot.payload.unwrap_or_default()).expect("a payload with the guests");
+    payload.get(name).expect("a guest")
+}
+
+fn guest(boot: &'static BootInfo, engine: &Engine, name: &str) -> Module {
+    // SAFETY: the host compiled it for this kernel.
+    unsafe { Module::deserialize(engine, compiled(boot, name)) }.expect("a module")
+}
+
+fn bench(boot: &'static BootInfo, engine: &Engine) -> Module {
+    guest(boot, engine, "guest/bench")
+}
+
+fn start(boot: &'static BootInfo) {
+    let entry = instructions();
+    let engine = engine(boot);
+    let module = bench(boot, &engine);
+    let mut store = Store::new(&engine, ());
+    let instance = Instance::new(&mut store, &module, &[]).expect("an instance");
+    let nothing = instance.get_typed_func::<(), ()>(&mut store, "nothing").expect("the export");
+    nothing.call(&mut store, ()).expect("a result");
+    row("entry-to-first-result", since_entry());
+    row("main-to-first-result", instructions() - entry);
+}
+
+fn cycles(boot: &'static BootInfo) {
+    let engine = engine(boot);
+    let linker: Linker<()> = Linker::new(&engine);
+    let prepare = |module: &Module| linker.instantiate_pre(module).expect("no imports");
+    let (without, with) = (prepare(&guest(boot, &engine, "guest/empty")), prepare(&bench(boot, &engine)));
+    row("a0-cycle-without-memory", cycle(&engine, &without));
+    row("a-cycle-one-page", cycle(&engine, &with));
+}
+
+fn cycle(engine: &Engine, pre: &InstancePre<()>) -> u64 {
+    average(|| {
+        let mut store = Store::new(engine, ());
+        pre.instantiate(&mut store).expect("an instance");
+    })
+}
+
+fn growth(boot: &'static BootInfo) {
+    const TIMES: u32 = 100;
+    let engine = engine(boot);
+    let module = bench(boot, &engine);
+    let grow = |times: u32| {
+        let mut store = Store::new(&engine, ());
+        let instance = Instance::new(&mut store, &module, &[]).expect("an instance");
+        let grow = instance.get_typed_func::<i32, i32>(&mut store, "grow").expect("the export");
+        let before = instructions();
+        grow.call(&mut store, i32::try_from(times).expect("a small number")).expect("a size");
+        instructions() - before
+    };
+    // From its second use on a slot has its pages: one here, a hundred more after `cold`.
+    grow(1);
+    let once = grow(1);
+    let cold = (grow(TIMES + 1) - once) / u64::from(TIMES);
+    let warm = (grow(TIMES + 1) - once) / u64::from(TIMES);
+    row("d-grow-one-page-cold", cold);
+    row("d-grow-one-page-warm", warm);
+}
+
+fn traps(boot: &'static BootInfo) {
+    let engine = engine(boot);
+    let trap = |engine: &Engine, module: &Module| {
+        let mut store = Store::new(engine, ());
+        let instance = Instance::new(&mut store, module, &[]).expect("an instance");
+        let function = instance.get_typed_func::<(), ()>(&mut store, "out_of_bounds").expect("the export");
+        average(|| {
+            function.call(&mut store, ()).expect_err("a trap");
+        })
+    };
+    row("e-trap-with-backtrace", trap(&engine, &bench(boot, &engine)));
+    let mut config = Config::new();
+    configure(&mut config);
+    config.wasm_backtrace_max_frames(None);
+    let plain = Engine::new(&config).expect("an engine");
+    row("e-trap-without-backtrace", trap(&plain, &bench(boot, &plain)));
+}
