@@ -366,7 +366,11 @@ pub(crate) fn address(virt: VirtAddr) -> usize {
     usize::try_from(virt.0).unwrap_or(usize::MAX)
 }
 
-fn check_ranges(window: &Range<VirtAddr>, arena: &Range<PhysAddr>, levels: u8) -> Result<(), CarveError> {
+pub(crate) fn check_ranges(
+    window: &Range<VirtAddr>,
+    arena: &Range<PhysAddr>,
+    levels: u8,
+) -> Result<(), CarveError> {
     let misaligned = |what, address: u64, alignment: usize| {
         Err(CarveError::Misaligned { what, address, alignment: alignment as u64 })
     };
@@ -395,7 +399,7 @@ fn check_ranges(window: &Range<VirtAddr>, arena: &Range<PhysAddr>, levels: u8) -
 }
 
 /// Refuses an arena whose addresses would be cut off in an entry.
-fn check_reach<A: Arch>(arena: &Range<PhysAddr>) -> Result<(), CarveError> {
+pub(crate) fn check_reach<A: Arch>(arena: &Range<PhysAddr>) -> Result<(), CarveError> {
     let last = PhysAddr(arena.end.0 - PAGE_SIZE as u64);
     let entry = Entry::Hidden { frame: last, written: false, shared: false };
     if A::Format::decode(A::Format::hidden(last, false)) == entry {
@@ -411,7 +415,7 @@ fn check_reach<A: Arch>(arena: &Range<PhysAddr>) -> Result<(), CarveError> {
 /// # Safety
 ///
 /// The live tables are not freed during the call.
-unsafe fn check_mappings<A: Arch>(arch: &A, arena: &Range<PhysAddr>) -> Result<(), CarveError> {
+pub(crate) unsafe fn check_mappings<A: Arch>(arch: &A, arena: &Range<PhysAddr>) -> Result<(), CarveError> {
     // SAFETY: by this function's contract.
     if unsafe { translate(arch, VirtAddr(0)) }.is_some() {
         return Err(CarveError::NullPageMapped);

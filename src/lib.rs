@@ -19,6 +19,7 @@ pub use config::Config;
 pub use error::{CarveError, ConfigError, Error};
 pub use fault::{FaultAccess, FaultRegion, FaultReport, Verdict};
 pub use memory::{MakeAccessible, Memory};
+pub use vm::space;
 
 use arch::Native;
 use static_assertions::{assert_impl_all, assert_not_impl_any};

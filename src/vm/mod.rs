@@ -18,6 +18,7 @@ mod epochs;
 pub(crate) mod pages;
 mod records;
 mod regions;
+pub mod space;
 
 use allotment_arch::{Arch, Invalidation, VirtAddr};
 
