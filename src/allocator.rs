@@ -7,10 +7,7 @@ use allotment_arch::{Arch, FrameSource, Native, PhysAddr, VirtAddr};
 use crate::{
     CarveError, Config, ConfigError, Error, Invalidations, MakeAccessible, Memory, Metrics, Plan,
     pooling::{MemoryPool, SlotId, SlotRecord},
-    vm::{
-        Arena, Carving, CpuRecord, Epochs, Places, REGION_GRANULE, Records, Regions, Vm, check_mappings,
-        check_ranges, check_reach,
-    },
+    vm::{Arena, Carving, CpuRecord, Epochs, Places, REGION_GRANULE, Records, Regions, Vm},
 };
 
 /// Allocates memories from one window and one arena.
@@ -93,12 +90,6 @@ impl<A: Arch> Allocator<A> {
         config: &Config,
         tables: Option<&mut dyn FrameSource>,
     ) -> Result<Self, CarveError> {
-        check_ranges(&window, &arena, arch.levels())?;
-        arch.check(window.start)?;
-        if !arch.walks(window.start) {
-            return Err(CarveError::WindowNotWalked { start: window.start });
-        }
-        check_reach::<A>(&arena)?;
         let slab = config.slab().layout()?;
         let too_large = ConfigError::TooLarge { knob: "region_space", value: config.region_space };
         let region_space =
@@ -114,16 +105,8 @@ impl<A: Arch> Allocator<A> {
             cpu_records: arch.cpus() * size_of::<CpuRecord>(),
             upper_from_source: tables.is_some(),
         };
-        let places = carving.places()?;
-        // SAFETY: the caller keeps the live tables.
-        unsafe { check_mappings(&arch, &arena) }?;
-        // SAFETY: as above.
-        unsafe { carving.check_window_is_empty() }?;
-        // The last that can fail: a source that takes nothing back loses nothing.
-        let upper = carving.upper_frames(&places, tables)?;
-        // SAFETY: arena and window are ours by the caller's promise, and the
-        // window was found empty.
-        unsafe { carving.link(&places, upper) };
+        // SAFETY: by this function's contract.
+        let places = unsafe { carving.carve(tables) }?;
 
         // SAFETY: `places` set each of these five ranges aside for
         // just this, in an arena that is ours for good; pages are aligned for any record.

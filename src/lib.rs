@@ -22,6 +22,7 @@ pub use error::{CarveError, ConfigError, Error};
 pub use fault::{FaultAccess, FaultRegion, FaultReport, Verdict};
 pub use memory::{MakeAccessible, Memory};
 pub use plan::{Invalidations, Metrics, Plan};
+pub use vm::space;
 
 use arch::Native;
 use static_assertions::{assert_impl_all, assert_not_impl_any};

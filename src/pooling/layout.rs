@@ -49,6 +49,18 @@ pub struct SlabLayout {
     pub total: usize,
 }
 
+impl SlabLayout {
+    /// No slots.
+    pub(crate) const NONE: Self = Self {
+        guard_before: 0,
+        stride: TABLE_SPAN,
+        max_memory_size: 0,
+        tables_per_slot: 0,
+        total_memories: 0,
+        total: 0,
+    };
+}
+
 impl SlabConstraints {
     /// Places the slots.
     ///

@@ -20,6 +20,7 @@ use allotment_arch::{
     Arch, Format, FrameSource, FrameStack, PAGE_SIZE, PhysAddr, TABLE_SPAN, Table, Upper, VirtAddr, index,
 };
 
+use super::{check_mappings, check_ranges, check_reach};
 use crate::{CarveError, pooling::SlabLayout};
 
 /// Window, arena and what is to stand in them.
@@ -61,8 +62,34 @@ pub(crate) struct Places {
 }
 
 impl<A: Arch> Carving<'_, A> {
+    /// Refuses what would not protect or does not fit, and then carves.
+    /// `tables` gives the frames of the upper tables, if not the arena does.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Allocator::with_tables`](crate::Allocator::with_tables).
+    pub(crate) unsafe fn carve(&self, tables: Option<&mut dyn FrameSource>) -> Result<Places, CarveError> {
+        check_ranges(&self.window, &self.arena, self.arch.levels())?;
+        self.arch.check(self.window.start)?;
+        if !self.arch.walks(self.window.start) {
+            return Err(CarveError::WindowNotWalked { start: self.window.start });
+        }
+        check_reach::<A>(&self.arena)?;
+        let places = self.places()?;
+        // SAFETY: the caller keeps the live tables.
+        unsafe { check_mappings(self.arch, &self.arena) }?;
+        // SAFETY: as above.
+        unsafe { self.check_window_is_empty() }?;
+        // The last that can fail: a source that takes nothing back loses nothing.
+        let upper = self.upper_frames(&places, tables)?;
+        // SAFETY: arena and window are ours by the caller's promise, and the
+        // window was found empty.
+        unsafe { self.link(&places, upper) };
+        Ok(places)
+    }
+
     /// Arithmetic only: places everything or says what does not fit.
-    pub(crate) fn places(&self) -> Result<Places, CarveError> {
+    fn places(&self) -> Result<Places, CarveError> {
         let regions = self.window.start;
         let slab = regions.offset(self.region_space);
         let needed = (self.region_space as u64).saturating_add(self.slab.total as u64);
@@ -122,7 +149,7 @@ impl<A: Arch> Carving<'_, A> {
     /// # Safety
     ///
     /// The live root is not freed during the call.
-    pub(crate) unsafe fn check_window_is_empty(&self) -> Result<(), CarveError> {
+    unsafe fn check_window_is_empty(&self) -> Result<(), CarveError> {
         let top = self.arch.levels() - 1;
         // SAFETY: the live root is a table, and the caller keeps it.
         let root = unsafe { Table::new(self.arch, self.arch.root(self.window.start), 1) };
@@ -139,7 +166,7 @@ impl<A: Arch> Carving<'_, A> {
     }
 
     /// The frames of the upper tables: the embedder's, or the arena's own.
-    pub(crate) fn upper_frames(
+    fn upper_frames(
         &self,
         places: &Places,
         source: Option<&mut dyn FrameSource>,
@@ -157,7 +184,7 @@ impl<A: Arch> Carving<'_, A> {
     ///
     /// The arena is ours, the window is empty, and nobody else edits the
     /// window's top-level entries. `upper` are as many frames as were counted.
-    pub(crate) unsafe fn link(&self, places: &Places, upper: FrameStack) {
+    unsafe fn link(&self, places: &Places, upper: FrameStack) {
         let leaf_count = self.slab.total_memories * self.slab.tables_per_slot;
         for table in 0..leaf_count {
             // SAFETY: these frames of the arena are ours and not yet linked.

@@ -19,12 +19,13 @@ mod epochs;
 pub(crate) mod pages;
 mod records;
 mod regions;
+pub mod space;
 
 use allotment_arch::{Arch, Invalidation, VirtAddr};
 
 pub(crate) use arena::{Arena, Promise};
 pub(crate) use carve::{Carving, Places};
-pub(crate) use checks::{check_mappings, check_ranges, check_reach};
+use checks::{check_mappings, check_ranges, check_reach};
 pub(crate) use epochs::{CpuRecord, Epoch, Epochs, Settled};
 pub(crate) use records::Records;
 pub(crate) use regions::{REGION_GRANULE, Regions, entry as region_entry};

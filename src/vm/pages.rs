@@ -11,10 +11,16 @@
 //! | [`hide`], [`hide_live`] | present | hidden | invalidate if it says so |
 //! | [`scrub`] | hidden | hidden, holding zeros | nothing (after invalidation) |
 //! | [`strip`] | hidden, holding zeros | empty | nothing (after invalidation everywhere) |
+//! | [`exchange`] | any | what the editor says | what [`Format::needs_invalidation`] says of both |
+//! | [`take_out`] | hidden | empty | nothing (after invalidation everywhere) |
+//! | [`suspend`], [`resume`] | present, hidden, present | | nothing: invalidates everywhere between |
+//!
+//! The last three are what [`space`](super::space) edits with: pages in any
+//! state, which others may be using, in tables that come and go.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use allotment_arch::{Access, Arch, Entry, Format};
+use allotment_arch::{Access, Arch, Entry, Format, PhysAddr};
 
 use super::{Promise, Settled, Vm};
 
@@ -68,29 +74,14 @@ pub(crate) fn reveal<A: Arch>(run: &[AtomicU64]) {
 pub(crate) fn set<A: Arch>(run: &[AtomicU64], access: Access) -> Stale {
     let mut stale = Stale::No;
     for entry in run {
-        let mut old = entry.load(Ordering::Relaxed);
-        loop {
-            let (frame, written) = match A::Format::decode(old) {
-                Entry::Empty { .. } => break,
-                Entry::Present { access: same, .. } if same == access => break,
-                Entry::Hidden { frame, written, .. } | Entry::Present { frame, written, .. } => {
-                    (frame, written)
-                }
-            };
-            let new = A::Format::present(frame, access, written);
-            // The CPU may be setting its dirty state this moment: in one step,
-            // so that the mark cannot fall between. And without a moment in
-            // which nothing is present, as readers may go on reading; a change
-            // of rights alone needs no break-before-make (Arm ARM D8.16.1).
-            match entry.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) if A::Format::needs_invalidation(old, new) => stale = Stale::Yes,
-                Ok(_) => {}
-                Err(marked) => {
-                    old = marked;
-                    continue;
-                }
-            }
-            break;
+        // In one step: the CPU may be setting its dirty state this moment, and
+        // the mark must not fall between. And without a moment in which nothing
+        // is present, as readers may go on reading; a change of rights alone
+        // needs no break-before-make (Arm ARM D8.16.1).
+        if let Some((old, new)) = exchange(entry, |old| with_access::<A>(old, access))
+            && A::Format::needs_invalidation(old, new)
+        {
+            stale = Stale::Yes;
         }
     }
     stale
@@ -193,4 +184,106 @@ pub(crate) unsafe fn strip<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], settled: Sett
 pub(crate) fn mark_written<A: Arch>(entry: &AtomicU64) -> bool {
     let mark = |old| (old & A::Format::PRESENT != 0).then(|| A::Format::mark_written(old)).flatten();
     entry.fetch_update(Ordering::AcqRel, Ordering::Acquire, mark).is_ok()
+}
+
+/// Replaces an entry in one step, so that no mark which the CPU or a fault sets
+/// meanwhile is lost. Returns what stood there and what does now, if they
+/// differ.
+#[inline]
+pub(crate) fn exchange(entry: &AtomicU64, edit: impl Fn(u64) -> u64) -> Option<(u64, u64)> {
+    let mut old = entry.load(Ordering::Relaxed);
+    loop {
+        let new = edit(old);
+        if new == old {
+            return None;
+        }
+        match entry.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => return Some((old, new)),
+            Err(marked) => old = marked,
+        }
+    }
+}
+
+/// What an entry becomes that gets `access`, if it has a frame.
+#[inline]
+pub(crate) fn with_access<A: Arch>(old: u64, access: Access) -> u64 {
+    match A::Format::decode(old) {
+        Entry::Empty { .. } => old,
+        Entry::Hidden { frame, written, .. } | Entry::Present { frame, written, .. } => {
+            A::Format::present(frame, access, written)
+        }
+    }
+}
+
+/// What an entry becomes that is hidden, if it is present.
+#[inline]
+pub(crate) fn hidden<A: Arch>(old: u64) -> u64 {
+    if old & A::Format::PRESENT != 0 { A::Format::hide(old) } else { old }
+}
+
+/// What an entry becomes that is revealed, if it is hidden.
+#[inline]
+pub(crate) fn revealed<A: Arch>(old: u64) -> u64 {
+    if matches!(A::Format::decode(old), Entry::Hidden { .. }) { A::Format::reveal(old) } else { old }
+}
+
+/// Whether an entry's page may have been written.
+#[inline]
+pub(crate) fn is_written<A: Arch>(entry: u64) -> bool {
+    match A::Format::decode(entry) {
+        Entry::Empty { .. } => false,
+        Entry::Hidden { written, .. } | Entry::Present { written, .. } => written,
+    }
+}
+
+/// What an entry becomes that is no longer marked as written.
+#[inline]
+pub(crate) fn cleaned<A: Arch>(old: u64) -> u64 {
+    if is_written::<A>(old) { A::Format::mark_clean(old) } else { old }
+}
+
+/// Whether an entry's page may be written, or may have been: what a table's
+/// summary must not deny.
+#[inline]
+pub(crate) fn is_writable_or_written<A: Arch>(entry: u64) -> bool {
+    let writable = matches!(A::Format::decode(entry), Entry::Present { access: Access::ReadWrite, .. });
+    writable || is_written::<A>(entry)
+}
+
+/// Empties a hidden entry. Returns its frame, and whether it was the entry's
+/// own.
+pub(crate) fn take_out<A: Arch>(entry: &AtomicU64, _settled: Settled) -> Option<(PhysAddr, bool)> {
+    let Entry::Hidden { frame, shared, .. } = A::Format::decode(entry.load(Ordering::Relaxed)) else {
+        return None;
+    };
+    entry.store(0, Ordering::Relaxed);
+    Some((frame, !shared))
+}
+
+/// The state of an entry that is being replaced this moment: who faults there
+/// tries again.
+pub(crate) const BUSY: u8 = 15;
+
+/// Makes entries not present and says what they were: the break of
+/// break-before-make.
+pub(crate) fn suspend<A: Arch>(run: &[AtomicU64], old: &mut [u64]) {
+    for (old, entry) in old.iter_mut().zip(run) {
+        // The CPU may be setting its dirty state this moment: after the swap it
+        // no longer can.
+        *old = entry.swap(A::Format::empty(BUSY), Ordering::AcqRel);
+    }
+}
+
+/// The make: `run` was suspended, and nobody caches any of it.
+pub(crate) fn resume(run: &[AtomicU64], new: &[u64], _settled: Settled) {
+    for (entry, &new) in run.iter().zip(new) {
+        entry.store(new, Ordering::Release);
+    }
+}
+
+/// Writes a table that nobody can reach yet.
+pub(crate) fn write_all(table: &[AtomicU64], entry: impl Fn(usize) -> u64) {
+    for (index, place) in table.iter().enumerate() {
+        place.store(entry(index), Ordering::Relaxed);
+    }
 }
