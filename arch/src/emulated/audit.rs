@@ -119,6 +119,7 @@ impl<F: Mmu> Emulated<F> {
             let after = now.get(&at).copied().unwrap_or(0);
             (before != after).then_some((at, before, after))
         });
+        state.audit_cost += now.len();
         if let Some((entry, before, after)) = changed {
             state.report(Violation::OutsideWindow { entry, before, after });
         }

@@ -56,6 +56,9 @@ pub(super) struct Translation {
 }
 
 impl Translation {
+    /// All sizes, as logarithms, that either architecture has.
+    pub(super) const SHIFTS: [u32; 4] = [12, 16, 21, 30];
+
     pub(super) fn allows(&self, kind: FaultKind) -> bool {
         match kind {
             FaultKind::Read => true,
