@@ -182,23 +182,18 @@ impl<F: Mmu> Emulated<F> {
         // An entry that others keep changing is walked to again and again.
         const ENOUGH: usize = 1000;
         for _ in 0..ENOUGH {
-            let cached = self.cached_for(state, cpu, address).filter(|_| state.random.eighths(7));
-            let (key, translation, stale_possible) = if let Some((key, translation)) = cached {
-                (key, translation, true)
+            let cached = self.cached_for(state, cpu, address, kind);
+            let (key, translation, harm) = if let Some(cached) = cached {
+                cached
             } else {
                 state.learn(address);
                 let Some(found) = self.walk(state, cpu, address) else {
                     self.refuse(state, cpu, address);
                     return None;
                 };
-                (found.key, found.translation, found.by_cache || found.key.shift() == 16)
+                (found.key, found.translation, self.harm_of(cpu, &found, address, kind))
             };
-            let allowed = match kind {
-                FaultKind::Read => true,
-                FaultKind::Write => translation.writable,
-                FaultKind::Execute => translation.executable,
-            };
-            if !allowed {
+            if !translation.allows(kind) {
                 self.refuse(state, cpu, address);
                 return None;
             }
@@ -212,9 +207,7 @@ impl<F: Mmu> Emulated<F> {
                     Marked::Changed => continue,
                 }
             }
-            if stale_possible {
-                self.judge(state, cpu, key, &translation, address, kind);
-            }
+            harm.into_iter().for_each(|violation| state.report(violation));
             return self.existing(frame_of(key, &translation, address));
         }
         None
@@ -233,9 +226,9 @@ impl<F: Mmu> Emulated<F> {
         let dirty = Translation { dirty: true, ..found.translation };
         let random = state.random.next();
         state.cpus[cpu].translations.insert(found.key, dirty, random);
-        if found.by_cache || found.key.shift() == 16 {
-            self.judge(state, cpu, found.key, &dirty, address, FaultKind::Write);
-        }
+        let marked = Found { translation: dirty, ..found };
+        let harm = self.harm_of(cpu, &marked, address, FaultKind::Write);
+        harm.into_iter().for_each(|violation| state.report(violation));
         self.existing(found.frame_of(address)).map_or(Marked::Refused, Marked::Done)
     }
 
@@ -268,32 +261,72 @@ impl<F: Mmu> Emulated<F> {
         }
     }
 
-    /// An access through what was cached, against the tables.
-    fn judge(
+    /// What one CPU has cached for an address and decides to use, with the rule
+    /// that breaks: what does harm, if there is such; otherwise mostly
+    /// anything, and now and then nothing, as if it had been evicted.
+    fn cached_for(
         &self,
         state: &mut State,
+        cpu: usize,
+        address: VirtAddr,
+        kind: FaultKind,
+    ) -> Option<(Key, Translation, Option<Violation>)> {
+        let mut found = None;
+        for &shift in F::SHIFTS {
+            let key = Key::new(address, shift);
+            let Some(&cached) = state.cpus[cpu].translations.get(key) else { continue };
+            let harm = self.harm(cpu, key, &cached, address, kind);
+            if harm.is_some() {
+                return Some((key, cached, harm));
+            }
+            if found.is_none() || state.random.eighths(4) {
+                found = Some((key, cached, None));
+            }
+        }
+        found.filter(|_| state.random.eighths(7))
+    }
+
+    /// The rule that a walk's result breaks if it came from the root's side by
+    /// anything else than the tables' entries for this very page.
+    fn harm_of(&self, cpu: usize, found: &Found, address: VirtAddr, kind: FaultKind) -> Option<Violation> {
+        let direct = !found.by_cache && found.key.shift() != 16;
+        if direct { None } else { self.harm(cpu, found.key, &found.translation, address, kind) }
+    }
+
+    /// The rule that an access through a cached translation breaks, by what the
+    /// tables say now.
+    fn harm(
+        &self,
         cpu: usize,
         key: Key,
         cached: &Translation,
         address: VirtAddr,
         kind: FaultKind,
-    ) {
-        let frame = PhysAddr(frame_of(key, cached, address) & !0xfff);
-        if !self.is_current(key, cached, address, kind) {
-            state.report(Violation::StaleTranslation { cpu, address, frame, kind });
-        } else if kind == FaultKind::Write && !self.is_marked(address) {
-            state.report(Violation::LostDirtyBit { cpu, address, frame });
+    ) -> Option<Violation> {
+        if !cached.allows(kind) || kind == FaultKind::Write && !cached.dirty {
+            return None;
+        }
+        let to = frame_of(key, cached, address);
+        let frame = PhysAddr(to & !0xfff);
+        let now = self.look(address).filter(|now| now.frame_of(address) == to);
+        let marked = now.as_ref().is_some_and(|now| self.is_marked(now));
+        let allowed = now.is_some_and(|now| {
+            // A mark in one entry of a run makes all of it writable.
+            now.translation.allows(kind) || kind == FaultKind::Write && now.run && marked
+        });
+        if !allowed {
+            Some(Violation::StaleTranslation { cpu, address, frame, kind })
+        } else if kind == FaultKind::Write && !marked {
+            Some(Violation::LostDirtyBit { cpu, address, frame })
+        } else {
+            None
         }
     }
 
-    /// Whether the entry for `address`, or one of its run, has the mark of a
-    /// write.
-    pub(super) fn is_marked(&self, address: VirtAddr) -> bool {
-        self.look(address).is_some_and(|now| {
-            let any =
-                |entry| matches!(F::descriptor(0, entry), Descriptor::Leaf(leaf) if leaf.dirty && leaf.run);
-            now.translation.dirty || now.run && self.run_of(now.at).any(|(_, entry, _)| any(entry))
-        })
+    /// Whether an entry, or one of its run, has the mark of a write.
+    fn is_marked(&self, now: &Found) -> bool {
+        let any = |entry| matches!(F::descriptor(0, entry), Descriptor::Leaf(leaf) if leaf.dirty && leaf.run);
+        now.translation.dirty || now.run && self.run_of(now.at).any(|(_, entry, _)| any(entry))
     }
 
     fn existing(&self, physical: u64) -> Option<PhysAddr> {

@@ -4,11 +4,7 @@ use core::sync::atomic::Ordering;
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    Descriptor, Emulated, Mmu, Violation,
-    cache::{Key, Pointer},
-    check::level_of,
-    state::State,
-    walk::{frame_of, shift_of},
+    Descriptor, Emulated, Mmu, Violation, cache::Pointer, check::level_of, state::State, walk::shift_of,
 };
 use crate::{Arch, ENTRIES_PER_TABLE, PAGE_SIZE, PhysAddr, VirtAddr};
 
@@ -123,6 +119,7 @@ impl<F: Mmu> Emulated<F> {
             let after = now.get(&at).copied().unwrap_or(0);
             (before != after).then_some((at, before, after))
         });
+        state.audit_cost += now.len();
         if let Some((entry, before, after)) = changed {
             state.report(Violation::OutsideWindow { entry, before, after });
         }
@@ -185,44 +182,5 @@ impl<F: Mmu> Emulated<F> {
             let (key, pointer) = *state.cpus[cpu].pointers.nth(nth);
             self.check_pointer_break(state, cpu, key, pointer);
         }
-    }
-
-    /// What one CPU has cached for an address, whichever it likes to show.
-    pub(super) fn cached_for(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        address: VirtAddr,
-    ) -> Option<(Key, super::cache::Translation)> {
-        let mut found = None;
-        for &shift in F::SHIFTS {
-            let key = Key::new(address, shift);
-            if let Some(&translation) = state.cpus[cpu].translations.get(key)
-                && (found.is_none() || state.random.eighths(4))
-            {
-                found = Some((key, translation));
-            }
-        }
-        found
-    }
-
-    /// Whether a cached translation still is what the tables say, for one use
-    /// of one address.
-    pub(super) fn is_current(
-        &self,
-        key: Key,
-        cached: &super::cache::Translation,
-        address: VirtAddr,
-        kind: super::FaultKind,
-    ) -> bool {
-        self.look(address).is_some_and(|now| {
-            let allowed = match kind {
-                super::FaultKind::Read => true,
-                // One that was marked makes all of its run writable.
-                super::FaultKind::Write => now.translation.writable || now.run && self.is_marked(address),
-                super::FaultKind::Execute => now.translation.executable,
-            };
-            allowed && now.frame_of(address) == frame_of(key, cached, address)
-        })
     }
 }

@@ -40,7 +40,7 @@ impl<F: Mmu> Emulated<F> {
             hardware_dirty: true,
             ranges: false,
             method: Method::Invlpg,
-            speculation: 2,
+            speculation: 4,
             collect: false,
         };
         Self {
@@ -108,7 +108,7 @@ impl<F: Mmu> Emulated<F> {
     }
 
     /// The same with so many walks per call to addresses that nobody asked for;
-    /// 2 unless told, 0 for CPUs that cache only what they access.
+    /// 4 unless told, 0 for CPUs that cache only what they access.
     #[must_use]
     pub fn with_speculation(mut self, walks: u32) -> Self {
         self.settings.speculation = walks;

@@ -3,6 +3,7 @@
 use core::hash::{BuildHasherDefault, Hasher};
 use std::{collections::HashMap, vec::Vec};
 
+use super::FaultKind;
 use crate::VirtAddr;
 
 /// Addresses that agree above bit `shift`, in one word.
@@ -52,6 +53,19 @@ pub(super) struct Translation {
     pub(super) attributes: u64,
     /// Table level of the entry that it came from.
     pub(super) level: u8,
+}
+
+impl Translation {
+    /// All sizes, as logarithms, that either architecture has.
+    pub(super) const SHIFTS: [u32; 4] = [12, 16, 21, 30];
+
+    pub(super) fn allows(&self, kind: FaultKind) -> bool {
+        match kind {
+            FaultKind::Read => true,
+            FaultKind::Write => self.writable,
+            FaultKind::Execute => self.executable,
+        }
+    }
 }
 
 /// A pointer to a table, with the limits from the root down to it.

@@ -106,11 +106,15 @@ impl<F: Mmu> Emulated<F> {
         let random = state.random.next();
         state.cpus[cpu].pointers.insert(key, pointer, random);
         let Some(number) = self.memory.number(pointer.table) else { return };
-        let tag = state.tags[number];
-        if tag.table || tag.page != 0 {
+        let Tag { page, table, .. } = state.tags[number];
+        if !table.is_none_or(|last| last == key) {
             self.check_table(state, key, level, pointer);
         }
-        state.tags[number].table = true;
+        // A frame that tables are made of must not be reached as a page at all.
+        if page.is_some() {
+            self.check_pages_to(state, pointer.table, None, true);
+        }
+        state.tags[number] = Tag { page: None, writable: false, table: Some(key) };
     }
 
     /// Whatever is cached for an address must not contradict the tables.
@@ -173,10 +177,10 @@ impl<F: Mmu> Emulated<F> {
     fn check_frame(&self, state: &mut State, address: VirtAddr, frame: u64, writable: bool) {
         let Some(number) = self.memory.number(frame) else { return };
         let tag = state.tags[number];
-        let alone = tag.page == 0 || tag.page == address.0 + 1;
-        let mut new = Tag { page: address.0 + 1, writable: tag.writable || writable, table: false };
-        if tag.table {
-            new.table = self.check_tables_to(state, frame);
+        let alone = tag.page.is_none_or(|last| last == address);
+        let mut new = Tag { page: Some(address), writable: tag.writable || writable, table: None };
+        if tag.table.is_some() {
+            self.check_tables_to(state, frame);
         }
         if !alone && new.writable {
             new.writable = self.check_pages_to(state, frame, Some(address), writable) || writable;
@@ -200,17 +204,13 @@ impl<F: Mmu> Emulated<F> {
             }
         }
         wrong.into_iter().for_each(|violation| state.report(violation));
-        // A frame that tables are made of must not be reached as a page at all.
-        self.check_pages_to(state, pointer.table, None, true);
     }
 
-    /// Stale pointers to a frame that is a page now. True if any pointer to it
-    /// is cached.
-    fn check_tables_to(&self, state: &mut State, frame: u64) -> bool {
-        let (mut wrong, mut any) = (std::vec::Vec::new(), false);
+    /// Stale pointers to a frame that is a page now.
+    fn check_tables_to(&self, state: &mut State, frame: u64) {
+        let mut wrong = std::vec::Vec::new();
         for (cpu, of_cpu) in state.cpus.iter().enumerate() {
             for &(key, cached) in of_cpu.pointers.iter() {
-                any |= cached.table == frame;
                 if cached.table == frame && self.is_stale_pointer(key, cached) {
                     let (address, level, frame) = (key.start(), level_of(key), PhysAddr(frame));
                     wrong.push(Violation::ReusedTable { cpu, address, level, frame });
@@ -218,7 +218,6 @@ impl<F: Mmu> Emulated<F> {
             }
         }
         wrong.into_iter().for_each(|violation| state.report(violation));
-        any
     }
 
     /// Stale translations to a frame that is in use at `own`, or as a table.

@@ -5,9 +5,9 @@ use std::vec::Vec;
 
 use super::{
     Violation,
-    cache::{Cache, Pointer, Translation},
+    cache::{Cache, Key, Pointer, Translation},
 };
-use crate::{PhysAddr, VirtAddr};
+use crate::{PAGE_SIZE, PhysAddr, VirtAddr};
 
 pub(super) struct State {
     pub(super) cpus: Vec<Cpu>,
@@ -83,12 +83,12 @@ impl Drop {
 /// comes.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Tag {
-    /// The page, plus 1.
-    pub(super) page: u64,
+    /// As this page.
+    pub(super) page: Option<VirtAddr>,
     /// Some translation to it was writable.
     pub(super) writable: bool,
-    /// It was cached as a table.
-    pub(super) table: bool,
+    /// As a table at this place.
+    pub(super) table: Option<Key>,
 }
 
 /// The range that may be edited, and the entries outside of it.
@@ -103,12 +103,21 @@ impl Cpu {
     }
 
     pub(super) fn forget(&mut self, what: Drop) {
-        let meant =
-            |level: u8, global: bool| what.level.is_none_or(|only| only == level) && (what.global || !global);
-        self.translations.retain(|key, translation| {
+        let goes = |key: Key, found: &Translation| {
             let covered = what.bytes == 0 || key.overlaps(what.start, what.bytes);
-            !(covered && meant(translation.level, translation.global))
-        });
+            let level = what.level.is_none_or(|only| only == found.level);
+            covered && level && (what.global || !found.global)
+        };
+        if what.bytes == PAGE_SIZE as u64 {
+            for shift in Translation::SHIFTS {
+                let key = Key::new(what.start, shift);
+                if self.translations.get(key).is_some_and(|found| goes(key, found)) {
+                    self.translations.remove(key);
+                }
+            }
+        } else {
+            self.translations.retain(|key, found| !goes(key, found));
+        }
         match what.pointers {
             Pointers::None => {}
             Pointers::OnTheWay => self.pointers.retain(|key, _| !key.overlaps(what.start, what.bytes)),

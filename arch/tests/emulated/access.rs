@@ -1,12 +1,7 @@
 //! Loads, stores, fetches and their faults.
 
-use std::{
-    boxed::Box,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::{boxed::Box, sync::Arc};
 
 use allotment_arch::{
     Aarch64, Access, Arch, Entry, Format, PAGE_SIZE, Translation, VirtAddr, X86_64,

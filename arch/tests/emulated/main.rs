@@ -6,5 +6,10 @@
 #![cfg(not(target_os = "none"))]
 
 mod access;
+mod entries;
+mod instructions;
 mod random;
+mod reuse;
+mod stale;
 mod tables;
+mod threads;

@@ -1,10 +1,10 @@
 //! Random sequences of right edits against a plain map of pages: nothing is
 //! found wrong, every byte is there, and every write left its mark.
 
-use std::sync::atomic::Ordering;
+use core::sync::atomic::Ordering;
 
 use allotment_arch::{
-    Aarch64, Access, Arch, Entry, Format, Invalidation, PAGE_SIZE, Pages, PhysAddr, VirtAddr, X86_64,
+    Aarch64, Access, Arch, Entry, Format, Invalidation, PAGE_SIZE, Pages, PhysAddr, Scope, VirtAddr, X86_64,
     emulated::{AccessFault, Emulated, Mmu},
     x86_64::invalidate::Method,
 };
@@ -26,7 +26,37 @@ struct Page {
     run: bool,
 }
 
+/// What an edit does wrong, every time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mistake {
+    None,
+    /// This edit invalidates nothing.
+    Skip(Edit),
+    /// This edit invalidates on its own CPU only.
+    Local(Edit),
+    /// This edit invalidates one page less.
+    Short(Edit),
+    /// An entry is replaced while it is present.
+    NoBreak,
+    /// A table is taken out as if it were a page.
+    LeavesOnly,
+    /// One entry of a run has no hint.
+    HintMissing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Edit {
+    Unmap,
+    Hide,
+    Protect,
+    Clean,
+    Move,
+    BreakRun,
+    Unlink,
+}
+
 struct Model<F> {
+    mistake: Mistake,
     machine: Tables<F>,
     pages: Vec<Option<Page>>,
     /// Runs of sixteen frames that nobody has, and frames.
@@ -40,7 +70,7 @@ impl<F: Mmu> Model<F> {
         let machine = Tables::new(machine.with_seed(seed));
         let runs = (0..6).map(|_| machine.run()).collect();
         let frames = (0..48).map(|_| machine.frame()).collect();
-        Self { machine, pages: vec![None; COUNT], runs, frames, state: seed | 1 }
+        Self { mistake: Mistake::None, machine, pages: vec![None; COUNT], runs, frames, state: seed | 1 }
     }
 
     fn below(&mut self, limit: usize) -> usize {
@@ -48,6 +78,18 @@ impl<F: Mmu> Model<F> {
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
         usize::try_from(self.state >> 33).unwrap() % limit
+    }
+
+    fn invalidate(&self, edit: Edit, what: Invalidation) {
+        match (self.mistake, what.scope()) {
+            (Mistake::Skip(wrong), _) if wrong == edit => self.machine.publish(),
+            (Mistake::Local(wrong), _) if wrong == edit => self.machine.invalidate_local(what),
+            (Mistake::Short(wrong), Scope::Pages(pages)) if wrong == edit => {
+                let shorter = Pages { count: pages.count - 1, ..pages };
+                self.machine.invalidate_everywhere(Invalidation::leaves(shorter));
+            }
+            _ => self.machine.invalidate_everywhere(what),
+        }
     }
 
     fn step(&mut self) {
@@ -99,7 +141,7 @@ impl<F: Mmu> Model<F> {
             self.machine.set(at, 0);
             what = what.merge(leaf(at));
         }
-        self.machine.invalidate_everywhere(what);
+        self.invalidate(Edit::Unmap, what);
         if old.run {
             self.runs.push(PhysAddr(old.frame.0 & !0xffff));
         } else {
@@ -122,7 +164,7 @@ impl<F: Mmu> Model<F> {
             // The CPU may mark the page in between.
             let hide = |entry| Some(F::hide(entry));
             self.machine.entry(at, 0).fetch_update(Ordering::AcqRel, Ordering::Acquire, hide).unwrap();
-            self.machine.invalidate_everywhere(leaf(at));
+            self.invalidate(Edit::Hide, leaf(at));
         }
         old.hidden = !old.hidden;
         self.pages[nth] = Some(old);
@@ -135,7 +177,7 @@ impl<F: Mmu> Model<F> {
         let before = self.machine.get(at);
         self.machine.set(at, Self::entry_of(old));
         if F::needs_invalidation(before, Self::entry_of(old)) {
-            self.machine.invalidate_everywhere(leaf(at));
+            self.invalidate(Edit::Protect, leaf(at));
         } else {
             self.machine.publish();
         }
@@ -148,7 +190,7 @@ impl<F: Mmu> Model<F> {
         let before = self.machine.get(at);
         self.machine.set(at, F::mark_clean(before));
         if F::needs_invalidation(before, F::mark_clean(before)) {
-            self.machine.invalidate_everywhere(leaf(at));
+            self.invalidate(Edit::Clean, leaf(at));
         }
         old.written = false;
         self.pages[nth] = Some(old);
@@ -162,14 +204,14 @@ impl<F: Mmu> Model<F> {
         unsafe { self.machine.copy_frame(old.frame, frame) };
         let before = self.machine.get(at);
         let freed = core::mem::replace(&mut old.frame, frame);
-        if F::needs_break(before, Self::entry_of(old)) {
+        if F::needs_break(before, Self::entry_of(old)) && self.mistake != Mistake::NoBreak {
             self.machine.set(at, 0);
-            self.machine.invalidate_everywhere(leaf(at));
+            self.invalidate(Edit::Move, leaf(at));
             self.machine.set(at, Self::entry_of(old));
             self.machine.publish();
         } else {
             self.machine.set(at, Self::entry_of(old));
-            self.machine.invalidate_everywhere(leaf(at));
+            self.invalidate(Edit::Move, leaf(at));
         }
         self.frames.push(freed);
         self.pages[nth] = Some(old);
@@ -185,8 +227,9 @@ impl<F: Mmu> Model<F> {
             let frame = first.offset(step * PAGE_SIZE);
             // SAFETY: nobody has the frame.
             unsafe { self.machine.zero_frame(frame) };
-            let new = Page { frame, byte: 0, writable: true, hidden: false, written: false, run: true };
-            self.pages[nth] = Some(new);
+            let run = self.mistake != Mistake::HintMissing || step != 11;
+            let new = Page { frame, byte: 0, writable: true, hidden: false, written: false, run };
+            self.pages[nth] = Some(Page { run: true, ..new });
             self.machine.set(page(FIRST + nth), Self::entry_of(new));
         }
         self.machine.publish();
@@ -203,7 +246,7 @@ impl<F: Mmu> Model<F> {
             entries.push(self.machine.entry(page(FIRST + nth), 0).swap(0, Ordering::AcqRel));
             what = what.merge(leaf(page(FIRST + nth)));
         }
-        self.machine.invalidate_everywhere(what);
+        self.invalidate(Edit::BreakRun, what);
         let written = entries.iter().any(|&entry| is_written::<F>(entry));
         for nth in all {
             // One mark stands for all of the run.
@@ -230,7 +273,10 @@ impl<F: Mmu> Model<F> {
         let start = page(FIRST + all.start);
         let table = self.machine.entry(start, 1).swap(0, Ordering::AcqRel);
         if table & F::PRESENT != 0 {
-            self.machine.invalidate_everywhere(Invalidation::tables(Pages { start, count: 1 }));
+            let pages = Pages { start, count: 1 };
+            let tables = self.mistake != Mistake::LeavesOnly;
+            let what = if tables { Invalidation::tables(pages) } else { Invalidation::leaves(pages) };
+            self.invalidate(Edit::Unlink, what);
             self.frames.push(PhysAddr(table & F::FRAME));
         }
         // Out of the pool again, or it would grow for good.
@@ -347,4 +393,72 @@ fn right_edits_are_silent_with_ranges() {
 #[test]
 fn right_edits_are_silent_without_hardware_dirty_state() {
     sequences::<Aarch64>(Emulated::without_hardware_dirty);
+}
+
+/// What a machine on which edits make a mistake says first.
+fn first_words<F: Mmu>(mistake: Mistake, seed: u64) -> Option<String> {
+    let mut model = Model::new(Emulated::<F>::new(256 * PAGE_SIZE).with_cpus(3), seed * 31 + 7);
+    model.mistake = mistake;
+    let run = core::panic::AssertUnwindSafe(|| {
+        (0..3000).for_each(|_| model.step());
+        model.machine.audit();
+    });
+    std::panic::catch_unwind(run).err().map(|message| message.downcast_ref::<String>().unwrap().clone())
+}
+
+/// Every mistake is found in some of a few sequences, by a rule and not by a
+/// wrong byte.
+fn mistakes_are_found<F: Mmu>(mistakes: &[(Mistake, &[&str])]) {
+    let seeds = if cfg!(miri) { 1 } else { 12 };
+    for &(mistake, rules) in mistakes {
+        let said: Vec<_> = (0..seeds).filter_map(|seed| first_words::<F>(mistake, seed as u64)).collect();
+        let right = |words: &&String| rules.iter().any(|rule| words.contains(rule));
+        let found = said.iter().filter(right).count();
+        assert!(found * 2 > said.len() && said.len() * 3 >= seeds, "{mistake:?}: {said:#?}");
+    }
+}
+
+const STALE: &str = "stale translation";
+const REUSED: &str = "reused frame";
+const TABLE: &str = "reused table";
+const LOST: &str = "lost dirty bit";
+const BROKEN: &str = "break before make";
+const RUN: &str = "inconsistent run";
+
+#[test]
+fn mistakes_are_found_on_x86_64() {
+    mistakes_are_found::<X86_64>(&[
+        (Mistake::Skip(Edit::Unmap), &[STALE, REUSED]),
+        (Mistake::Local(Edit::Unmap), &[STALE, REUSED]),
+        (Mistake::Short(Edit::Unmap), &[STALE, REUSED]),
+        (Mistake::Skip(Edit::Hide), &[STALE]),
+        (Mistake::Local(Edit::Hide), &[STALE]),
+        (Mistake::Skip(Edit::Protect), &[STALE]),
+        (Mistake::Skip(Edit::Clean), &[LOST]),
+        (Mistake::Local(Edit::Clean), &[LOST]),
+        (Mistake::Skip(Edit::Move), &[STALE, REUSED]),
+        (Mistake::Local(Edit::Move), &[STALE, REUSED]),
+        (Mistake::Skip(Edit::Unlink), &[TABLE]),
+        (Mistake::Local(Edit::Unlink), &[TABLE]),
+    ]);
+}
+
+#[test]
+fn mistakes_are_found_on_aarch64() {
+    mistakes_are_found::<Aarch64>(&[
+        (Mistake::Skip(Edit::Unmap), &[STALE, REUSED, BROKEN]),
+        (Mistake::Local(Edit::Unmap), &[STALE, REUSED, BROKEN]),
+        (Mistake::Short(Edit::Unmap), &[STALE, REUSED, BROKEN]),
+        (Mistake::Skip(Edit::Hide), &[STALE]),
+        (Mistake::Local(Edit::Hide), &[STALE]),
+        (Mistake::Skip(Edit::Clean), &[LOST]),
+        (Mistake::Skip(Edit::Move), &[BROKEN]),
+        (Mistake::Local(Edit::Move), &[BROKEN]),
+        (Mistake::NoBreak, &[BROKEN]),
+        (Mistake::Short(Edit::BreakRun), &[BROKEN]),
+        (Mistake::Skip(Edit::BreakRun), &[BROKEN]),
+        (Mistake::LeavesOnly, &[TABLE, BROKEN]),
+        (Mistake::Skip(Edit::Unlink), &[TABLE, BROKEN]),
+        (Mistake::HintMissing, &[RUN]),
+    ]);
 }

@@ -1,6 +1,6 @@
 //! Tables edited by hand.
 
-use std::{
+use core::{
     cell::Cell,
     ops::Deref,
     sync::atomic::{AtomicU64, Ordering},
