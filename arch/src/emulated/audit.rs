@@ -11,8 +11,9 @@ use crate::{Arch, ENTRIES_PER_TABLE, PAGE_SIZE, PhysAddr, VirtAddr};
 /// What the tables use each frame for.
 #[derive(Default)]
 struct Uses {
-    /// Pages, and whether one of those who map it may write.
-    pages: HashMap<u64, bool>,
+    /// Pages: whether one of those who map it may write, and at which address,
+    /// if at one only.
+    pages: HashMap<u64, (bool, Option<VirtAddr>)>,
     /// Tables: their level, and whether one way to it is without a limit on
     /// writes.
     tables: HashMap<u64, (u8, bool)>,
@@ -92,8 +93,11 @@ impl<F: Mmu> Emulated<F> {
                 Descriptor::Leaf(leaf) => {
                     let writable = (leaf.writable || leaf.markable) && !limits.read_only;
                     for page in 0..1u64 << (9 * u32::from(level)) {
-                        *uses.pages.entry(leaf.frame.0 + page * PAGE_SIZE as u64).or_insert(false) |=
-                            writable;
+                        let at = address.offset(page as usize * PAGE_SIZE);
+                        let frame = leaf.frame.0 + page * PAGE_SIZE as u64;
+                        let used = uses.pages.entry(frame).or_insert((false, Some(at)));
+                        used.0 |= writable;
+                        used.1 = used.1.filter(|&only| only == at);
                     }
                     if leaf.run {
                         self.check_run(state, address, at, entry, at_rest);
@@ -135,7 +139,10 @@ impl<F: Mmu> Emulated<F> {
                     let used_writable = if uses.tables.contains_key(&frame) {
                         Some(true)
                     } else {
-                        uses.pages.get(&frame).copied()
+                        // Another thread may be taking this very page away since
+                        // the tables were visited.
+                        let elsewhere = |used: &&(bool, _)| used.1 != Some(address);
+                        uses.pages.get(&frame).filter(elsewhere).map(|used| used.0)
                     };
                     let matters = used_writable.is_some_and(|used| used || cached.writable);
                     let stale = || self.look(address).is_none_or(|now| now.frame_of(address) != frame);
