@@ -228,15 +228,16 @@ Examples:
   cargo xtask test --full          with the long stresses, on every kind of machine
   cargo xtask test aarch64 --smp 4 --cpu cortex-a53
   cargo xtask test miri            what Miri can run, which finds undefined behaviour
+  cargo xtask test defects         do the tests notice mistakes made on purpose?
 
 Plain cargo runs the same tests:
   cargo test --workspace
   cargo test --target x86_64-unknown-none
   cargo test --target aarch64-unknown-none
 
-Exit status: 0 if all tests pass, 1 if not, 125 if something is missing.")]
+Exit status: 0 if all tests pass (or all defects are caught), 1 if not, 125 if something is missing.")]
 pub(crate) struct Test {
-    /// `host`, `x86_64`, `aarch64` or `all` (the default), or `miri`; then parts of names of tests.
+    /// `host`, `x86_64`, `aarch64` or `all` (the default), or `miri` or `defects`; then parts of names.
     #[arg(value_name = "TARGET | FILTER")]
     pub(crate) words: Vec<String>,
 

@@ -177,7 +177,7 @@ impl Drop for Machine {
 /// Has the process killed when this thread ends in any way. (`Machine::wait` runs on the thread that
 /// called `Machine::start`: each machine has a thread that outlives it.)
 #[cfg(target_os = "linux")]
-fn die_with_parent(command: &mut Command) {
+pub(crate) fn die_with_parent(command: &mut Command) {
     use std::os::unix::process::CommandExt;
 
     let parent = rustix::process::getpid();
@@ -197,7 +197,7 @@ fn die_with_parent(command: &mut Command) {
 
 /// Elsewhere a QEMU outlives us only if we are killed by force.
 #[cfg(not(target_os = "linux"))]
-fn die_with_parent(_: &mut Command) {}
+pub(crate) fn die_with_parent(_: &mut Command) {}
 
 fn keep_console(mut from: UnixStream, mut tee: Tee, sender: &Sender<Event>) -> Vec<u8> {
     let mut kept = Vec::new();

@@ -6,6 +6,7 @@
 //!     image ............. run   |     one bootable file
 //!     compile ........... compile     one .cwasm
 //!     test .............. test        cargo's tests, all targets
+//!     test defects ...... defects     do the tests notice mistakes?
 //!     bench ............. bench       instructions per operation
 //!     runner ............ runner      called by cargo: a kernel's tests
 //!                               |
@@ -24,6 +25,7 @@ mod cargo;
 mod channel;
 mod cli;
 mod compile;
+mod defects;
 mod demo;
 mod error;
 mod files;

@@ -11,17 +11,22 @@ use anyhow::Result;
 use self::matrix::Target;
 use self::tally::{run, summary};
 use crate::error::Usage;
-use crate::{cargo, cli, install};
+use crate::{cargo, cli, defects, install};
 
 pub(crate) use self::matrix::Levels;
 
 /// `cargo xtask test`.
 pub(crate) fn test(words: &cli::Test) -> Result<u8> {
-    if let Some((first, rest)) = words.words.split_first()
-        && first == "miri"
-    {
-        names_only(words, first)?;
-        return miri::miri(rest);
+    if let Some((first, names)) = words.words.split_first() {
+        let other = match first.as_str() {
+            "miri" => Some(miri::miri as fn(&[String]) -> Result<u8>),
+            "defects" => Some(defects::defects as _),
+            _ => None,
+        };
+        if let Some(other) = other {
+            names_only(words, first)?;
+            return other(names);
+        }
     }
     let (named, filters) = target_and_filters(&words.words);
     let rows = matrix::rows(words, named)?;

@@ -5,7 +5,7 @@
 //!   ends      exit statuses, traps, deadlines  memory    sizes, growth, depth
 //!   given     arguments, environment, files    kernels   kernels that break
 //!   images    `compile` and `image`            machines  QEMU as a process: debuggers, signals
-//!   runner    what cargo calls with test kernels
+//!   runner    what cargo calls with kernels    usage     lines of `test` and `bench` that are refused
 //! ```
 //!
 //! Each test starts the tool itself, which builds what it needs: the first one takes a while on a fresh clone.
@@ -22,3 +22,4 @@ mod refusals;
 mod runner;
 mod streams;
 mod support;
+mod usage;
