@@ -77,8 +77,9 @@ pub fn start(boot: &'static BootInfo) -> Result<(Engine, &'static Platform), Sta
     Ok((engine, platform))
 }
 
-/// The boot kernel's CPUs.
-struct KernelCpus;
+/// The boot kernel's CPUs, as Allotment asks for them.
+#[derive(Debug)]
+pub struct KernelCpus;
 
 // SAFETY: the kernel numbers its CPUs from 0 and runs no others; its interrupts
 // cannot be masked, and it waits until all have answered.

@@ -26,7 +26,48 @@ pub(super) const ROWS: &[Row] = &[
     row("e-trap-with-backtrace", "e. out-of-bounds load to Err, with backtrace").x86_64(4_700),
     row("e-trap-without-backtrace", "e. the same without backtrace").x86_64(1_900),
     row("e-share-fault", "our share of e: exception entry, verdict, exception exit"),
+    row("reveal-16", "64 KiB made accessible: 16 pages revealed").x86_64(80).aarch64(80),
+    row("hide-16", "64 KiB taken away: 16 pages hidden, and forgotten here").x86_64(160).aarch64(160),
+    row("harvest-16-clean", "harvest over 16 pages, none written").x86_64(120).aarch64(120),
+    row("harvest-16", "harvest over 16 pages, all written").x86_64(1_000).aarch64(1_000),
+    row("harvest-16384-one-table", "harvest over 16,384 pages, 16 of them writable, none written"),
+    row("harvest-16384-clean", "harvest over 16,384 writable pages, none written"),
+    row("first-write-under-shared-table", "first write under a shared table: made private")
+        .x86_64(600)
+        .aarch64(600),
+    row("fault-resume", "a fault that only resumes").x86_64(120).aarch64(160),
+    row("fault-resume-share", "of which the verdict"),
+    row("reveal-1", "1 page revealed"),
+    row("reveal-512", "2 MiB revealed"),
+    row("reveal-16384", "64 MiB revealed"),
+    row("reveal-262144", "1 GiB revealed"),
+    row("hide-1", "1 page hidden"),
+    row("hide-512", "2 MiB hidden"),
+    row("hide-16384", "64 MiB hidden"),
+    row("hide-262144", "1 GiB hidden"),
+    row("harvest-1", "harvest of 1 page, written"),
+    row("harvest-512", "harvest of 2 MiB, all written"),
+    row("harvest-all-16384", "harvest of 64 MiB, all written"),
+    row("harvest-262144", "harvest of 1 GiB, all written"),
+    per_1000("cpus-cycle-interrupts", "allocate and release on 4 CPUs: interrupts"),
+    per_1000("cpus-cycle-shootdowns", "the same: invalidations on every CPU"),
+    row("cpus-cycle-local", "the same: invalidations on the CPU itself").unit("a 1,000"),
+    per_1000("cpus-grow-interrupts", "growth on 4 CPUs: interrupts"),
+    per_1000("cpus-grow-shootdowns", "the same: invalidations on every CPU"),
+    row("cpus-grow-local", "the same, and the releases between: invalidations on the CPU itself")
+        .unit("a 1,000"),
+    per_1000("cpus-fault-interrupts", "faults on 4 CPUs: interrupts"),
+    per_1000("cpus-fault-shootdowns", "the same: invalidations on every CPU"),
+    row("cpus-fault-local", "the same: invalidations on the CPU itself").unit("a 1,000"),
+    per_1000("cpus-reuse-elsewhere-interrupts", "a warm slot from CPU to CPU: interrupts"),
+    per_1000("cpus-reuse-elsewhere-shootdowns", "the same: invalidations on every CPU"),
+    row("cpus-reuse-elsewhere-local", "the same: invalidations on the CPU itself").unit("a 1,000"),
 ];
+
+/// What 1,000 operations should not do at all.
+const fn per_1000(name: &'static str, title: &'static str) -> Row {
+    row(name, title).x86_64(0).aarch64(0).unit("a 1,000")
+}
 
 /// A row that counts instructions and has no targets.
 const fn row(name: &'static str, title: &'static str) -> Row {
@@ -40,13 +81,11 @@ impl Row {
     }
 
     /// Sets the target on aarch64.
-    #[expect(dead_code, reason = "no row has one yet")]
     const fn aarch64(self, most: u64) -> Self {
         Self { aarch64: Some(most), ..self }
     }
 
     /// Says what is counted, if not instructions.
-    #[expect(dead_code, reason = "all rows are instructions so far")]
     const fn unit(self, unit: &'static str) -> Self {
         Self { unit, ..self }
     }

@@ -27,7 +27,6 @@ pub(crate) const fn group(
 
 impl Group {
     /// The same on a machine with several CPUs.
-    #[expect(dead_code, reason = "no group needs it yet")]
     pub(crate) const fn on_cpus(self, cpus: u8) -> Self {
         Self { cpus, ..self }
     }

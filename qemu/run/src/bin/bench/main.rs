@@ -15,6 +15,8 @@
 #[cfg(target_os = "none")]
 mod count;
 #[cfg(target_os = "none")]
+mod edits;
+#[cfg(target_os = "none")]
 mod group;
 #[cfg(target_os = "none")]
 mod machine;
@@ -34,9 +36,9 @@ kernel::entry!(bare::main);
 mod bare {
     use kernel::{BootInfo, Exit};
 
-    use crate::{group::Group, machine, wasm};
+    use crate::{edits, group::Group, machine, wasm};
 
-    const GROUPS: [&[Group]; 2] = [wasm::GROUPS, machine::GROUPS];
+    const GROUPS: [&[Group]; 3] = [wasm::GROUPS, machine::GROUPS, edits::GROUPS];
 
     pub(crate) fn main(boot: &'static BootInfo) -> ! {
         let groups = || GROUPS.into_iter().flatten();

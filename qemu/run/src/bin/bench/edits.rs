@@ -1,0 +1,364 @@
+//! The machine layer alone: edits of ranges, faults, and what several CPUs add.
+
+use core::{
+    arch::global_asm,
+    sync::atomic::{AtomicPtr, AtomicU64, Ordering},
+};
+
+use allotment::{
+    Allocator, Config, FaultAccess, Verdict,
+    arch::{Access, Native, PAGE_SIZE, Pages, PhysAddr, PhysOffset, TABLE_SPAN, VirtAddr},
+    boot::largest_arena,
+    space::{SharedTable, Space},
+};
+use kernel::{
+    BootInfo, Frame,
+    clock::instructions,
+    cpus,
+    exception::{Exception, Handled, set_hook},
+};
+use runtime::KernelCpus;
+
+use crate::{
+    count::{average, row},
+    group::{Group, group},
+};
+
+pub(crate) const GROUPS: &[Group] = &[
+    group(
+        "edits",
+        true,
+        &[
+            "reveal-16",
+            "hide-16",
+            "harvest-16-clean",
+            "harvest-16",
+            "harvest-16384-one-table",
+            "harvest-16384-clean",
+            "first-write-under-shared-table",
+        ],
+        edits,
+    ),
+    group(
+        "scale",
+        true,
+        &[
+            "reveal-1",
+            "harvest-1",
+            "hide-1",
+            "reveal-512",
+            "harvest-512",
+            "hide-512",
+            "reveal-16384",
+            "harvest-all-16384",
+            "hide-16384",
+            "reveal-262144",
+            "harvest-262144",
+            "hide-262144",
+        ],
+        scale,
+    ),
+    group("faults", true, &["fault-resume", "fault-resume-share"], faults),
+    group(
+        "cpus",
+        true,
+        &[
+            "cpus-cycle-interrupts",
+            "cpus-cycle-shootdowns",
+            "cpus-cycle-local",
+            "cpus-grow-interrupts",
+            "cpus-grow-shootdowns",
+            "cpus-grow-local",
+            "cpus-fault-interrupts",
+            "cpus-fault-shootdowns",
+            "cpus-fault-local",
+            "cpus-reuse-elsewhere-interrupts",
+            "cpus-reuse-elsewhere-shootdowns",
+            "cpus-reuse-elsewhere-local",
+        ],
+        several_cpus,
+    )
+    .on_cpus(4),
+];
+
+/// 64 KiB: a wasm page.
+const WASM_PAGE: usize = 16;
+/// 64 MiB.
+const MANY: usize = 16_384;
+/// 1 GiB.
+const GIB: usize = 262_144;
+
+fn native() -> Native {
+    // SAFETY: the kernel runs privileged with all of RAM mapped at its physical
+    // address, and keeps its one root, on the CPUs that it counts.
+    unsafe { Native::current(PhysOffset(0)) }.with_cpus(&KernelCpus)
+}
+
+/// Window and arena of the machine, whole.
+fn whole(boot: &BootInfo) -> (core::ops::Range<VirtAddr>, core::ops::Range<PhysAddr>) {
+    let window = kernel::window();
+    let arena = largest_arena(boot.usable.iter().cloned()).expect("free memory");
+    (VirtAddr(window.start)..VirtAddr(window.end), arena)
+}
+
+/// A space of 64 GiB, and a frame beside its arena.
+fn space(boot: &BootInfo) -> (Space, PhysAddr) {
+    let (window, arena) = whole(boot);
+    let window = window.start..window.start.offset(64 << 30);
+    let frame = arena.start;
+    // SAFETY: nobody else uses either, and the frame is left out.
+    let space = unsafe { Space::new(native(), window, frame.offset(PAGE_SIZE)..arena.end) };
+    (space.expect("a space"), frame)
+}
+
+/// Hidden pages from the window's start on, all of one frame that nobody
+/// touches.
+fn hidden(space: &Space, frame: PhysAddr, count: usize) -> Pages {
+    let pages = Pages { start: space.window().start, count };
+    // SAFETY: the pages are ours, and nobody uses them.
+    let edit = unsafe { space.map_hidden(pages, |_| frame) };
+    space.settle(edit.expect("tables for the pages"));
+    pages
+}
+
+fn reveal(space: &Space, pages: Pages) {
+    // SAFETY: the pages are ours, and nobody uses them.
+    let edit = unsafe { space.reveal(pages) };
+    space.settle_here(edit.expect("hidden pages"));
+}
+
+fn hide(space: &Space, pages: Pages) {
+    // SAFETY: as above.
+    let edit = unsafe { space.hide(pages) };
+    space.settle_here(edit.expect("present pages"));
+}
+
+fn harvest(space: &Space, pages: Pages) -> usize {
+    let mut found = 0;
+    // SAFETY: as above.
+    let edit = unsafe { space.harvest(pages, |written| found += written.count) };
+    space.settle_here(edit.expect("pages"));
+    found
+}
+
+/// Marks pages as written, by writing to them.
+fn write(pages: Pages) {
+    for page in pages.iter() {
+        // SAFETY: the page is mapped writable, to a frame of ours.
+        unsafe { core::ptr::with_exposed_provenance_mut::<u8>(address(page)).write_volatile(1) };
+    }
+}
+
+fn address(virt: VirtAddr) -> usize {
+    usize::try_from(virt.0).unwrap_or(usize::MAX)
+}
+
+/// Instructions of `operation`, once `prepare` has made it possible.
+fn after(mut prepare: impl FnMut(), mut operation: impl FnMut()) -> u64 {
+    const ROUNDS: u64 = 100;
+    let mut count = 0;
+    for round in 0..ROUNDS + WARM {
+        prepare();
+        let before = instructions();
+        operation();
+        let after = instructions();
+        count += if round < WARM { 0 } else { after - before };
+    }
+    count / ROUNDS
+}
+
+/// Rounds that are not counted.
+const WARM: u64 = 10;
+
+fn edits(boot: &'static BootInfo) {
+    let (space, frame) = space(boot);
+    let all = hidden(&space, frame, MANY);
+    let pages = Pages { count: WASM_PAGE, ..all };
+    row("reveal-16", after(|| hide(&space, pages), || reveal(&space, pages)));
+    row("hide-16", after(|| reveal(&space, pages), || hide(&space, pages)));
+
+    reveal(&space, pages);
+    harvest(&space, pages);
+    row("harvest-16-clean", average(|| assert_eq!(harvest(&space, pages), 0)));
+    row("harvest-16", after(|| write(pages), || assert_eq!(harvest(&space, pages), WASM_PAGE)));
+    row("harvest-16384-one-table", average(|| assert_eq!(harvest(&space, all), 0)));
+    hide(&space, pages);
+    reveal(&space, all);
+    harvest(&space, all);
+    row("harvest-16384-clean", average(|| assert_eq!(harvest(&space, all), 0)));
+
+    let first = space.window().start.offset(GIB * PAGE_SIZE);
+    let table = SharedTable::build(&space, |_| Some((frame, Access::CopyOnWrite))).expect("a table");
+    let reserve = space.reserve::<1>().expect("a frame");
+    let mut granule = first;
+    let share = || {
+        granule = granule.offset(TABLE_SPAN);
+        // SAFETY: nobody uses the granule.
+        let edit = unsafe { space.share(granule, &table) };
+        space.settle(edit.expect("an empty granule"));
+        reserve.refill().expect("a frame");
+    };
+    let mut written = first;
+    let make_private = || {
+        written = written.offset(TABLE_SPAN);
+        // SAFETY: as above.
+        let edit = unsafe { reserve.make_private(written) };
+        space.settle_here(edit.expect("a frame set aside"));
+    };
+    row("first-write-under-shared-table", after(share, make_private));
+}
+
+/// From one page to 1 GiB.
+fn scale(boot: &'static BootInfo) {
+    let (space, frame) = space(boot);
+    let all = hidden(&space, frame, GIB);
+    for (count, [revealed, hid, harvested]) in [
+        (1, ["reveal-1", "hide-1", "harvest-1"]),
+        (512, ["reveal-512", "hide-512", "harvest-512"]),
+        (MANY, ["reveal-16384", "hide-16384", "harvest-all-16384"]),
+        (GIB, ["reveal-262144", "hide-262144", "harvest-262144"]),
+    ] {
+        let pages = Pages { count, ..all };
+        let once = |operation: &dyn Fn(&Space, Pages)| {
+            let before = instructions();
+            operation(&space, pages);
+            instructions() - before
+        };
+        // Twice, so that tables and code are warm; no average, since a round
+        // of the largest is a million instructions.
+        for round in 0..2 {
+            let counts = [
+                once(&reveal),
+                {
+                    write(pages);
+                    once(&|space, pages| assert_eq!(harvest(space, pages), count))
+                },
+                once(&hide),
+            ];
+            if round == 1 {
+                row(revealed, counts[0]);
+                row(harvested, counts[1]);
+                row(hid, counts[2]);
+            }
+        }
+    }
+}
+
+/// An allocator with slots of 1 MiB.
+fn allocator(boot: &BootInfo) -> Allocator {
+    let (window, arena) = whole(boot);
+    let config = Config::new().total_memories(16).max_memory_size(1 << 20);
+    // SAFETY: nobody else uses window or arena.
+    unsafe { Allocator::new(native(), window, arena, &config) }.expect("an allocator")
+}
+
+static ALLOCATOR: AtomicPtr<Allocator> = AtomicPtr::new(core::ptr::null_mut());
+/// A page that can be read: what the handler asks about.
+static READABLE: AtomicU64 = AtomicU64::new(0);
+
+/// A load that faults, a verdict that it may go on, and its end. What the
+/// handler resumes is the instruction after, as nothing was wrong with the
+/// page that it asked about.
+fn faults(boot: &'static BootInfo) {
+    let mut allocator = allocator(boot);
+    let memory = allocator.allocate_memory(PAGE_SIZE).expect("a slot");
+    READABLE.store(memory.base().as_ptr().addr() as u64, Ordering::Relaxed);
+    drop(memory);
+    ALLOCATOR.store(&raw mut allocator, Ordering::Relaxed);
+    // SAFETY: both only return; the hook lets the first one's load be skipped.
+    let without = average(|| unsafe { bench_return() });
+    set_hook(resume);
+    // SAFETY: as above.
+    let with = average(|| unsafe { bench_load(8) });
+    row("fault-resume", with - without);
+    set_hook(skip);
+    // SAFETY: as above.
+    let skipped = average(|| unsafe { bench_load(8) });
+    row("fault-resume-share", with - skipped);
+}
+
+fn resume(frame: &mut Frame, _: &Exception) -> Handled {
+    // SAFETY: `faults` put it there, and it lives until the machine ends.
+    let allocator = unsafe { &*ALLOCATOR.load(Ordering::Relaxed) };
+    let address = VirtAddr(READABLE.load(Ordering::Relaxed));
+    match allocator.fault(address, FaultAccess::Read) {
+        Verdict::Resume => skip_load(frame),
+        _ => Handled::No,
+    }
+}
+
+fn skip(frame: &mut Frame, _: &Exception) -> Handled {
+    skip_load(frame)
+}
+
+fn skip_load(frame: &mut Frame) -> Handled {
+    frame.set_pc(bench_return as *const () as u64);
+    Handled::Resume
+}
+
+unsafe extern "C" {
+    fn bench_load(address: u64);
+    fn bench_return();
+}
+
+#[cfg(target_arch = "x86_64")]
+global_asm!(".global bench_load, bench_return", "bench_load: mov rax, [rdi]", "bench_return: ret");
+#[cfg(target_arch = "aarch64")]
+global_asm!(".global bench_load, bench_return", "bench_load: ldr x0, [x0]", "bench_return: ret");
+
+/// What work on four CPUs at once costs the others, for 1,000 operations.
+fn several_cpus(boot: &'static BootInfo) {
+    const TIMES: usize = 250;
+    let allocator = &allocator(boot);
+    let warm = |cpu: usize| {
+        let _ = cpu;
+        let mut memory = allocator.allocate_memory(1 << 16).expect("a slot");
+        memory.grow_to(1 << 20).expect("frames");
+        allocator.deallocate_memory(memory);
+    };
+    cpus::together(cpus::count(), &warm);
+
+    counted("cpus-cycle", allocator, &|_| {
+        for _ in 0..TIMES {
+            let memory = allocator.allocate_memory(1 << 16).expect("a slot");
+            allocator.deallocate_memory(memory);
+        }
+    });
+    counted("cpus-grow", allocator, &|_| {
+        for _ in 0..TIMES / 10 {
+            let mut memory = allocator.allocate_memory(1 << 16).expect("a slot");
+            (1..=10).for_each(|page| memory.grow_to(page << 16).expect("frames"));
+            allocator.deallocate_memory(memory);
+        }
+    });
+    let memory = allocator.allocate_memory(1 << 16).expect("a slot");
+    let address = VirtAddr(memory.base().as_ptr().addr() as u64);
+    counted("cpus-fault", allocator, &|_| {
+        for _ in 0..TIMES {
+            assert_eq!(allocator.fault(address, FaultAccess::Read), Verdict::Resume);
+        }
+    });
+    allocator.deallocate_memory(memory);
+    // One slot's frames, from one CPU to the next.
+    let turn = AtomicU64::new(0);
+    counted("cpus-reuse-elsewhere", allocator, &|cpu| {
+        for round in 0..TIMES as u64 {
+            while turn.load(Ordering::Acquire) != round * cpus::count() as u64 + cpu as u64 {
+                cpus::relax();
+            }
+            let memory = allocator.allocate_memory(1 << 16).expect("a slot");
+            allocator.deallocate_memory(memory);
+            turn.fetch_add(1, Ordering::Release);
+        }
+    });
+}
+
+/// Rows for what `work` on all CPUs made of interrupts and invalidations.
+fn counted(name: &str, allocator: &Allocator, work: &(dyn Fn(usize) + Sync)) {
+    let (interrupts, before) = (cpus::interrupts(), allocator.invalidations());
+    cpus::together(cpus::count(), work);
+    let after = allocator.invalidations();
+    kernel::println!("row {name}-interrupts {}", cpus::interrupts() - interrupts);
+    kernel::println!("row {name}-shootdowns {}", after.everywhere - before.everywhere);
+    kernel::println!("row {name}-local {}", after.local - before.local);
+}
