@@ -186,8 +186,9 @@ impl<A: Arch> Allocator<A> {
             return Err(Error::MemoryTooLarge { requested: minimum, limit });
         }
         let id = self.memories.allocate(&self.vm)?;
-        let made = self.make_accessible(id, 0, minimum);
-        if let Err(error) = made {
+        if minimum > 0
+            && let Err(error) = self.make_accessible(id, 0, minimum)
+        {
             self.memories.deallocate(&self.vm, id);
             return Err(error);
         }

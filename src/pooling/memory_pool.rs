@@ -62,32 +62,34 @@ impl SlotRecord {
         is_in_use(self.generation.load(Ordering::Relaxed))
     }
 
-    /// Whether this CPU caches nothing that was taken away from the slot.
+    /// Whether `cpu` caches nothing that was taken away from the slot.
     #[inline]
-    fn is_clean_here<A: Arch>(&self, vm: &Vm<A>) -> bool {
-        self.clean_on.load(Ordering::Relaxed) == vm.arch.current_cpu()
-            || vm.epochs.has_forgotten(&vm.arch, Epoch(self.revoked.load(Ordering::Relaxed)))
+    fn is_clean_on<A: Arch>(&self, vm: &Vm<A>, cpu: usize) -> bool {
+        self.clean_on.load(Ordering::Relaxed) == cpu
+            || vm.epochs.has_forgotten(cpu, Epoch(self.revoked.load(Ordering::Relaxed)))
     }
 
     /// Makes this CPU forget what was taken away from the slot, unless it has.
     #[inline]
     fn forget<A: Arch>(&self, vm: &Vm<A>) {
-        if !self.is_clean_here(vm) {
-            vm.epochs.invalidate_local(&vm.arch, Invalidation::EVERYTHING);
+        let cpu = vm.arch.current_cpu();
+        if !self.is_clean_on(vm, cpu) {
+            vm.epochs.invalidate_local(&vm.arch, cpu, Invalidation::EVERYTHING);
         }
     }
 
     /// Notes that `pages` of the slot were taken away, and makes this CPU
     /// forget them. The caller holds the slot.
     fn revoke<A: Arch>(&self, vm: &Vm<A>, pages: Pages) {
+        let cpu = vm.arch.current_cpu();
         // Asked before this revocation: what is left of earlier ones is more
         // than `pages`.
-        let stale =
-            if self.is_clean_here(vm) { Invalidation::leaves(pages) } else { Invalidation::EVERYTHING };
+        let clean = self.is_clean_on(vm, cpu);
+        let stale = if clean { Invalidation::leaves(pages) } else { Invalidation::EVERYTHING };
         let epoch = vm.epochs.revoke();
-        vm.epochs.invalidate_local(&vm.arch, stale);
+        vm.epochs.invalidate_local(&vm.arch, cpu, stale);
         self.revoked.store(epoch.0, Ordering::Relaxed);
-        self.clean_on.store(vm.arch.current_cpu(), Ordering::Relaxed);
+        self.clean_on.store(cpu, Ordering::Relaxed);
     }
 }
 

@@ -61,20 +61,19 @@ impl Epochs {
         Epoch(self.now.fetch_add(1, Ordering::AcqRel) + 1)
     }
 
-    /// Whether this CPU has forgotten everything that was revoked up to
-    /// `epoch`.
+    /// Whether `cpu` has forgotten everything that was revoked up to `epoch`.
     #[inline]
-    pub(crate) fn has_forgotten<A: Arch>(&self, arch: &A, epoch: Epoch) -> bool {
-        self.of(arch.current_cpu()).forgotten.load(Ordering::Relaxed) >= epoch.0
+    pub(crate) fn has_forgotten(&self, cpu: usize, epoch: Epoch) -> bool {
+        self.of(cpu).forgotten.load(Ordering::Relaxed) >= epoch.0
     }
 
-    /// Makes this CPU forget.
+    /// Makes this CPU forget, which is number `cpu`.
     #[inline]
-    pub(crate) fn invalidate_local<A: Arch>(&self, arch: &A, what: Invalidation) {
+    pub(crate) fn invalidate_local<A: Arch>(&self, arch: &A, cpu: usize, what: Invalidation) {
         if what.is_nothing() {
             return;
         }
-        let cpu = self.of(arch.current_cpu());
+        let cpu = self.of(cpu);
         // Before the invalidation: what is revoked meanwhile may be cached again.
         let now = self.now.load(Ordering::Acquire);
         arch.invalidate_local(what);

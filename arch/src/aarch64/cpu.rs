@@ -63,7 +63,8 @@ impl<P: PhysMap> Native<P> {
     /// The same on several CPUs: the roots of all of them have the window.
     #[must_use]
     pub fn with_cpus(self, cpus: &'static dyn Cpus) -> Self {
-        Self { cpus: Some(cpus), ..self }
+        // Where there is one, nobody has to be asked which.
+        Self { cpus: (cpus.count() > 1).then_some(cpus), ..self }
     }
 }
 

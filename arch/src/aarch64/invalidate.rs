@@ -35,7 +35,8 @@ pub trait Instructions {
 }
 
 /// Carries `what` out. `ranges` says that the CPU has FEAT_TLBIRANGE.
-#[inline]
+// So that what a CPU never does costs it nothing.
+#[inline(always)]
 pub fn invalidate<I: Instructions>(cpu: &I, ranges: bool, what: Invalidation, shared: bool) {
     let leaves_only = !what.reaches_tables();
     match what.scope() {

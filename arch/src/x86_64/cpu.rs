@@ -64,7 +64,8 @@ impl<P: PhysMap> Native<P> {
     /// The same on several CPUs: the roots of all of them have the window.
     #[must_use]
     pub fn with_cpus(self, cpus: &'static dyn Cpus) -> Self {
-        Self { cpus: Some(cpus), ..self }
+        // Where there is one, nobody has to be asked which.
+        Self { cpus: (cpus.count() > 1).then_some(cpus), ..self }
     }
 }
 
@@ -184,7 +185,7 @@ unsafe impl<P: PhysMap> Arch for Native<P> {
             return;
         }
         self.invalidate_local(what);
-        if let Some(cpus) = self.cpus.filter(|cpus| cpus.count() > 1) {
+        if let Some(cpus) = self.cpus {
             cpus.interrupt_others(&|| invalidate(&Cpu, Method::Invlpg, what));
         }
     }

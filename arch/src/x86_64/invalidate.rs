@@ -49,7 +49,8 @@ pub enum Method {
 }
 
 /// Carries `what` out.
-#[inline]
+// So that what a CPU never does costs it nothing.
+#[inline(always)]
 pub fn invalidate<I: Instructions>(cpu: &I, method: Method, what: Invalidation) {
     match (method, what.scope()) {
         (_, Scope::Nothing) => {}

@@ -192,7 +192,8 @@ impl<A: Arch> Space<A> {
     /// Makes this CPU forget what an edit took away. Enough where no other one
     /// uses the pages before it has invalidated.
     pub fn settle_here(&self, edit: Edit) {
-        self.vm.epochs.invalidate_local(&self.vm.arch, edit.invalidation);
+        let arch = &self.vm.arch;
+        self.vm.epochs.invalidate_local(arch, arch.current_cpu(), edit.invalidation);
     }
 
     /// What a page is now.

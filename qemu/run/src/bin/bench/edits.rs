@@ -6,7 +6,7 @@ use core::{
 };
 
 use allotment::{
-    Allocator, Config, FaultAccess, Verdict,
+    Allocator, Config, FaultAccess, Memory, Verdict,
     arch::{Access, Native, PAGE_SIZE, Pages, PhysAddr, PhysOffset, TABLE_SPAN, VirtAddr},
     boot::largest_arena,
     space::{SharedTable, Space},
@@ -58,6 +58,7 @@ pub(crate) const GROUPS: &[Group] = &[
         ],
         scale,
     ),
+    group("slots", true, &["slot-reveal-16", "slot-release-16", "slot-allocate"], slots),
     group("faults", true, &["fault-resume", "fault-resume-share"], faults),
     group(
         "cpus",
@@ -250,6 +251,32 @@ fn allocator(boot: &BootInfo) -> Allocator {
     let config = Config::new().total_memories(16).max_memory_size(1 << 20);
     // SAFETY: nobody else uses window or arena.
     unsafe { Allocator::new(native(), window, arena, &config) }.expect("an allocator")
+}
+
+/// The same of a memory's slot, where entries are found by arithmetic.
+fn slots(boot: &'static BootInfo) {
+    let allocator = &allocator(boot);
+    let warm = allocator.allocate_memory(WASM_PAGE * PAGE_SIZE).expect("a slot");
+    allocator.deallocate_memory(warm);
+    let (mut reveal, mut release, mut allocate) = (0, 0, 0);
+    const ROUNDS: u64 = 100;
+    for _ in 0..ROUNDS {
+        let before = instructions();
+        let memory = allocator.allocate_memory(0).expect("a slot");
+        let allocated = instructions();
+        let Memory::Static { make_accessible, .. } = &memory else { panic!("not a slot") };
+        let begin = instructions();
+        make_accessible.call(0, WASM_PAGE * PAGE_SIZE).expect("frames");
+        let revealed = instructions();
+        allocator.deallocate_memory(memory);
+        let released = instructions();
+        allocate += allocated - before;
+        reveal += revealed - begin;
+        release += released - revealed;
+    }
+    row("slot-reveal-16", reveal / ROUNDS);
+    row("slot-release-16", release / ROUNDS);
+    row("slot-allocate", allocate / ROUNDS);
 }
 
 static ALLOCATOR: AtomicPtr<Allocator> = AtomicPtr::new(core::ptr::null_mut());
