@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::{boxed::Box, sync::Arc};
 
 use allotment_arch::{
-    Aarch64, Access, Arch, Entry, Format, PAGE_SIZE, Translation, VirtAddr, X86_64,
+    Aarch64, Access, Arch, Entry, Format, PAGE_SIZE, PhysAddr, Translation, VirtAddr, X86_64,
     emulated::{AccessFault, Emulated, FaultKind, Mmu},
     translate,
 };
@@ -160,7 +160,7 @@ fn five_levels_reach_further_than_four() {
 fn blocks_and_their_limits_are_followed() {
     fn case<F: Mmu>() {
         let machine = Tables::<F>::new(Emulated::new(1100 * PAGE_SIZE));
-        let block = allotment_arch::PhysAddr(0x4020_0000);
+        let block = PhysAddr(0x4020_0000);
         let entry = F::block(F::present(block, Access::ReadWrite, false));
         machine.entry(page(0), 1).store(entry, Ordering::Release);
         machine.publish();

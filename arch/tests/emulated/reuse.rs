@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use allotment_arch::{
-    Access, Arch, PAGE_SIZE, PhysAddr,
+    Aarch64, Access, Arch, Format, PAGE_SIZE, PhysAddr, X86_64,
     aarch64::invalidate::{Instructions, page_operand},
     emulated::{Emulated, Mmu},
 };
@@ -152,14 +152,14 @@ fn a_shared_table_may_stay_where_it_is_also_linked() {
         machine.warm(0, page(1024));
         machine.assert_sound();
     }
-    case::<allotment_arch::X86_64>();
-    case::<allotment_arch::Aarch64>();
+    case::<X86_64>();
+    case::<Aarch64>();
 }
 
 #[test]
 fn a_table_is_reused_before_the_barrier() {
     for barrier in [false, true] {
-        let machine = Tables::<allotment_arch::Aarch64>::collecting(2);
+        let machine = Tables::<Aarch64>::collecting(2);
         machine.map(page(0));
         machine.warm(1, page(0));
         let table = machine.entry(page(0), 1).swap(0, Ordering::AcqRel);
@@ -170,7 +170,7 @@ fn a_table_is_reused_before_the_barrier() {
             cpu.dsb_complete(true);
             cpu.isb();
         }
-        let frame = PhysAddr(table & <allotment_arch::Aarch64 as allotment_arch::Format>::FRAME);
+        let frame = PhysAddr(table & Aarch64::FRAME);
         machine.map_to(page(600), frame, Access::Read, false);
         machine.warm(0, page(600));
         assert_eq!(machine.found(is!(ReusedTable)), !barrier);

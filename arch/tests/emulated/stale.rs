@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use allotment_arch::{
-    Aarch64, Access, Arch, Invalidation, PAGE_SIZE, Pages, X86_64,
+    Aarch64, Access, Arch, Format, Invalidation, PAGE_SIZE, Pages, PhysAddr, X86_64,
     emulated::{Emulated, Mmu, Violation},
 };
 
@@ -223,10 +223,10 @@ fn a_new_frame_needs_a_break_on_aarch64() {
         if breaks {
             machine.set(page(0), 0);
             machine.invalidate_everywhere(leaf(page(0)));
-            machine.set(page(0), Aarch64Entry::present(frame));
+            machine.set(page(0), Aarch64::present(frame, Access::ReadWrite, false));
             machine.publish();
         } else {
-            machine.set(page(0), Aarch64Entry::present(frame));
+            machine.set(page(0), Aarch64::present(frame, Access::ReadWrite, false));
             machine.invalidate_everywhere(leaf(page(0)));
         }
         machine.warm(0, page(0));
@@ -236,23 +236,14 @@ fn a_new_frame_needs_a_break_on_aarch64() {
     replace(true).assert_sound();
 }
 
-/// Short for what the test above writes twice.
-struct Aarch64Entry;
-
-impl Aarch64Entry {
-    fn present(frame: allotment_arch::PhysAddr) -> u64 {
-        <Aarch64 as allotment_arch::Format>::present(frame, Access::ReadWrite, false)
-    }
-}
-
 #[test]
 fn another_size_needs_a_break_on_aarch64() {
     let merge = |breaks: bool| {
         let machine = Tables::<Aarch64>::new(Emulated::new(1100 * PAGE_SIZE).collect_violations());
         machine.map(page(0));
         machine.warm(0, page(0));
-        let block = allotment_arch::PhysAddr(0x4020_0000);
-        let block = <Aarch64 as allotment_arch::Format>::block(Aarch64Entry::present(block));
+        let block = PhysAddr(0x4020_0000);
+        let block = Aarch64::block(Aarch64::present(block, Access::ReadWrite, false));
         if breaks {
             machine.entry(page(0), 1).store(0, Ordering::Release);
             machine.invalidate_everywhere(tables(page(0)));
@@ -266,32 +257,31 @@ fn another_size_needs_a_break_on_aarch64() {
 }
 
 #[test]
-fn a_block_needs_a_break_on_both_ways_on_aarch64() {
-    for (before, after) in [(true, false), (false, true)] {
+fn a_translation_alone_shows_a_missing_break() {
+    let large = || {
         let machine = Emulated::new(1100 * PAGE_SIZE).with_speculation(0).collect_violations();
-        let machine = Tables::<Aarch64>::new(machine);
-        let place = |block: bool| {
-            let first = allotment_arch::PhysAddr(0x4020_0000);
-            let block =
-                block.then(|| <Aarch64 as allotment_arch::Format>::block(Aarch64Entry::present(first)));
-            // A table for other pages than the one that is cached.
-            let entry = block.unwrap_or(<Aarch64 as allotment_arch::Format>::table(first));
-            machine.entry(page(0), 1).store(entry, Ordering::Release);
-        };
-        if before {
-            place(true);
-        } else {
-            machine.map(page(0));
-        }
-        machine.warm(0, page(0));
-        // The pointer goes, the translation stays.
-        machine.invalidate_everywhere(tables(page(1)));
-        place(!before);
-        assert!(!after || machine.cached(0) == 1);
-        machine.publish();
-        let by_translation = |found: &Violation| matches!(found, Violation::BreakBeforeMake { level, .. } if *level == u8::from(before));
-        assert_eq!(machine.cached(0) > 0, machine.found(by_translation), "{before}");
-    }
+        Tables::<Aarch64>::new(machine)
+    };
+    let first = PhysAddr(0x4020_0000);
+    let block = Aarch64::block(Aarch64::present(first, Access::ReadWrite, false));
+    let break_at = |level: u8| move |found: &Violation| matches!(found, Violation::BreakBeforeMake { level: of, .. } if *of == level);
+
+    let machine = large();
+    machine.entry(page(0), 1).store(block, Ordering::Release);
+    machine.warm(0, page(0));
+    machine.entry(page(0), 1).store(Aarch64::table(first), Ordering::Release);
+    machine.publish();
+    assert!(machine.found(break_at(1)), "a block, and a table in its place");
+
+    let machine = large();
+    machine.map(page(0));
+    machine.warm(0, page(0));
+    // The pointer to the table goes, the translation stays.
+    machine.invalidate_everywhere(tables(page(1)));
+    assert_eq!(machine.cached(0), 1);
+    machine.entry(page(0), 1).store(block, Ordering::Release);
+    machine.publish();
+    assert!(machine.found(break_at(0)), "a page, and a block over it");
 }
 
 #[test]
@@ -300,7 +290,7 @@ fn a_new_frame_needs_no_break_on_x86_64() {
     machine.map(page(0));
     machine.warm(1, page(0));
     let frame = machine.frame();
-    machine.set(page(0), <X86_64 as allotment_arch::Format>::present(frame, Access::ReadWrite, false));
+    machine.set(page(0), X86_64::present(frame, Access::ReadWrite, false));
     machine.invalidate_everywhere(leaf(page(0)));
     machine.warm(1, page(0));
     machine.assert_sound();
