@@ -11,14 +11,37 @@ use crate::{Arch, ENTRIES_PER_TABLE, PAGE_SIZE, PhysAddr, VirtAddr};
 /// What the tables use each frame for.
 #[derive(Default)]
 struct Uses {
-    /// Pages: whether one of those who map it may write, and at which address,
-    /// if at one only.
-    pages: HashMap<u64, (bool, Option<VirtAddr>)>,
-    /// Tables: their level, and whether one way to it is without a limit on
-    /// writes.
-    tables: HashMap<u64, (u8, bool)>,
+    pages: HashMap<u64, Use>,
+    tables: HashMap<u64, (u8, Use)>,
     visited: HashSet<(u64, u8, bool, bool)>,
     entries: usize,
+}
+
+/// One use of a frame, or several of the same kind.
+#[derive(Clone, Copy)]
+struct Use {
+    /// The first of them.
+    place: VirtAddr,
+    several: bool,
+    /// Whether one of them may write.
+    writable: bool,
+}
+
+impl Use {
+    fn new(place: VirtAddr, writable: bool) -> Self {
+        Self { place, several: false, writable }
+    }
+
+    fn add(&mut self, place: VirtAddr, writable: bool) {
+        self.several |= place != self.place;
+        self.writable |= writable;
+    }
+
+    /// Whether it is used at another place than this. At this place alone, what
+    /// is stale now was taken away since: a thread's edit that is under way.
+    fn beside(&self, place: VirtAddr) -> bool {
+        self.several || self.place != place
+    }
 }
 
 impl<F: Mmu> Emulated<F> {
@@ -64,8 +87,8 @@ impl<F: Mmu> Emulated<F> {
         at_rest: bool,
     ) {
         let seen = (limits.table, level, limits.read_only, limits.no_execute);
-        let table = uses.tables.entry(limits.table).or_insert((level, false));
-        table.1 |= !limits.read_only;
+        let first = (level, Use::new(base, !limits.read_only));
+        uses.tables.entry(limits.table).or_insert(first).1.add(base, !limits.read_only);
         // A shared table is as good or bad at each of its places.
         if !uses.visited.insert(seen) {
             return;
@@ -92,12 +115,10 @@ impl<F: Mmu> Emulated<F> {
                 }
                 Descriptor::Leaf(leaf) => {
                     let writable = (leaf.writable || leaf.markable) && !limits.read_only;
-                    for page in 0..1u64 << (9 * u32::from(level)) {
-                        let at = address.offset(page as usize * PAGE_SIZE);
-                        let frame = leaf.frame.0 + page * PAGE_SIZE as u64;
-                        let used = uses.pages.entry(frame).or_insert((false, Some(at)));
-                        used.0 |= writable;
-                        used.1 = used.1.filter(|&only| only == at);
+                    for page in (0..1u64 << shift_of(level)).step_by(PAGE_SIZE) {
+                        let place = VirtAddr(address.0 + page);
+                        let of_page = uses.pages.entry(leaf.frame.0 + page);
+                        of_page.or_insert(Use::new(place, writable)).add(place, writable);
                     }
                     if leaf.run {
                         self.check_run(state, address, at, entry, at_rest);
@@ -136,15 +157,9 @@ impl<F: Mmu> Emulated<F> {
             for (key, cached) in of_cpu.translations.iter() {
                 for page in (0..key.bytes()).step_by(PAGE_SIZE) {
                     let (address, frame) = (VirtAddr(key.start().0 + page), cached.frame + page);
-                    let used_writable = if uses.tables.contains_key(&frame) {
-                        Some(true)
-                    } else {
-                        // Another thread may be taking this very page away since
-                        // the tables were visited.
-                        let elsewhere = |used: &&(bool, _)| used.1 != Some(address);
-                        uses.pages.get(&frame).filter(elsewhere).map(|used| used.0)
-                    };
-                    let matters = used_writable.is_some_and(|used| used || cached.writable);
+                    let page = uses.pages.get(&frame).filter(|used| used.beside(address));
+                    let table = uses.tables.contains_key(&frame);
+                    let matters = table || page.is_some_and(|used| used.writable || cached.writable);
                     let stale = || self.look(address).is_none_or(|now| now.frame_of(address) != frame);
                     if matters && stale() {
                         wrong.push(Violation::ReusedFrame { cpu, address, frame: PhysAddr(frame) });
@@ -153,8 +168,9 @@ impl<F: Mmu> Emulated<F> {
             }
             for &(key, cached) in of_cpu.pointers.iter() {
                 let level = level_of(key);
-                let as_table = uses.tables.get(&cached.table).is_some_and(|&(of_level, writable)| {
-                    of_level + 1 != level || writable || !cached.read_only
+                let as_table = uses.tables.get(&cached.table).is_some_and(|(of_level, used)| {
+                    let elsewhere = of_level + 1 != level || used.beside(key.start());
+                    elsewhere && (of_level + 1 != level || used.writable || !cached.read_only)
                 });
                 let used = as_table || uses.pages.contains_key(&cached.table);
                 if used && self.is_stale_pointer(key, cached) {

@@ -22,8 +22,9 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(frames: usize) -> Self {
-        let frames: Box<[Frame]> =
-            (0..frames).map(|_| Frame([const { AtomicU64::new(0) }; PAGE_SIZE / 8])).collect();
+        let frames = Box::<[Frame]>::new_zeroed_slice(frames);
+        // SAFETY: zero is a value of `AtomicU64`.
+        let frames = unsafe { frames.assume_init() };
         Self { frames: NonNull::from(Box::leak(frames)), taken: 0 }
     }
 

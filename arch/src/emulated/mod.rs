@@ -216,9 +216,7 @@ unsafe impl<F: Mmu> Arch for Emulated<F> {
     }
 
     fn publish(&self) {
-        let cpu = self.current_cpu();
         self.with(|state| {
-            state.cpus[cpu].ordered = false;
             self.check_caches(state);
             self.hook(state, 1);
         });

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::{boxed::Box, sync::Arc};
 
 use allotment_arch::{
-    Aarch64, Access, Arch, Entry, Format, PAGE_SIZE, Translation, VirtAddr, X86_64,
+    Aarch64, Access, Arch, Entry, Format, PAGE_SIZE, PhysAddr, Translation, VirtAddr, X86_64,
     emulated::{AccessFault, Emulated, FaultKind, Mmu},
     translate,
 };
@@ -160,7 +160,7 @@ fn five_levels_reach_further_than_four() {
 fn blocks_and_their_limits_are_followed() {
     fn case<F: Mmu>() {
         let machine = Tables::<F>::new(Emulated::new(1100 * PAGE_SIZE));
-        let block = allotment_arch::PhysAddr(0x4020_0000);
+        let block = PhysAddr(0x4020_0000);
         let entry = F::block(F::present(block, Access::ReadWrite, false));
         machine.entry(page(0), 1).store(entry, Ordering::Release);
         machine.publish();
@@ -182,4 +182,37 @@ fn blocks_and_their_limits_are_followed() {
     }
     case::<X86_64>();
     case::<Aarch64>();
+}
+
+#[test]
+fn without_the_access_flag_a_page_faults_and_is_not_cached() {
+    const ACCESS_FLAG: u64 = 1 << 10;
+    let machine = Tables::<Aarch64>::new(Emulated::new(16 * PAGE_SIZE));
+    machine.map(page(0));
+    machine.set(page(0), machine.get(page(0)) & !ACCESS_FLAG);
+    machine.invalidate_everywhere(leaf(page(0)));
+    assert_eq!(machine.load(page(0)), None);
+    assert_eq!(machine.cached(0), 0);
+}
+
+#[test]
+fn the_mark_of_a_run_is_in_any_of_its_entries() {
+    let mut marked = [false; 16];
+    for seed in 0..64 {
+        let machine = Tables::<Aarch64>::new(Emulated::new(64 * PAGE_SIZE).with_seed(seed));
+        let first = machine.run();
+        for nth in 0..16 {
+            let frame = first.offset(nth * PAGE_SIZE);
+            let entry = Aarch64::present(frame, Access::ReadWrite, false) | Aarch64::RUN_HINT;
+            machine.set(page(nth), entry);
+        }
+        machine.publish();
+        assert!(machine.store(page(5), 1));
+        for (nth, marked) in marked.iter_mut().enumerate() {
+            let entry = Aarch64::decode(machine.get(page(nth)));
+            *marked |= matches!(entry, Entry::Present { written: true, .. });
+        }
+        machine.assert_sound();
+    }
+    assert!(marked.iter().filter(|&&marked| marked).count() > 8, "{marked:?}");
 }

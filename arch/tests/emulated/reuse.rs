@@ -3,9 +3,9 @@
 use core::sync::atomic::Ordering;
 
 use allotment_arch::{
-    Access, Arch, PhysAddr,
+    Aarch64, Access, Arch, Format, PAGE_SIZE, PhysAddr, X86_64,
     aarch64::invalidate::{Instructions, page_operand},
-    emulated::Mmu,
+    emulated::{Emulated, Mmu},
 };
 
 use crate::{
@@ -19,6 +19,7 @@ for_both_formats! {
     a_table_must_not_be_a_page_before_all_forgot_it
     a_table_must_not_be_another_table_before_all_forgot_it
     a_page_must_not_be_a_table_before_all_forgot_it
+    an_audit_finds_reuse_that_no_walk_came_by
 }
 
 fn a_frame_must_not_be_mapped_elsewhere_before_all_forgot_it<F: Mmu>() {
@@ -57,6 +58,20 @@ fn two_readers_may_share_a_frame<F: Mmu>() {
     machine.map_to(page(10), frame, Access::ReadWrite, false);
     machine.warm(0, page(10));
     assert!(machine.found(is!(ReusedFrame)));
+}
+
+fn an_audit_finds_reuse_that_no_walk_came_by<F: Mmu>() {
+    let machine = Emulated::new(64 * PAGE_SIZE).with_speculation(0).collect_violations();
+    let machine = Tables::<F>::new(machine);
+    let frame = machine.map(page(0));
+    machine.warm(0, page(0));
+    let table = machine.entry(page(0), 1).swap(0, Ordering::AcqRel);
+    machine.audit();
+    assert_eq!(machine.violations(), []);
+    machine.set(page(512), F::present(frame, Access::ReadWrite, false));
+    assert!(machine.found(is!(ReusedFrame)));
+    machine.set(page(513), F::present(PhysAddr(table & F::FRAME), Access::Read, false));
+    assert!(machine.found(is!(ReusedTable)));
 }
 
 /// A leaf table with one page, cached by CPU 1, unlinked.
@@ -132,16 +147,19 @@ fn a_shared_table_may_stay_where_it_is_also_linked() {
         // Unlinked at one of them; all that a stale pointer shows is read-only.
         machine.entry(page(0), 1).store(0, Ordering::Release);
         machine.speculate();
+        machine.entry(page(1024), 1).store(F::shared_table(shared), Ordering::Release);
+        machine.publish();
+        machine.warm(0, page(1024));
         machine.assert_sound();
     }
-    case::<allotment_arch::X86_64>();
-    case::<allotment_arch::Aarch64>();
+    case::<X86_64>();
+    case::<Aarch64>();
 }
 
 #[test]
 fn a_table_is_reused_before_the_barrier() {
     for barrier in [false, true] {
-        let machine = Tables::<allotment_arch::Aarch64>::collecting(2);
+        let machine = Tables::<Aarch64>::collecting(2);
         machine.map(page(0));
         machine.warm(1, page(0));
         let table = machine.entry(page(0), 1).swap(0, Ordering::AcqRel);
@@ -152,7 +170,7 @@ fn a_table_is_reused_before_the_barrier() {
             cpu.dsb_complete(true);
             cpu.isb();
         }
-        let frame = PhysAddr(table & <allotment_arch::Aarch64 as allotment_arch::Format>::FRAME);
+        let frame = PhysAddr(table & Aarch64::FRAME);
         machine.map_to(page(600), frame, Access::Read, false);
         machine.warm(0, page(600));
         assert_eq!(machine.found(is!(ReusedTable)), !barrier);
