@@ -22,13 +22,17 @@ mod sizes;
 #[path = "space/world.rs"]
 mod world;
 
-use harvest::{exact, hidden, summaries};
+use harvest::{exact, hidden, summaries, while_written};
 use leaves::{hide_and_reveal, map, map_one, protect, replace, state, unmap};
 use refused::{
     access as refused_access, map as refused_map, out_of_frames as refused_out_of_frames,
     outside as refused_outside,
 };
-use shared::{build_refused, make_private, over_an_empty_table, share, untouched};
+use shared::{
+    build_refused, make_private, make_private_at_once, over_an_empty_table, replace_table, share, untouched,
+};
+#[cfg(target_os = "none")]
+use sizes::block_translates;
 use sizes::{block, marked_run, part_of_a_block, run, uneven, whole_block};
 
 harness::tests! {
@@ -72,6 +76,10 @@ harness::tests! {
         on_every_machine!(hidden);
     }
 
+    fn no_mark_is_lost_while_others_write() {
+        on_every_machine!(while_written);
+    }
+
     fn ranges_outside_the_window_are_refused() {
         on_every_machine!(refused_outside);
     }
@@ -98,6 +106,14 @@ harness::tests! {
 
     fn a_granule_made_private_is_edited_alone() {
         on_every_machine!(make_private);
+    }
+
+    fn two_cpus_make_a_granule_private_once() {
+        on_every_machine!(make_private_at_once);
+    }
+
+    fn a_replaced_table_gives_its_frames_out() {
+        on_every_machine!(replace_table);
     }
 
     fn an_empty_table_makes_room_for_a_shared_one() {
@@ -132,9 +148,10 @@ harness::tests! {
         on_every_machine!(marked_run);
     }
 
+    // The emulated MMU of the host walks no blocks yet.
     #[cfg(target_os = "none")]
     fn a_block_translates_like_its_pages() {
-        sizes::block_translates();
+        on_every_machine!(block_translates);
     }
 
     #[cfg(target_os = "none")]

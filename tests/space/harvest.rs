@@ -1,8 +1,13 @@
 //! What was written.
 
-use allotment::arch::{Access, Invalidation};
+use core::sync::atomic::{AtomicBool, Ordering};
 
-use crate::{common::TestArch, world::World};
+use allotment::arch::{Access, Invalidation, PAGE_SIZE, Pages};
+
+use crate::{
+    common::{TestArch, together},
+    world::World,
+};
 
 pub(crate) fn exact<A: TestArch>() {
     let w = World::<A>::new();
@@ -90,4 +95,28 @@ pub(crate) fn hidden<A: TestArch>() {
     assert_eq!(w.harvest(0, 1024), ([].to_vec(), 2));
     w.store(5, 2).unwrap();
     assert_eq!(w.harvest(0, 1024).0, [(5, 1)]);
+}
+
+/// One CPU writes while another one harvests.
+pub(crate) fn while_written<A: TestArch>() {
+    let w = World::<A>::new();
+    w.mapped(0, 1024, 0, Access::ReadWrite);
+    let found: [AtomicBool; 1024] = [const { AtomicBool::new(false) }; 1024];
+    let note = |pages: Pages| {
+        let first = usize::try_from(pages.start.0 - w.page(0).0).unwrap() / PAGE_SIZE;
+        (first..first + pages.count).for_each(|n| found[n].store(true, Ordering::Relaxed));
+    };
+    let harvest = || {
+        // SAFETY: the pages are the test's, and only one worker edits.
+        w.space.settle(unsafe { w.space.harvest(w.pages(0, 1024), note) }.unwrap());
+    };
+    together(2, |worker| {
+        if worker == 0 {
+            (0..1024).for_each(|n| w.store(n, 1).unwrap());
+        } else {
+            (0..50).for_each(|_| harvest());
+        }
+    });
+    harvest();
+    assert!(found.iter().all(|found| found.load(Ordering::Relaxed)), "a mark was lost");
 }

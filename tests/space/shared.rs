@@ -1,12 +1,15 @@
 //! Shared tables, and copies of them.
 
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
 use allotment::{
     arch::{Access, Entry, Format, Invalidation, PhysAddr},
     space::{Edit, SharedTable, SpaceError},
 };
 
 use crate::{
-    common::TestArch,
+    common::{TestArch, together},
     world::{World, present},
 };
 
@@ -201,4 +204,79 @@ pub(crate) fn build_refused<A: TestArch>() {
     // The frame came back clean.
     w.mapped(0, 1, 0, Access::Read);
     assert_eq!(w.entry(1), Entry::NONE);
+}
+
+pub(crate) fn replace_table<A: TestArch>() {
+    let w = World::<A>::new();
+    let table = image(&w);
+    let frames = w.space.available_frames();
+    w.mapped(512, 3, 300, Access::ReadWrite);
+    // SAFETY: the granules and frames are the test's, here and below.
+    w.space.settle(unsafe { w.space.map_one(w.pages(600, 1), w.frame(9), Access::CopyOnWrite) }.unwrap());
+    // SAFETY: see above.
+    let hidden = unsafe { w.space.hide(w.pages(513, 1)) }.unwrap();
+    w.store(514, 1).unwrap();
+    let mut out = Vec::new();
+    let keep = |page, frame, own: bool| {
+        if own {
+            // SAFETY: the frame has come out.
+            unsafe { w.space.arch().zero_frame(frame) };
+        }
+        out.push((page, frame, own));
+    };
+    // SAFETY: see above.
+    let edit = unsafe { w.space.replace_table(w.granule(1), Some(&table), keep) }.unwrap();
+    assert_eq!((edit.entries, edit.tables, edit.invalidation), (1, 1, Invalidation::NOTHING));
+    w.space.settle(edit.and(hidden));
+    let came = |n, frame, own| (w.page(n), w.frame(frame), own);
+    let expected = [came(512, 300, true), came(513, 301, true), came(514, 302, true), came(600, 9, false)];
+    assert_eq!(out, expected);
+    assert_eq!(w.space.available_frames(), frames, "the table did not come back");
+    assert_eq!(w.load(514), Ok(2));
+    // Back to nothing, and the same with nothing, and with a hidden block.
+    let nothing = |granule: usize, out: &mut Vec<PhysAddr>| {
+        let keep = |_, frame, own: bool| {
+            assert!(own);
+            out.push(frame);
+        };
+        // SAFETY: see above.
+        w.space.settle(unsafe { w.space.replace_table(w.granule(granule), None, keep) }.unwrap());
+    };
+    let mut frames_out = Vec::new();
+    for _ in 0..2 {
+        nothing(1, &mut frames_out);
+        assert!(frames_out.is_empty());
+        w.load(514).unwrap_err();
+    }
+    w.mapped(512, 512, 512, Access::ReadWrite);
+    // SAFETY: see above.
+    w.space.settle(unsafe { w.space.form_block(w.granule(1)) }.unwrap());
+    // SAFETY: see above.
+    w.space.settle(unsafe { w.space.hide(w.pages(512, 512)) }.unwrap());
+    nothing(1, &mut frames_out);
+    assert!(frames_out.iter().copied().eq((512..1024).map(|n| w.frame(n))));
+    assert_eq!(w.entry(512), Entry::NONE);
+    assert_eq!(w.space.available_frames(), frames);
+}
+
+pub(crate) fn make_private_at_once<A: TestArch>() {
+    let w = World::<A>::new();
+    let table = image(&w);
+    for granule in 0..8 {
+        // SAFETY: the granules are the test's, here and below.
+        w.space.settle(unsafe { w.space.share(w.granule(granule), &table) }.unwrap());
+    }
+    let reserve = w.space.reserve::<16>().unwrap();
+    let private = AtomicUsize::new(0);
+    together(2, |_| {
+        for granule in 0..8 {
+            // SAFETY: see above.
+            let edit = unsafe { reserve.make_private(w.page(granule * 512 + 7)) }.unwrap();
+            private.fetch_add(edit.entries, Ordering::Relaxed);
+            w.space.settle_here(edit);
+        }
+    });
+    assert_eq!(private.into_inner(), 8, "each granule is made private once");
+    assert_eq!(reserve.len(), 8, "a frame was lost");
+    assert_eq!(w.load(7 * 512 + 7), Ok(7));
 }

@@ -286,8 +286,8 @@ pub(crate) fn marked_run<A: TestArch>() {
 }
 
 #[cfg(target_os = "none")]
-pub(crate) fn block_translates() {
-    let w = even::<allotment::arch::Native>();
+pub(crate) fn block_translates<A: TestArch>() {
+    let w = even::<A>();
     w.store(512 + 3, 3).unwrap();
     w.space.settle(form(&w, 1));
     assert_eq!((w.load(512 + 3), w.load(1023)), (Ok(3), Ok(0)));

@@ -122,7 +122,7 @@ impl<A: Arch> Space<A> {
     ///
     /// See [what every edit asks](crate::space#what-every-unsafe-edit-asks-of-its-caller).
     pub unsafe fn hide(&self, pages: Pages) -> Result<Edit, SpaceError> {
-        let mut promise = self.verify(pages, false, |_, _| Ok(()))?;
+        let mut promise = self.verify_tables(pages)?;
         let tally = self.rewrite(pages, &mut promise, How::default(), |_, old| pages::hidden::<A>(old));
         self.parts(pages).for_each(|part| self.settle_summary(part));
         Ok(tally.done())

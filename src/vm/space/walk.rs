@@ -169,35 +169,56 @@ impl<A: Arch> Space<A> {
     }
 
     /// The first pass of an edit: refuses shared tables and what `check` does
-    /// on any page of the range, and gets the tables promised that blocks must
-    /// be split into, and, if they are to be `made`, those that are missing.
+    /// on any page of the range (on one of those that a granule without a table,
+    /// or with a block, has), and gets tables promised as [`plan`](Self::plan)
+    /// does.
     pub(super) fn verify(
         &self,
         pages: Pages,
         made: bool,
         check: impl Fn(VirtAddr, Entry) -> Result<(), SpaceError>,
     ) -> Result<Promise<'_, A>, SpaceError> {
+        self.plan(pages, made, |part, below| match below {
+            Below::Nothing => check(part.pages.start, Entry::NONE),
+            Below::Shared(_) | Below::Busy => Err(SpaceError::SharedTable { page: part.pages.start }),
+            Below::Block(first) => check(part.pages.start, A::Format::decode(first)),
+            Below::Table(table) => {
+                let check = |(page, entry): (VirtAddr, &AtomicU64)| {
+                    check(page, A::Format::decode(entry.load(Ordering::Relaxed)))
+                };
+                part.leaves(table).try_for_each(check)
+            }
+        })
+    }
+
+    /// The first pass of an edit that refuses nothing but shared tables: looks
+    /// at no entries.
+    pub(super) fn verify_tables(&self, pages: Pages) -> Result<Promise<'_, A>, SpaceError> {
+        self.plan(pages, false, |part, below| match below {
+            Below::Shared(_) | Below::Busy => Err(SpaceError::SharedTable { page: part.pages.start }),
+            Below::Nothing | Below::Block(_) | Below::Table(_) => Ok(()),
+        })
+    }
+
+    /// Refuses what `check` does on any part, and gets the tables promised that
+    /// blocks must be split into, and, if they are to be `made`, those that are
+    /// missing.
+    fn plan(
+        &self,
+        pages: Pages,
+        made: bool,
+        check: impl Fn(Part<'_>, Below<'_>) -> Result<(), SpaceError>,
+    ) -> Result<Promise<'_, A>, SpaceError> {
         self.check_range(pages)?;
         let mut tables = 0;
         for part in self.parts(pages) {
-            match self.below(part.directory) {
-                Below::Nothing => {
-                    tables += usize::from(made);
-                    check(part.pages.start, Entry::NONE)?;
-                }
-                Below::Shared(_) | Below::Busy => {
-                    return Err(SpaceError::SharedTable { page: part.pages.start });
-                }
-                Below::Block(first) => {
-                    tables += usize::from(!part.is_whole());
-                    check(part.pages.start, A::Format::decode(first))?;
-                }
-                Below::Table(table) => {
-                    for (page, entry) in part.leaves(table) {
-                        check(page, A::Format::decode(entry.load(Ordering::Relaxed)))?;
-                    }
-                }
-            }
+            let below = self.below(part.directory);
+            tables += usize::from(match below {
+                Below::Nothing => made,
+                Below::Block(_) => !part.is_whole(),
+                Below::Table(_) | Below::Shared(_) | Below::Busy => false,
+            });
+            check(part, below)?;
         }
         self.vm.promise(tables).map_err(SpaceError::out_of_frames(tables))
     }
