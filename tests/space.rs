@@ -26,7 +26,7 @@ use harvest::{exact, hidden, summaries, while_written};
 use leaves::{hide_and_reveal, map, map_one, protect, replace, state, unmap};
 use refused::{
     access as refused_access, map as refused_map, out_of_frames as refused_out_of_frames,
-    outside as refused_outside,
+    out_of_frames_to_split, outside as refused_outside,
 };
 use shared::{
     build_refused, make_private, make_private_at_once, over_an_empty_table, replace_table, share, untouched,
@@ -94,6 +94,10 @@ harness::tests! {
 
     fn an_arena_without_frames_for_tables_refuses_edits() {
         on_every_machine!(refused_out_of_frames);
+    }
+
+    fn an_arena_without_frames_for_tables_keeps_blocks() {
+        on_every_machine!(out_of_frames_to_split);
     }
 
     fn a_shared_table_shows_the_same_in_every_granule() {

@@ -132,3 +132,37 @@ pub(crate) fn out_of_frames<A: TestArch>() {
     let refused = w.space.reserve::<2>().map(drop);
     assert_eq!(refused, Err(SpaceError::OutOfFrames { needed: 2, available: 0 }));
 }
+
+pub(crate) fn out_of_frames_to_split<A: TestArch>() {
+    let w = World::<A>::with_tables(MIB);
+    w.mapped(512, 1024, 0, Access::ReadWrite);
+    w.store(700, 1).unwrap();
+    for granule in [1, 2] {
+        // SAFETY: the pages are the test's, here and below.
+        w.space.settle(unsafe { w.space.form_block(w.granule(granule)) }.unwrap());
+    }
+    let rest = w.pages(1536, (w.space.available_frames() - 1) * 512);
+    // SAFETY: see above.
+    w.space.settle(unsafe { w.space.set_state(rest, 1) }.unwrap());
+    assert_eq!(w.space.available_frames(), 1);
+    let before = w.entries(512, 1024);
+    let none = |needed| Err(SpaceError::OutOfFrames { needed, available: 1 });
+    let cut = w.pages(600, 500);
+    // SAFETY: see above.
+    assert_eq!(unsafe { w.space.hide(cut) }.map(drop), none(2));
+    // SAFETY: see above.
+    assert_eq!(unsafe { w.space.protect(cut, Access::Read) }.map(drop), none(2));
+    // SAFETY: see above.
+    assert_eq!(unsafe { w.space.harvest(cut, |_| panic!("reported")) }.map(drop), none(2));
+    // SAFETY: see above.
+    assert_eq!(unsafe { w.space.unmap(cut, |_, _, _| panic!("a frame came out")) }.map(drop), none(2));
+    assert_eq!(w.entries(512, 1024), before);
+    assert_eq!(w.space.available_frames(), 1);
+    // With what there is one can be split.
+    assert_eq!(w.harvest(600, 424).0, [(600, 424)]);
+    assert_eq!(w.space.available_frames(), 0);
+    // SAFETY: see above.
+    let refused = unsafe { w.space.split_block(w.granule(2)) }.map(drop);
+    assert_eq!(refused, Err(SpaceError::OutOfFrames { needed: 1, available: 0 }));
+    assert_eq!(w.peek(0, 2048), [(512, 88)]);
+}
