@@ -12,7 +12,7 @@ use allotment_arch::{Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, Pages, VirtAddr
 use super::{
     Edit, Space, SpaceError,
     edit::Tally,
-    walk::{Below, Part, Runs},
+    walk::{Below, How, Part, Runs},
 };
 use crate::vm::pages;
 
@@ -44,10 +44,11 @@ impl<A: Arch> Space<A> {
         // A mark that a fault sets would leave the sixteen entries of a run
         // different in more than what hardware keeps.
         let runs = if self.vm.arch.hardware_dirty() { Runs::Cut } else { Runs::Broken };
+        let how = How { runs, ..How::default() };
         let mut tally = Tally::default();
         let mut found = Adjacent { pending: None, report };
         for part in self.parts(pages).filter(|part| self.may_be_written(*part)) {
-            self.ready(part, &mut promise, runs, &mut tally);
+            self.ready(part, &mut promise, how, &mut tally);
             tally.tables += 1;
             match self.below(part.directory) {
                 Below::Nothing | Below::Shared(_) | Below::Busy => {}

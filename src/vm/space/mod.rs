@@ -20,7 +20,7 @@
 //! | [`unmap`](Space::unmap) | any | empty; frames come out |
 //! | [`replace`](Space::replace) | any | present; a frame comes out |
 //! | [`harvest`](Space::harvest), [`peek`](Space::peek) | any | no longer marked as written; the same |
-//! | [`share`](Space::share), [`unshare`](Space::unshare), [`Reserve::make_private`] | a granule | another table |
+//! | [`share`](Space::share), [`unshare`](Space::unshare), [`replace_table`](Space::replace_table), [`Reserve::make_private`] | a granule | another table |
 //! | [`form_block`](Space::form_block), [`split_block`](Space::split_block) | 512 present pages | one entry; and back |
 //! | [`form_run`](Space::form_run), [`break_run`](Space::break_run) | 16 present pages | one TLB entry; and back |
 //!
@@ -40,7 +40,8 @@
 //!
 //! *Shared tables.* Edits below one are refused, but for
 //! [`harvest`](Space::harvest) and [`peek`](Space::peek), which find nothing
-//! written there: make it private first.
+//! written there, and for those that replace the table as a whole: make it
+//! private first.
 //!
 //! # What every unsafe edit asks of its caller
 //!
@@ -196,7 +197,8 @@ impl<A: Arch> Space<A> {
         self.vm.epochs.invalidate_local(arch, arch.current_cpu(), edit.invalidation);
     }
 
-    /// What a page is now.
+    /// What a page is now. Empty with a state of 15 is one that is being replaced
+    /// this moment: who faults there tries again.
     ///
     /// # Errors
     ///
@@ -205,7 +207,8 @@ impl<A: Arch> Space<A> {
         let part = self.part(Pages { start: page, count: 1 })?;
         let nth = index(page, 0);
         let entry = match self.below(part.directory) {
-            Below::Nothing | Below::Busy => 0,
+            Below::Nothing => 0,
+            Below::Busy => A::Format::empty(pages::BUSY),
             Below::Block(first) => nth_of_block(first, nth),
             Below::Table(table) => table[nth].load(Ordering::Acquire),
             Below::Shared(table) => self.table(table)[nth].load(Ordering::Acquire),

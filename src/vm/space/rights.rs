@@ -7,7 +7,7 @@ use allotment_arch::{Access, Arch, Entry, Format, PAGE_SIZE, Pages, PhysAddr, Vi
 use super::{
     Edit, Space, SpaceError,
     edit::Tally,
-    walk::{Below, Runs, nth_of_block},
+    walk::{Below, How, Runs, nth_of_block},
 };
 use crate::vm::{distance, pages};
 
@@ -95,15 +95,13 @@ impl<A: Arch> Space<A> {
             }
             Entry::Hidden { .. } | Entry::Present { .. } => Ok(()),
         })?;
-        if access == Access::ReadWrite {
-            self.parts(pages).for_each(|part| self.summarise(part));
-        }
+        let how = How { makes_writable: access == Access::ReadWrite, runs: Runs::Broken, ..How::default() };
         let edit = |_, old| match A::Format::decode(old) {
             // With its hint, if it has one: nothing changes.
             Entry::Present { access: same, .. } if same == access => old,
             _ => pages::with_access::<A>(old, access),
         };
-        let tally = self.rewrite(pages, &mut promise, Runs::Broken, edit);
+        let tally = self.rewrite(pages, &mut promise, how, edit);
         self.vm.arch.publish();
         if access == Access::ReadExecute {
             // To the end of the last page: all of it can be executed.
@@ -124,8 +122,8 @@ impl<A: Arch> Space<A> {
     ///
     /// See [what every edit asks](crate::space#what-every-unsafe-edit-asks-of-its-caller).
     pub unsafe fn hide(&self, pages: Pages) -> Result<Edit, SpaceError> {
-        let mut promise = self.verify(pages, false, |_, _| Ok(()))?;
-        let tally = self.rewrite(pages, &mut promise, Runs::Cut, |_, old| pages::hidden::<A>(old));
+        let mut promise = self.verify_tables(pages)?;
+        let tally = self.rewrite(pages, &mut promise, How::default(), |_, old| pages::hidden::<A>(old));
         self.parts(pages).for_each(|part| self.settle_summary(part));
         Ok(tally.done())
     }
@@ -146,8 +144,8 @@ impl<A: Arch> Space<A> {
             Entry::Empty { .. } => Err(SpaceError::NoFrame { page }),
             Entry::Hidden { .. } | Entry::Present { .. } => Ok(()),
         })?;
-        self.parts(pages).for_each(|part| self.summarise(part));
-        let tally = self.rewrite(pages, &mut promise, Runs::Cut, |_, old| pages::revealed::<A>(old));
+        let how = How { makes_writable: true, ..How::default() };
+        let tally = self.rewrite(pages, &mut promise, how, |_, old| pages::revealed::<A>(old));
         self.vm.arch.publish();
         Ok(tally.done())
     }
@@ -167,10 +165,8 @@ impl<A: Arch> Space<A> {
             return Err(SpaceError::StateTooLarge { state, limit: MOST_STATE });
         }
         let mut promise = self.verify(pages, state != 0, check_empty)?;
-        if state != 0 {
-            self.parts(pages).for_each(|part| self.make_table(part, &mut promise));
-        }
-        Ok(self.rewrite(pages, &mut promise, Runs::Cut, |_, _| A::Format::empty(state)).done())
+        let how = How { makes_tables: state != 0, ..How::default() };
+        Ok(self.rewrite(pages, &mut promise, how, |_, _| A::Format::empty(state)).done())
     }
 
     /// What was noted in an empty page.
@@ -209,7 +205,7 @@ impl<A: Arch> Space<A> {
             Ok(())
         })?;
         let hide = |_, old| pages::hidden::<A>(old);
-        let hidden = self.rewrite(pages, &mut promise, Runs::Cut, hide);
+        let hidden = self.rewrite(pages, &mut promise, How::default(), hide);
         let mut done = Tally::of_tables(hidden.tables);
         // Those that were hidden before may be cached as well: nobody says that
         // the edit which hid them was settled. They are among all of the range.
@@ -273,11 +269,9 @@ impl<A: Arch> Space<A> {
         let mut promise = self.verify(one, true, |_, _| Ok(()))?;
         let mut tally = Tally::default();
         let part = self.part(one)?;
-        self.make_table(part, &mut promise);
-        self.ready(part, &mut promise, Runs::Broken, &mut tally);
-        if access == Access::ReadWrite {
-            self.summarise(part);
-        }
+        let makes_writable = access == Access::ReadWrite;
+        let how = How { makes_tables: true, makes_writable, runs: Runs::Broken };
+        self.ready(part, &mut promise, how, &mut tally);
         let Below::Table(table) = self.below(part.directory) else { return Ok(tally.done_with(None)) };
         tally.tables += 1;
         let mut taken = None;
@@ -316,14 +310,9 @@ impl<A: Arch> Space<A> {
     ) -> Result<Edit, SpaceError> {
         let mut promise = self.verify(pages, true, check_empty)?;
         (0..pages.count).try_for_each(|n| check_frame::<A>(frames(n)))?;
-        for part in self.parts(pages) {
-            self.make_table(part, &mut promise);
-            if writable {
-                self.summarise(part);
-            }
-        }
+        let how = How { makes_tables: true, makes_writable: writable, ..How::default() };
         let nth = |page| distance(pages.start, page).unwrap_or(0) / PAGE_SIZE;
-        let tally = self.rewrite(pages, &mut promise, Runs::Cut, |page, _| entry(frames(nth(page))));
+        let tally = self.rewrite(pages, &mut promise, how, |page, _| entry(frames(nth(page))));
         self.vm.arch.publish();
         Ok(tally.done())
     }

@@ -13,13 +13,13 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use allotment_arch::{Access, Arch, Format, Invalidation, Native, Pages, PhysAddr, Upper, VirtAddr};
+use allotment_arch::{Access, Arch, Entry, Format, Invalidation, Native, Pages, PhysAddr, Upper, VirtAddr};
 
 use super::{
     Edit, Space, SpaceError,
     edit::Tally,
     rights::{check_frame, check_shareable},
-    walk::{Below, Part},
+    walk::{Below, Part, nth_of_block},
 };
 use crate::vm::{Settled, pages};
 
@@ -55,6 +55,7 @@ impl SharedTable {
             }
             pages::exchange(place, |_| A::Format::present(shown, access, false));
         }
+        space.vm.arch.publish();
         Ok(built)
     }
 }
@@ -73,27 +74,18 @@ impl<A: Arch> Space<A> {
     /// The table is of this space.
     pub unsafe fn share(&self, granule: VirtAddr, table: &SharedTable) -> Result<Edit, SpaceError> {
         let part = self.whole(granule)?;
-        let mut tally = Tally::default();
-        let own = match self.below(part.directory) {
-            Below::Nothing | Below::Shared(_) | Below::Busy => None,
+        match self.below(part.directory) {
+            Below::Nothing | Below::Shared(_) | Below::Busy => {}
             Below::Block(_) => return Err(SpaceError::InUse { page: granule }),
             Below::Table(entries) => {
-                tally.tables += 1;
                 let used = |(_, entry): &(VirtAddr, &AtomicU64)| entry.load(Ordering::Relaxed) != 0;
                 if let Some((page, _)) = part.leaves(entries).find(used) {
                     return Err(SpaceError::InUse { page });
                 }
-                table_frame::<A>(part)
             }
-        };
-        self.point(part, A::Format::shared_table(table.frame), &mut tally);
-        if let Some(own) = own {
-            let settled = self.vm.settle(tally.invalidation());
-            tally.settled();
-            self.give_back(own, settled);
         }
-        self.vm.arch.publish();
-        Ok(tally.done())
+        // SAFETY: by this function's contract.
+        unsafe { self.replace_table(granule, Some(table), |_, _, _| {}) }
     }
 
     /// Takes a shared table away from a granule, which is empty then.
@@ -110,8 +102,63 @@ impl<A: Arch> Space<A> {
         let Below::Shared(_) = self.below(part.directory) else {
             return Err(SpaceError::NotShared { page: granule });
         };
+        // SAFETY: by this function's contract.
+        unsafe { self.replace_table(granule, None, |_, _, _| {}) }
+    }
+
+    /// Points a granule to a shared table, or to nothing, whatever it has. From
+    /// an own table or block all frames come out by `frame(page, frame, own)`,
+    /// after every CPU has forgotten them, and the table goes back to the arena;
+    /// states of empty pages are lost.
+    ///
+    /// # Errors
+    ///
+    /// Those of every range.
+    ///
+    /// # Safety
+    ///
+    /// See [what every edit asks](crate::space#what-every-unsafe-edit-asks-of-its-caller).
+    /// The table is of this space.
+    pub unsafe fn replace_table(
+        &self,
+        granule: VirtAddr,
+        table: Option<&SharedTable>,
+        mut frame: impl FnMut(VirtAddr, PhysAddr, bool),
+    ) -> Result<Edit, SpaceError> {
+        let part = self.whole(granule)?;
+        let below = self.below(part.directory);
+        let own = table_frame::<A>(part);
         let mut tally = Tally::default();
-        self.point(part, 0, &mut tally);
+        self.point(part, table.map_or(0, |table| A::Format::shared_table(table.frame)), &mut tally);
+        let mut came_out = |page, entry| {
+            if let Entry::Hidden { frame: was, .. } | Entry::Present { frame: was, .. } = entry {
+                frame(page, was, entry.own_frame().is_some());
+            }
+        };
+        match below {
+            Below::Nothing | Below::Shared(_) | Below::Busy => {}
+            Below::Block(first) => {
+                tally.tables += 1;
+                // Also if it was hidden: by an edit that may not be settled.
+                let _ = self.forget(part);
+                tally.settled();
+                for (nth, page) in part.pages.iter().enumerate() {
+                    came_out(page, A::Format::decode(nth_of_block(first, nth)));
+                }
+            }
+            Below::Table(entries) => {
+                tally.tables += 1;
+                let settled = self.forget(part);
+                tally.settled();
+                for (page, entry) in part.leaves(entries) {
+                    came_out(page, A::Format::decode(entry.load(Ordering::Acquire)));
+                }
+                if let Some(own) = own {
+                    self.give_back(own, settled);
+                }
+            }
+        }
+        self.vm.arch.publish();
         Ok(tally.done())
     }
 

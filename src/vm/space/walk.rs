@@ -169,52 +169,72 @@ impl<A: Arch> Space<A> {
     }
 
     /// The first pass of an edit: refuses shared tables and what `check` does
-    /// on any page of the range, and gets the tables promised that blocks must
-    /// be split into, and, if they are to be `made`, those that are missing.
+    /// on any page of the range (on one of those that a granule without a table,
+    /// or with a block, has), and gets tables promised as [`plan`](Self::plan)
+    /// does.
     pub(super) fn verify(
         &self,
         pages: Pages,
         made: bool,
         check: impl Fn(VirtAddr, Entry) -> Result<(), SpaceError>,
     ) -> Result<Promise<'_, A>, SpaceError> {
+        self.plan(pages, made, |part, below| match below {
+            Below::Nothing => check(part.pages.start, Entry::NONE),
+            Below::Shared(_) | Below::Busy => Err(SpaceError::SharedTable { page: part.pages.start }),
+            Below::Block(first) => check(part.pages.start, A::Format::decode(first)),
+            Below::Table(table) => {
+                let check = |(page, entry): (VirtAddr, &AtomicU64)| {
+                    check(page, A::Format::decode(entry.load(Ordering::Relaxed)))
+                };
+                part.leaves(table).try_for_each(check)
+            }
+        })
+    }
+
+    /// The first pass of an edit that refuses nothing but shared tables: looks
+    /// at no entries.
+    pub(super) fn verify_tables(&self, pages: Pages) -> Result<Promise<'_, A>, SpaceError> {
+        self.plan(pages, false, |part, below| match below {
+            Below::Shared(_) | Below::Busy => Err(SpaceError::SharedTable { page: part.pages.start }),
+            Below::Nothing | Below::Block(_) | Below::Table(_) => Ok(()),
+        })
+    }
+
+    /// Refuses what `check` does on any part, and gets the tables promised that
+    /// blocks must be split into, and, if they are to be `made`, those that are
+    /// missing.
+    fn plan(
+        &self,
+        pages: Pages,
+        made: bool,
+        check: impl Fn(Part<'_>, Below<'_>) -> Result<(), SpaceError>,
+    ) -> Result<Promise<'_, A>, SpaceError> {
         self.check_range(pages)?;
         let mut tables = 0;
         for part in self.parts(pages) {
-            match self.below(part.directory) {
-                Below::Nothing => {
-                    tables += usize::from(made);
-                    check(part.pages.start, Entry::NONE)?;
-                }
-                Below::Shared(_) | Below::Busy => {
-                    return Err(SpaceError::SharedTable { page: part.pages.start });
-                }
-                Below::Block(first) => {
-                    tables += usize::from(!part.is_whole());
-                    check(part.pages.start, A::Format::decode(first))?;
-                }
-                Below::Table(table) => {
-                    for (page, entry) in part.leaves(table) {
-                        check(page, A::Format::decode(entry.load(Ordering::Relaxed)))?;
-                    }
-                }
-            }
+            let below = self.below(part.directory);
+            tables += usize::from(match below {
+                Below::Nothing => made,
+                Below::Block(_) => !part.is_whole(),
+                Below::Table(_) | Below::Shared(_) | Below::Busy => false,
+            });
+            check(part, below)?;
         }
         self.vm.promise(tables).map_err(SpaceError::out_of_frames(tables))
     }
 
     /// The second pass: edits each page of a verified range, or whole blocks,
-    /// by `edit` of the entry. Contiguous runs that it reaches into are broken;
-    /// all that it touches are, unless every edit takes the hint away.
+    /// by `edit` of the entry, after making of each part what `how` says.
     pub(super) fn rewrite(
         &self,
         pages: Pages,
         promise: &mut Promise<'_, A>,
-        runs: Runs,
+        how: How,
         edit: impl Fn(VirtAddr, u64) -> u64,
     ) -> Tally {
         let mut tally = Tally::default();
         for part in self.parts(pages) {
-            self.ready(part, promise, runs, &mut tally);
+            self.ready(part, promise, how, &mut tally);
             match self.below(part.directory) {
                 Below::Nothing | Below::Shared(_) | Below::Busy => {}
                 Below::Block(_) => {
@@ -238,27 +258,20 @@ impl<A: Arch> Space<A> {
         tally
     }
 
-    /// Makes of a part what can be edited page by page, or as a whole.
-    pub(super) fn ready(&self, part: Part<'_>, promise: &mut Promise<'_, A>, runs: Runs, tally: &mut Tally) {
+    /// Makes of a part what can be edited page by page, or as a whole block.
+    pub(super) fn ready(&self, part: Part<'_>, promise: &mut Promise<'_, A>, how: How, tally: &mut Tally) {
         match self.below(part.directory) {
+            Below::Nothing if how.makes_tables => {
+                if let Some(table) = promise.take() {
+                    part.directory.store(A::Format::table(table), Ordering::Release);
+                }
+            }
             Below::Block(_) if !part.is_whole() => self.split(part, promise, tally),
-            Below::Table(table) => self.break_runs(part, table, runs, tally),
+            Below::Table(table) => self.break_runs(part, table, how.runs, tally),
             Below::Nothing | Below::Shared(_) | Below::Busy | Below::Block(_) => {}
         }
-    }
-
-    /// Gives a part a table if it has none, from what was promised.
-    pub(super) fn make_table(&self, part: Part<'_>, promise: &mut Promise<'_, A>) {
-        if let Below::Nothing = self.below(part.directory)
-            && let Some(table) = promise.take()
-        {
-            part.directory.store(A::Format::table(table), Ordering::Release);
-        }
-    }
-
-    /// Says, before it is so, that something under a part may be writable.
-    pub(super) fn summarise(&self, part: Part<'_>) {
-        if let Below::Table(_) = self.below(part.directory) {
+        // Before it is so, and after a block has become a table.
+        if how.makes_writable && matches!(self.below(part.directory), Below::Table(_)) {
             part.directory.fetch_or(A::Format::SUMMARY, Ordering::AcqRel);
         }
     }
@@ -274,11 +287,24 @@ impl<A: Arch> Space<A> {
     }
 }
 
-/// What happens to contiguous runs under an edit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What an edit needs of the parts that it goes over. Blocks that it covers
+/// only in part are always split, and such contiguous runs broken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct How {
+    /// Tables, where there are none.
+    pub(super) makes_tables: bool,
+    /// A summary that says that something may be writable.
+    pub(super) makes_writable: bool,
+    /// Which contiguous runs are broken.
+    pub(super) runs: Runs,
+}
+
+/// Which contiguous runs an edit breaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Runs {
-    /// Those that it covers only in part are broken.
+    /// Those that it covers only in part.
+    #[default]
     Cut,
-    /// All that it touches are.
+    /// All that it touches.
     Broken,
 }
