@@ -277,7 +277,8 @@ impl<A: Arch> Space<A> {
         let mut taken = None;
         let new = A::Format::present(frame, access, false);
         for (page, entry) in part.leaves(table) {
-            let old = entry.load(Ordering::Relaxed);
+            // What hid a page may not be settled: it counts as present still.
+            let old = pages::revealed::<A>(entry.load(Ordering::Relaxed));
             if A::Format::needs_break(old, new) {
                 let (entry, mut old) = (core::slice::from_ref(entry), [0]);
                 pages::suspend::<A>(entry, &mut old);
