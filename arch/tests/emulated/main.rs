@@ -8,6 +8,7 @@
 mod access;
 mod entries;
 mod instructions;
+mod mistakes;
 mod random;
 mod reuse;
 mod stale;
