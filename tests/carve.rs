@@ -65,6 +65,11 @@ harness::tests! {
     }
 
     #[cfg(all(target_os = "none", target_arch = "x86_64"))]
+    fn a_kernel_that_ignores_read_only_pages_is_refused() {
+        x86_64_types::without_write_protection();
+    }
+
+    #[cfg(all(target_os = "none", target_arch = "x86_64"))]
     fn the_types_of_the_crate_x86_64_fit() {
         x86_64_types::fit();
     }
@@ -391,12 +396,13 @@ fn memory_map() {
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod x86_64_types {
     use allotment::{
-        Allocator,
+        Allocator, CarveError,
         arch::{
-            Arch, Native, PhysOffset,
+            Arch, CpuError, Native, PhysOffset,
             x86_64_v0_15::{X86BumpFrames, X86Frames},
         },
     };
+    use x86_64::registers::control::{Cr0, Cr0Flags};
     use x86_64::structures::paging::{FrameAllocator, FrameDeallocator, PageTable, PhysFrame, Size4KiB};
 
     use super::{MIB, Machine, TestArch, small};
@@ -415,6 +421,19 @@ mod x86_64_types {
 
     impl FrameDeallocator<Size4KiB> for Bump {
         unsafe fn deallocate_frame(&mut self, _frame: PhysFrame) {}
+    }
+
+    pub(super) fn without_write_protection() {
+        let set = |flags| {
+            // SAFETY: nothing here writes to a read-only page.
+            unsafe { Cr0::write(flags) };
+        };
+        let flags = Cr0::read();
+        set(flags - Cr0Flags::WRITE_PROTECT);
+        let refused = Machine::<Native>::try_new(&small(), 16 * MIB).err();
+        set(flags);
+        assert_eq!(refused, Some(CarveError::Cpu(CpuError::WriteProtectOff)));
+        assert!(Machine::<Native>::try_new(&small(), 16 * MIB).is_ok());
     }
 
     pub(super) fn fit() {
