@@ -18,10 +18,6 @@ use crate::cli;
 use crate::error::Usage;
 use crate::setup::Cpus;
 
-/// Whether the boot kernel obeys [`FIVE_LEVELS_WORD`]. Until it does, rows with five levels would be
-/// rows with four under a wrong name, and are left out; `--paging 5` gives the word all the same.
-const KERNEL_KNOWS_FIVE_LEVELS: bool = false;
-
 /// Has the boot kernel walk five levels, where the CPU can.
 const FIVE_LEVELS_WORD: &str = "la57";
 
@@ -86,14 +82,7 @@ const KINDS: [(Arch, Machine<'_>); 6] = [
 
 /// The corner of each architecture that differs most from its usual machine.
 const CORNERS: [(Arch, Machine<'_>); 2] = [
-    (
-        Arch::X86_64,
-        Machine {
-            levels: if KERNEL_KNOWS_FIVE_LEVELS { Levels::Five } else { Levels::Four },
-            smp: Cpus::FOUR,
-            ..Machine::USUAL
-        },
-    ),
+    (Arch::X86_64, Machine { levels: Levels::Five, smp: Cpus::FOUR, ..Machine::USUAL }),
     (Arch::Aarch64, Machine { smp: Cpus::FOUR, ..Machine::with("cortex-a72") }),
 ];
 
@@ -160,7 +149,7 @@ pub(super) fn rows(words: &cli::Test, named: Option<Target>) -> Result<Vec<Row<'
                 let row = of_core((arch, Machine { smp, ..kind }));
                 // The usual machine has run the core's tests among all others.
                 let has_run = rows.iter().any(|ran| ran.name() == row.name());
-                if !has_run && (kind.levels == Levels::Four || KERNEL_KNOWS_FIVE_LEVELS) {
+                if !has_run {
                     rows.push(row);
                 }
             }
@@ -200,7 +189,7 @@ fn by_hand(words: &cli::Test, named: Option<Target>) -> Result<Vec<Row<'_>>, Usa
 
 #[cfg(test)]
 mod tests {
-    use super::{KERNEL_KNOWS_FIVE_LEVELS, Target, rows};
+    use super::{Target, rows};
     use crate::arch::Arch;
     use crate::cli::{Cli, Command};
     use clap::Parser;
@@ -217,7 +206,7 @@ mod tests {
 
     #[test]
     fn the_first_tier_has_the_usual_machines_and_a_corner_of_each() {
-        let corner = if KERNEL_KNOWS_FIVE_LEVELS { "x86_64, 5 levels, 4 CPUs" } else { "x86_64, 4 CPUs" };
+        let corner = "x86_64, 5 levels, 4 CPUs";
         let all = ["host", "x86_64", "aarch64", corner, "aarch64, cortex-a72, 4 CPUs"];
         assert_eq!(names("", None).unwrap(), all);
         assert_eq!(names("", Some(Target::Host)).unwrap(), ["host"]);
@@ -240,8 +229,7 @@ mod tests {
         let mut different = all.clone();
         different.sort();
         different.dedup();
-        let machines = if KERNEL_KNOWS_FIVE_LEVELS { 12 } else { 10 };
-        assert_eq!((all.len(), different.len()), (1 + machines, 1 + machines), "{all:?}");
+        assert_eq!((all.len(), different.len()), (13, 13), "{all:?}");
         assert!(all.contains(&"x86_64, max,la57=off, 4 CPUs".to_owned()), "{all:?}");
     }
 }
