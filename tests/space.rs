@@ -22,7 +22,7 @@ mod sizes;
 #[path = "space/world.rs"]
 mod world;
 
-use harvest::{exact, hidden, summaries, while_written};
+use harvest::{exact, hidden, hidden_while_written, summaries, while_written};
 use leaves::{hide_and_reveal, map, map_one, protect, replace, state, unmap};
 use refused::{
     access as refused_access, map as refused_map, out_of_frames as refused_out_of_frames,
@@ -78,6 +78,10 @@ harness::tests! {
 
     fn no_mark_is_lost_while_others_write() {
         on_every_machine!(while_written);
+    }
+
+    fn a_page_that_is_hidden_while_it_is_written_is_marked() {
+        on_every_machine!(hidden_while_written);
     }
 
     fn ranges_outside_the_window_are_refused() {

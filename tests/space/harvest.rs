@@ -1,12 +1,12 @@
 //! What was written.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use allotment::arch::{Access, Invalidation, PAGE_SIZE, Pages};
+use allotment::arch::{Access, Entry, Invalidation, PAGE_SIZE, Pages};
 
 use crate::{
     common::{TestArch, together},
-    world::World,
+    world::{World, meet},
 };
 
 pub(crate) fn exact<A: TestArch>() {
@@ -73,6 +73,17 @@ pub(crate) fn summaries<A: TestArch>() {
     // SAFETY: see above.
     w.space.settle(unsafe { w.space.unmap(w.pages(3584, 512), |_, _, _| {}) }.unwrap());
     assert_eq!(w.harvest(0, 8192).1, 0);
+    // What is hidden, looked at or emptied beside a writable page denies nothing.
+    w.mapped(5120, 512, 2100, Access::ReadWrite);
+    // SAFETY: see above.
+    w.space.settle(unsafe { w.space.hide(w.pages(5120, 10)) }.unwrap());
+    // SAFETY: see above.
+    w.space.settle(unsafe { w.space.unmap(w.pages(5120, 5), |_, _, _| {}) }.unwrap());
+    assert_eq!(w.harvest(5120, 10).0, []);
+    w.store(5200, 1).unwrap();
+    assert_eq!(w.harvest(0, 8192), ([(5200, 1)].to_vec(), 1));
+    // SAFETY: see above.
+    w.space.settle(unsafe { w.space.unmap(w.pages(5120, 512), |_, _, _| {}) }.unwrap());
     // A replaced page is no exception.
     // SAFETY: see above.
     let edit = unsafe { w.space.replace(w.page(4000), w.frame(2052), Access::ReadWrite) }.unwrap();
@@ -119,4 +130,27 @@ pub(crate) fn while_written<A: TestArch>() {
     });
     harvest();
     assert!(found.iter().all(|found| found.load(Ordering::Relaxed)), "a mark was lost");
+}
+
+/// One CPU writes a page while another one hides it.
+pub(crate) fn hidden_while_written<A: TestArch>() {
+    let w = World::<A>::new();
+    w.mapped(0, 1024, 0, Access::ReadWrite);
+    let stored: [AtomicBool; 1024] = [const { AtomicBool::new(false) }; 1024];
+    let arrived = AtomicUsize::new(0);
+    together(2, |worker| {
+        for (n, stored) in stored.iter().enumerate() {
+            meet(&arrived, 2 * (n + 1));
+            if worker == 0 {
+                stored.store(w.store(n, 1).is_ok(), Ordering::Relaxed);
+            } else {
+                // SAFETY: the pages are the test's, and only one worker edits.
+                w.space.settle(unsafe { w.space.hide(w.pages(n, 1)) }.unwrap());
+            }
+        }
+    });
+    for (n, stored) in stored.iter().enumerate() {
+        let Entry::Hidden { written, .. } = w.entry(n) else { panic!("page {n} is not hidden") };
+        assert!(written || !stored.load(Ordering::Relaxed), "the mark of page {n} was lost");
+    }
 }

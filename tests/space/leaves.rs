@@ -212,6 +212,18 @@ pub(crate) fn unmap<A: TestArch>() {
     w.load(501).unwrap_err();
     w.store(500, 1).unwrap();
     assert!((501..600).all(|n| w.entry(n) == Entry::NONE));
+    // Nothing but what another edit hid, and did not settle.
+    w.mapped(600, 1, 700, Access::ReadWrite);
+    w.store(600, 1).unwrap();
+    // SAFETY: as above.
+    let hidden = unsafe { w.space.hide(w.pages(600, 1)) }.unwrap();
+    let keep = |_, frame, _| {
+        // SAFETY: the frame has come out.
+        unsafe { w.space.arch().zero_frame(frame) };
+    };
+    // SAFETY: as above.
+    w.space.settle(unsafe { w.space.unmap(w.pages(600, 1), keep) }.unwrap());
+    w.space.settle(hidden);
     // The tables are still there.
     let before = w.space.available_frames();
     w.mapped(501, 29, 1, Access::ReadWrite);

@@ -10,7 +10,7 @@ use allotment::{
 
 use crate::{
     common::{TestArch, together},
-    world::{World, present},
+    world::{World, meet, present},
 };
 
 /// Pages 0 to 99 copied on write, from frame 10 on; the others empty.
@@ -260,23 +260,26 @@ pub(crate) fn replace_table<A: TestArch>() {
 }
 
 pub(crate) fn make_private_at_once<A: TestArch>() {
+    const GRANULES: usize = 64;
     let w = World::<A>::new();
     let table = image(&w);
-    for granule in 0..8 {
+    for granule in 0..GRANULES {
         // SAFETY: the granules are the test's, here and below.
         w.space.settle(unsafe { w.space.share(w.granule(granule), &table) }.unwrap());
     }
-    let reserve = w.space.reserve::<16>().unwrap();
-    let private = AtomicUsize::new(0);
+    // Both may have taken a frame for the last one.
+    let reserve = w.space.reserve::<{ GRANULES + 1 }>().unwrap();
+    let (private, arrived) = (AtomicUsize::new(0), AtomicUsize::new(0));
     together(2, |_| {
-        for granule in 0..8 {
+        for granule in 0..GRANULES {
+            meet(&arrived, 2 * (granule + 1));
             // SAFETY: see above.
             let edit = unsafe { reserve.make_private(w.page(granule * 512 + 7)) }.unwrap();
             private.fetch_add(edit.entries, Ordering::Relaxed);
             w.space.settle_here(edit);
         }
     });
-    assert_eq!(private.into_inner(), 8, "each granule is made private once");
-    assert_eq!(reserve.len(), 8, "a frame was lost");
-    assert_eq!(w.load(7 * 512 + 7), Ok(7));
+    assert_eq!(private.into_inner(), GRANULES, "each granule is made private once");
+    assert_eq!(reserve.len(), 1, "a frame was lost");
+    assert_eq!(w.load(63 * 512 + 7), Ok(7));
 }

@@ -1,6 +1,7 @@
 //! A space on some machine, and frames to show in it.
 
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use allotment::{
     arch::{
@@ -86,7 +87,7 @@ impl<A: TestArch> World<A> {
         let hinted = |&n: &usize| {
             // SAFETY: the tables are the space's, and stay.
             let entry = unsafe { find_leaf_entry(self.space.arch(), self.page(n)) };
-            entry.is_some_and(|e| e.load(core::sync::atomic::Ordering::Relaxed) & A::Format::RUN_HINT != 0)
+            entry.is_some_and(|e| e.load(Ordering::Relaxed) & A::Format::RUN_HINT != 0)
         };
         (first..first + count).filter(hinted).count()
     }
@@ -139,4 +140,16 @@ impl<A: TestArch> World<A> {
 
 pub(crate) fn present(frame: PhysAddr, access: Access) -> Entry {
     Entry::Present { frame, access, written: false }
+}
+
+/// Waits until so many have come, or for as long as workers that run at once
+/// would need: on bare metal they run one after the other.
+pub(crate) fn meet(arrived: &AtomicUsize, all: usize) {
+    arrived.fetch_add(1, Ordering::Relaxed);
+    for _ in 0..2000 {
+        if arrived.load(Ordering::Relaxed) >= all {
+            return;
+        }
+        core::hint::spin_loop();
+    }
 }
