@@ -260,7 +260,7 @@ pub(crate) fn replace_table<A: TestArch>() {
 }
 
 pub(crate) fn make_private_at_once<A: TestArch>() {
-    const GRANULES: usize = 64;
+    const GRANULES: usize = 512;
     let w = World::<A>::new();
     let table = image(&w);
     for granule in 0..GRANULES {
@@ -281,5 +281,5 @@ pub(crate) fn make_private_at_once<A: TestArch>() {
     });
     assert_eq!(private.into_inner(), GRANULES, "each granule is made private once");
     assert_eq!(reserve.len(), 1, "a frame was lost");
-    assert_eq!(w.load(63 * 512 + 7), Ok(7));
+    assert_eq!(w.load((GRANULES - 1) * 512 + 7), Ok(7));
 }
