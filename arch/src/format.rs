@@ -118,6 +118,9 @@ pub trait Format: Send + Sync + 'static {
     /// The bit that a present entry of any level has, and no other.
     const PRESENT: u64;
 
+    /// The bit that a hidden entry has, and no other that is not present.
+    const HIDDEN: u64;
+
     /// The physical address in a page's entry, as far as it is not inverted.
     const FRAME: u64;
 
@@ -248,14 +251,14 @@ pub(crate) mod tests {
         for written in [false, true] {
             let entry = F::hidden(FRAME, written);
             assert_eq!(F::decode(entry), Entry::Hidden { frame: FRAME, written, shared: false });
-            assert_eq!(entry & F::PRESENT, 0);
+            assert_eq!(entry & (F::PRESENT | F::HIDDEN), F::HIDDEN);
             assert_eq!((entry ^ F::CLEAN) & F::WRITTEN != 0, written);
             let clean = Entry::Hidden { frame: FRAME, written: false, shared: false };
             assert_eq!(F::decode(F::mark_clean(entry)), clean);
         }
         for state in 0..16 {
             assert_eq!(F::decode(F::empty(state)), Entry::Empty { state });
-            assert_eq!(F::empty(state) & F::PRESENT, 0);
+            assert_eq!(F::empty(state) & (F::PRESENT | F::HIDDEN), 0);
         }
         assert_eq!(F::empty(0), 0);
         short_ways::<F>();

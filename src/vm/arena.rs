@@ -57,6 +57,9 @@ impl Arena {
     }
 
     pub(crate) fn promise<'a, A: Arch>(&'a self, arch: &'a A, count: usize) -> Result<Promise<'a, A>, Error> {
+        if count == 0 {
+            return Ok(Promise { arena: self, arch, left: 0 });
+        }
         self.available
             .fetch_update(Ordering::Acquire, Ordering::Relaxed, |available| available.checked_sub(count))
             .map_err(|available| Error::OutOfFrames { needed: count, available })?;

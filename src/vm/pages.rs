@@ -78,7 +78,7 @@ pub(crate) fn set<A: Arch>(run: &[AtomicU64], access: Access) -> Stale {
         // the mark must not fall between. And without a moment in which nothing
         // is present, as readers may go on reading; a change of rights alone
         // needs no break-before-make (Arm ARM D8.16.1).
-        if let Some((old, new)) = exchange(entry, |old| with_access::<A>(old, access))
+        if let Some((old, new)) = exchange::<A>(entry, |old| with_access::<A>(old, access))
             && A::Format::needs_invalidation(old, new)
         {
             stale = Stale::Yes;
@@ -190,12 +190,17 @@ pub(crate) fn mark_written<A: Arch>(entry: &AtomicU64) -> bool {
 /// meanwhile is lost. Returns what stood there and what does now, if they
 /// differ.
 #[inline]
-pub(crate) fn exchange(entry: &AtomicU64, edit: impl Fn(u64) -> u64) -> Option<(u64, u64)> {
+pub(crate) fn exchange<A: Arch>(entry: &AtomicU64, edit: impl Fn(u64) -> u64) -> Option<(u64, u64)> {
     let mut old = entry.load(Ordering::Relaxed);
     loop {
         let new = edit(old);
         if new == old {
             return None;
+        }
+        if old & A::Format::PRESENT == 0 {
+            // Nobody marks what is not present, and only one edits.
+            entry.store(new, Ordering::Release);
+            return Some((old, new));
         }
         match entry.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed) {
             Ok(_) => return Some((old, new)),
@@ -224,16 +229,20 @@ pub(crate) fn hidden<A: Arch>(old: u64) -> u64 {
 /// What an entry becomes that is revealed, if it is hidden.
 #[inline]
 pub(crate) fn revealed<A: Arch>(old: u64) -> u64 {
-    if matches!(A::Format::decode(old), Entry::Hidden { .. }) { A::Format::reveal(old) } else { old }
+    let hidden = old & (A::Format::PRESENT | A::Format::HIDDEN) == A::Format::HIDDEN;
+    if hidden { A::Format::reveal(old) } else { old }
 }
 
 /// Whether an entry's page may have been written.
 #[inline]
 pub(crate) fn is_written<A: Arch>(entry: u64) -> bool {
-    match A::Format::decode(entry) {
-        Entry::Empty { .. } => false,
-        Entry::Hidden { written, .. } | Entry::Present { written, .. } => written,
-    }
+    has_frame::<A>(entry) && (entry ^ A::Format::CLEAN) & A::Format::WRITTEN != 0
+}
+
+/// Whether an entry has a frame, hidden or not.
+#[inline]
+pub(crate) fn has_frame<A: Arch>(entry: u64) -> bool {
+    entry & (A::Format::PRESENT | A::Format::HIDDEN) != 0
 }
 
 /// What an entry becomes that is no longer marked as written.

@@ -53,6 +53,7 @@ pub struct Aarch64;
 impl Format for Aarch64 {
     const NAME: &'static str = "aarch64";
     const PRESENT: u64 = VALID;
+    const HIDDEN: u64 = HIDDEN;
     const FRAME: u64 = FRAME;
     const WRITTEN: u64 = WRITTEN | READ_ONLY;
     const CLEAN: u64 = READ_ONLY;

@@ -1,6 +1,10 @@
 //! What an edit did, and what is left to do.
 
+use core::sync::atomic::AtomicU64;
+
 use allotment_arch::{Arch, ENTRIES_PER_TABLE, Format, Invalidation, PAGE_SIZE, Pages, VirtAddr};
+
+use super::walk::Part;
 
 /// What an edit did, and what must be invalidated before it is complete.
 ///
@@ -73,6 +77,33 @@ impl Tally {
         self.entries += 1;
         if A::Format::needs_invalidation(old, new) {
             self.stale(page, 1);
+        }
+    }
+
+    /// `edit` replaces the entries of a part, and says what stood there and does
+    /// now. Pages come in order, so that the first and the last are known.
+    #[inline]
+    pub(super) fn leaves<A: Arch>(
+        &mut self,
+        part: Part<'_>,
+        table: &[AtomicU64],
+        mut edit: impl FnMut(VirtAddr, &AtomicU64) -> Option<(u64, u64)>,
+    ) {
+        let (mut entries, mut first, mut last) = (0, usize::MAX, 0);
+        let mut page = part.pages.start;
+        for (nth, entry) in part.entries(table).iter().enumerate() {
+            if let Some((old, new)) = edit(page, entry) {
+                entries += 1;
+                if A::Format::needs_invalidation(old, new) {
+                    first = first.min(nth);
+                    last = nth;
+                }
+            }
+            page = page.offset(PAGE_SIZE);
+        }
+        self.entries += entries;
+        if first <= last {
+            self.stale(part.pages.start.offset(first * PAGE_SIZE), last - first + 1);
         }
     }
 

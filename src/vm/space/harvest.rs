@@ -12,7 +12,7 @@ use allotment_arch::{Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, Pages, VirtAddr
 use super::{
     Edit, Space, SpaceError,
     edit::Tally,
-    walk::{Below, How, Part, Runs},
+    walk::{Below, How, Part, Runs, Walk},
 };
 use crate::vm::pages;
 
@@ -34,10 +34,10 @@ impl<A: Arch> Space<A> {
     ///
     /// See [what every edit asks](crate::space#what-every-unsafe-edit-asks-of-its-caller).
     pub unsafe fn harvest(&self, pages: Pages, report: impl FnMut(Pages)) -> Result<Edit, SpaceError> {
-        self.check_range(pages)?;
+        let walk = self.walk(pages)?;
         // Only the first part and the last can be less than their block.
         let mut tables = 0;
-        for part in self.ends(pages).into_iter().flatten() {
+        for part in self.ends(walk).into_iter().flatten() {
             tables += usize::from(!part.is_whole() && matches!(self.below(part.directory), Below::Block(_)));
         }
         let mut promise = self.vm.promise(tables).map_err(SpaceError::out_of_frames(tables))?;
@@ -47,14 +47,14 @@ impl<A: Arch> Space<A> {
         let how = How { runs, ..How::default() };
         let mut tally = Tally::default();
         let mut found = Adjacent { pending: None, report };
-        for part in self.parts(pages).filter(|part| self.may_be_written(*part)) {
+        for part in self.parts(walk).filter(|part| self.may_be_written(*part)) {
             self.ready(part, &mut promise, how, &mut tally);
             tally.tables += 1;
             match self.below(part.directory) {
                 Below::Nothing | Below::Shared(_) | Below::Busy => {}
                 Below::Block(_) => {
                     let clean = |block| A::Format::block(pages::cleaned::<A>(A::Format::page(block)));
-                    if let Some((old, new)) = pages::exchange(part.directory, clean) {
+                    if let Some((old, new)) = pages::exchange::<A>(part.directory, clean) {
                         let change = (A::Format::page(old), A::Format::page(new));
                         tally.block::<A>(part.pages.start, change);
                         found.add(part.pages);
@@ -76,9 +76,9 @@ impl<A: Arch> Space<A> {
     ///
     /// Those of every range.
     pub fn peek(&self, pages: Pages, report: impl FnMut(Pages)) -> Result<(), SpaceError> {
-        self.check_range(pages)?;
+        let walk = self.walk(pages)?;
         let mut found = Adjacent { pending: None, report };
-        for part in self.parts(pages).filter(|part| self.may_be_written(*part)) {
+        for part in self.parts(walk).filter(|part| self.may_be_written(*part)) {
             match self.below(part.directory) {
                 Below::Nothing | Below::Shared(_) | Below::Busy => {}
                 Below::Block(_) => found.add(part.pages),
@@ -106,14 +106,15 @@ impl<A: Arch> Space<A> {
     }
 
     /// The first and the last part of a range, or the only one.
-    fn ends(&self, pages: Pages) -> [Option<Part<'_>>; 2] {
-        let first = self.parts(pages).next();
+    fn ends<'a>(&'a self, walk: Walk<'a>) -> [Option<Part<'a>>; 2] {
+        let pages = walk.pages;
+        let first = self.parts(walk).next();
         let Some(before) = first.map(|part| part.pages.count).filter(|&count| count < pages.count) else {
             return [first, None];
         };
         let after = (pages.count - before - 1) / ENTRIES_PER_TABLE * ENTRIES_PER_TABLE + before;
         let last = Pages { start: pages.start.offset(after * PAGE_SIZE), count: pages.count - after };
-        [first, self.parts(last).next()]
+        [first, self.part(last).ok()]
     }
 }
 
@@ -125,6 +126,16 @@ fn clean<A: Arch>(
     tally: &mut Tally,
     found: &mut Adjacent<impl FnMut(Pages)>,
 ) {
+    if A::Format::RUN == 1 {
+        tally.leaves::<A>(part, table, |start, entry| {
+            let change = pages::exchange::<A>(entry, pages::cleaned::<A>);
+            if change.is_some() {
+                found.add(Pages { start, count: 1 });
+            }
+            change
+        });
+        return;
+    }
     let first = index(part.pages.start, 0);
     let mut nth = 0;
     while nth < part.pages.count {
@@ -132,7 +143,7 @@ fn clean<A: Arch>(
         let page = part.pages.start.offset(nth * PAGE_SIZE);
         let before = tally.entries;
         for entry in run {
-            if let Some(change) = pages::exchange(entry, pages::cleaned::<A>) {
+            if let Some(change) = pages::exchange::<A>(entry, pages::cleaned::<A>) {
                 tally.leaf::<A>(page, change);
             }
         }

@@ -88,7 +88,8 @@ impl<A: Arch> Space<A> {
     ///
     /// See [what every edit asks](crate::space#what-every-unsafe-edit-asks-of-its-caller).
     pub unsafe fn protect(&self, pages: Pages, access: Access) -> Result<Edit, SpaceError> {
-        let mut promise = self.verify(pages, false, |page, entry| match entry {
+        let walk = self.walk(pages)?;
+        let mut promise = self.verify(walk, false, |page, entry| match entry {
             Entry::Empty { .. } => Err(SpaceError::NoFrame { page }),
             _ if is_shared(entry) && access != Access::CopyOnWrite => {
                 Err(SpaceError::SharedFrame { page, access })
@@ -101,7 +102,7 @@ impl<A: Arch> Space<A> {
             Entry::Present { access: same, .. } if same == access => old,
             _ => pages::with_access::<A>(old, access),
         };
-        let tally = self.rewrite(pages, &mut promise, how, edit);
+        let tally = self.rewrite(walk, &mut promise, how, edit);
         self.vm.arch.publish();
         if access == Access::ReadExecute {
             // To the end of the last page: all of it can be executed.
@@ -122,9 +123,10 @@ impl<A: Arch> Space<A> {
     ///
     /// See [what every edit asks](crate::space#what-every-unsafe-edit-asks-of-its-caller).
     pub unsafe fn hide(&self, pages: Pages) -> Result<Edit, SpaceError> {
-        let mut promise = self.verify_tables(pages)?;
-        let tally = self.rewrite(pages, &mut promise, How::default(), |_, old| pages::hidden::<A>(old));
-        self.parts(pages).for_each(|part| self.settle_summary(part));
+        let walk = self.walk(pages)?;
+        let mut promise = self.verify_tables(walk)?;
+        let tally = self.rewrite(walk, &mut promise, How::default(), |_, old| pages::hidden::<A>(old));
+        self.parts(walk).for_each(|part| self.settle_summary(part));
         Ok(tally.done())
     }
 
@@ -140,12 +142,10 @@ impl<A: Arch> Space<A> {
     ///
     /// See [what every edit asks](crate::space#what-every-unsafe-edit-asks-of-its-caller).
     pub unsafe fn reveal(&self, pages: Pages) -> Result<Edit, SpaceError> {
-        let mut promise = self.verify(pages, false, |page, entry| match entry {
-            Entry::Empty { .. } => Err(SpaceError::NoFrame { page }),
-            Entry::Hidden { .. } | Entry::Present { .. } => Ok(()),
-        })?;
+        let walk = self.walk(pages)?;
+        let mut promise = self.verify_frames(walk)?;
         let how = How { makes_writable: true, ..How::default() };
-        let tally = self.rewrite(pages, &mut promise, how, |_, old| pages::revealed::<A>(old));
+        let tally = self.rewrite(walk, &mut promise, how, |_, old| pages::revealed::<A>(old));
         self.vm.arch.publish();
         Ok(tally.done())
     }
@@ -164,9 +164,10 @@ impl<A: Arch> Space<A> {
         if state > MOST_STATE {
             return Err(SpaceError::StateTooLarge { state, limit: MOST_STATE });
         }
-        let mut promise = self.verify(pages, state != 0, check_empty)?;
+        let walk = self.walk(pages)?;
+        let mut promise = self.verify(walk, state != 0, check_empty)?;
         let how = How { makes_tables: state != 0, ..How::default() };
-        Ok(self.rewrite(pages, &mut promise, how, |_, _| A::Format::empty(state)).done())
+        Ok(self.rewrite(walk, &mut promise, how, |_, _| A::Format::empty(state)).done())
     }
 
     /// What was noted in an empty page.
@@ -200,12 +201,13 @@ impl<A: Arch> Space<A> {
         mut frame: impl FnMut(VirtAddr, PhysAddr, bool),
     ) -> Result<Edit, SpaceError> {
         let any = Cell::new(false);
-        let mut promise = self.verify(pages, false, |_, entry| {
+        let walk = self.walk(pages)?;
+        let mut promise = self.verify(walk, false, |_, entry| {
             any.set(any.get() || !matches!(entry, Entry::Empty { .. }));
             Ok(())
         })?;
         let hide = |_, old| pages::hidden::<A>(old);
-        let hidden = self.rewrite(pages, &mut promise, How::default(), hide);
+        let hidden = self.rewrite(walk, &mut promise, How::default(), hide);
         let mut done = Tally::of_tables(hidden.tables);
         // Those that were hidden before may be cached as well: nobody says that
         // the edit which hid them was settled. They are among all of the range.
@@ -214,7 +216,7 @@ impl<A: Arch> Space<A> {
             stale.stale(pages.start, pages.count);
         }
         let settled = self.vm.settle(stale.invalidation());
-        for part in self.parts(pages) {
+        for part in self.parts(walk) {
             match self.below(part.directory) {
                 Below::Nothing | Below::Shared(_) | Below::Busy => {}
                 Below::Block(first) => {
@@ -266,7 +268,7 @@ impl<A: Arch> Space<A> {
     ) -> Result<Edit<Option<PhysAddr>>, SpaceError> {
         let one = Pages { start: page, count: 1 };
         check_frame::<A>(frame)?;
-        let mut promise = self.verify(one, true, |_, _| Ok(()))?;
+        let mut promise = self.verify(self.walk(one)?, true, |_, _| Ok(()))?;
         let mut tally = Tally::default();
         let part = self.part(one)?;
         let makes_writable = access == Access::ReadWrite;
@@ -288,7 +290,7 @@ impl<A: Arch> Space<A> {
                 pages::resume(entry, &[new], settled);
                 tally.entries += 1;
                 taken = A::Format::decode(old[0]).own_frame();
-            } else if let Some((old, new)) = pages::exchange(entry, |_| new) {
+            } else if let Some((old, new)) = pages::exchange::<A>(entry, |_| new) {
                 tally.leaf::<A>(page, (old, new));
                 taken = A::Format::decode(old).own_frame();
                 if taken.is_some() {
@@ -309,11 +311,12 @@ impl<A: Arch> Space<A> {
         frames: impl Fn(usize) -> PhysAddr,
         entry: impl Fn(PhysAddr) -> u64,
     ) -> Result<Edit, SpaceError> {
-        let mut promise = self.verify(pages, true, check_empty)?;
+        let walk = self.walk(pages)?;
+        let mut promise = self.verify(walk, true, check_empty)?;
         (0..pages.count).try_for_each(|n| check_frame::<A>(frames(n)))?;
         let how = How { makes_tables: true, makes_writable: writable, ..How::default() };
         let nth = |page| distance(pages.start, page).unwrap_or(0) / PAGE_SIZE;
-        let tally = self.rewrite(pages, &mut promise, how, |page, _| entry(frames(nth(page))));
+        let tally = self.rewrite(walk, &mut promise, how, |page, _| entry(frames(nth(page))));
         self.vm.arch.publish();
         Ok(tally.done())
     }

@@ -53,7 +53,7 @@ impl SharedTable {
                 space.give_back(built.frame, space.vm.settle(Invalidation::NOTHING));
                 return Err(error);
             }
-            pages::exchange(place, |_| A::Format::present(shown, access, false));
+            pages::exchange::<A>(place, |_| A::Format::present(shown, access, false));
         }
         space.vm.arch.publish();
         Ok(built)

@@ -55,7 +55,7 @@ impl<A: Arch> Space<A> {
         // them in the block since.
         let last = block();
         if pages::is_written::<A>(A::Format::page(last)) {
-            pages::exchange(part.directory, |block| {
+            pages::exchange::<A>(part.directory, |block| {
                 if pages::is_written::<A>(A::Format::page(block)) { block } else { last }
             });
         }

@@ -28,6 +28,14 @@ pub(super) struct Part<'a> {
     pub(super) pages: Pages,
 }
 
+/// A range of the window, and the way to its first page: an edit that goes over
+/// it several times comes from the root once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Walk<'a> {
+    pub(super) pages: Pages,
+    directory: &'a [AtomicU64],
+}
+
 /// What a directory entry points to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Below<'a> {
@@ -54,13 +62,18 @@ impl Part<'_> {
         granule(self.pages.start)
     }
 
+    /// The part's own entries in its table.
+    pub(super) fn entries<'a>(&self, table: &'a [AtomicU64]) -> &'a [AtomicU64] {
+        let first = index(self.pages.start, 0);
+        &table[first..first + self.pages.count]
+    }
+
     /// The part's own entries in its table, with their pages.
     pub(super) fn leaves<'a>(
         &self,
         table: &'a [AtomicU64],
     ) -> impl Iterator<Item = (VirtAddr, &'a AtomicU64)> {
-        let first = index(self.pages.start, 0);
-        self.pages.iter().zip(&table[first..first + self.pages.count])
+        self.pages.iter().zip(self.entries(table))
     }
 }
 
@@ -77,8 +90,15 @@ pub(super) fn nth_of_block(first: u64, nth: usize) -> u64 {
 }
 
 impl<A: Arch> Space<A> {
-    /// Refuses what does not lie in the window.
-    pub(super) fn check_range(&self, pages: Pages) -> Result<(), SpaceError> {
+    /// The way to a range. Refuses what does not lie in the window.
+    pub(super) fn walk(&self, pages: Pages) -> Result<Walk<'_>, SpaceError> {
+        self.check_range(pages)?;
+        let outside = SpaceError::OutsideWindow { address: pages.start };
+        let directory = if pages.count == 0 { &[] } else { self.directory(pages.start).ok_or(outside)? };
+        Ok(Walk { pages, directory })
+    }
+
+    fn check_range(&self, pages: Pages) -> Result<(), SpaceError> {
         let Pages { start, count } = pages;
         if !start.is_aligned(PAGE_SIZE) {
             return Err(SpaceError::Misaligned { address: start, alignment: PAGE_SIZE });
@@ -103,20 +123,20 @@ impl<A: Arch> Space<A> {
 
     /// The part that `pages`, all of one granule, are.
     pub(super) fn part(&self, pages: Pages) -> Result<Part<'_>, SpaceError> {
-        self.check_range(pages)?;
-        self.parts(pages).next().ok_or(SpaceError::OutsideWindow { address: pages.start })
+        let walk = self.walk(pages)?;
+        self.parts(walk).next().ok_or(SpaceError::OutsideWindow { address: pages.start })
     }
 
-    /// A checked range, granule by granule.
-    pub(super) fn parts(&self, pages: Pages) -> impl Iterator<Item = Part<'_>> {
-        let Pages { mut start, count: mut left } = pages;
-        let mut directory: &[AtomicU64] = &[];
+    /// A range, granule by granule.
+    pub(super) fn parts<'a>(&'a self, walk: Walk<'a>) -> impl Iterator<Item = Part<'a>> {
+        let Pages { mut start, count: mut left } = walk.pages;
+        let mut directory = walk.directory;
         core::iter::from_fn(move || {
             if left == 0 {
                 return None;
             }
             let at = index(start, 1);
-            if at == 0 || directory.is_empty() {
+            if at == 0 && start != walk.pages.start {
                 directory = self.directory(start)?;
             }
             let count = left.min(ENTRIES_PER_TABLE - index(start, 0));
@@ -174,11 +194,11 @@ impl<A: Arch> Space<A> {
     /// does.
     pub(super) fn verify(
         &self,
-        pages: Pages,
+        walk: Walk<'_>,
         made: bool,
         check: impl Fn(VirtAddr, Entry) -> Result<(), SpaceError>,
     ) -> Result<Promise<'_, A>, SpaceError> {
-        self.plan(pages, made, |part, below| match below {
+        self.plan(walk, made, |part, below| match below {
             Below::Nothing => check(part.pages.start, Entry::NONE),
             Below::Shared(_) | Below::Busy => Err(SpaceError::SharedTable { page: part.pages.start }),
             Below::Block(first) => check(part.pages.start, A::Format::decode(first)),
@@ -191,10 +211,27 @@ impl<A: Arch> Space<A> {
         })
     }
 
+    /// The first pass of an edit that refuses pages without a frame.
+    pub(super) fn verify_frames(&self, walk: Walk<'_>) -> Result<Promise<'_, A>, SpaceError> {
+        self.plan(walk, false, |part, below| match below {
+            Below::Nothing => Err(SpaceError::NoFrame { page: part.pages.start }),
+            Below::Shared(_) | Below::Busy => Err(SpaceError::SharedTable { page: part.pages.start }),
+            Below::Block(_) => Ok(()),
+            Below::Table(table) => {
+                let entries = part.entries(table);
+                let is_empty = |entry: &AtomicU64| !pages::has_frame::<A>(entry.load(Ordering::Relaxed));
+                match entries.iter().position(is_empty) {
+                    Some(nth) => Err(SpaceError::NoFrame { page: part.pages.start.offset(nth * PAGE_SIZE) }),
+                    None => Ok(()),
+                }
+            }
+        })
+    }
+
     /// The first pass of an edit that refuses nothing but shared tables: looks
     /// at no entries.
-    pub(super) fn verify_tables(&self, pages: Pages) -> Result<Promise<'_, A>, SpaceError> {
-        self.plan(pages, false, |part, below| match below {
+    pub(super) fn verify_tables(&self, walk: Walk<'_>) -> Result<Promise<'_, A>, SpaceError> {
+        self.plan(walk, false, |part, below| match below {
             Below::Shared(_) | Below::Busy => Err(SpaceError::SharedTable { page: part.pages.start }),
             Below::Nothing | Below::Block(_) | Below::Table(_) => Ok(()),
         })
@@ -205,13 +242,12 @@ impl<A: Arch> Space<A> {
     /// missing.
     fn plan(
         &self,
-        pages: Pages,
+        walk: Walk<'_>,
         made: bool,
         check: impl Fn(Part<'_>, Below<'_>) -> Result<(), SpaceError>,
     ) -> Result<Promise<'_, A>, SpaceError> {
-        self.check_range(pages)?;
         let mut tables = 0;
-        for part in self.parts(pages) {
+        for part in self.parts(walk) {
             let below = self.below(part.directory);
             tables += usize::from(match below {
                 Below::Nothing => made,
@@ -227,13 +263,13 @@ impl<A: Arch> Space<A> {
     /// by `edit` of the entry, after making of each part what `how` says.
     pub(super) fn rewrite(
         &self,
-        pages: Pages,
+        walk: Walk<'_>,
         promise: &mut Promise<'_, A>,
         how: How,
         edit: impl Fn(VirtAddr, u64) -> u64,
     ) -> Tally {
         let mut tally = Tally::default();
-        for part in self.parts(pages) {
+        for part in self.parts(walk) {
             self.ready(part, promise, how, &mut tally);
             match self.below(part.directory) {
                 Below::Nothing | Below::Shared(_) | Below::Busy => {}
@@ -241,17 +277,15 @@ impl<A: Arch> Space<A> {
                     tally.tables += 1;
                     let page = part.pages.start;
                     let edit = |block| A::Format::block(edit(page, A::Format::page(block)));
-                    if let Some((old, new)) = pages::exchange(part.directory, edit) {
+                    if let Some((old, new)) = pages::exchange::<A>(part.directory, edit) {
                         tally.block::<A>(page, (A::Format::page(old), A::Format::page(new)));
                     }
                 }
                 Below::Table(table) => {
                     tally.tables += 1;
-                    for (page, entry) in part.leaves(table) {
-                        if let Some(change) = pages::exchange(entry, |old| edit(page, old)) {
-                            tally.leaf::<A>(page, change);
-                        }
-                    }
+                    tally.leaves::<A>(part, table, |page, entry| {
+                        pages::exchange::<A>(entry, |old| edit(page, old))
+                    });
                 }
             }
         }
