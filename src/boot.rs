@@ -1,6 +1,6 @@
 //! From a boot-loader's memory map to an arena.
 //!
-//! ```ignore
+//! ```ignore-none
 //! use allotment::boot::arena;
 //!
 //! // Limine's memory map, `BootInfo::memory_regions`, a device tree: whatever
