@@ -16,8 +16,9 @@ use crate::{
 /// window and arena. It never uses a heap.
 ///
 /// [`fault`](Self::fault) and [`is_code`](Self::is_code) take no lock. All
-/// other calls but `plan` and `arch` take spin locks: do not make them from an
-/// interrupt handler that may have interrupted one.
+/// other calls but `plan`, `arch`, `arrive` and `invalidations` take spin locks:
+/// do not make them from an interrupt handler that may have interrupted one.
+/// Every call stays on the CPU on which it began.
 #[derive(Debug)]
 pub struct Allocator<A: Arch = Native> {
     pub(crate) vm: Vm<A>,
@@ -222,6 +223,10 @@ impl<A: Arch> Allocator<A> {
     /// with it before; [`allocate_memory`](Self::allocate_memory) does it for
     /// the CPU that calls it. One comparison, unless the slot was taken back
     /// since this CPU last invalidated.
+    ///
+    /// Without, this CPU may still have what it cached of the slot's former
+    /// users: it could reach beyond the memory's end, and write without leaving
+    /// a mark, so that the next user reads what it wrote.
     ///
     /// # Errors
     ///

@@ -1,10 +1,10 @@
-//! What the embedder's kernel tells: four small traits, shaped so that what a
+//! What the embedder's kernel tells: three small traits, shaped so that what a
 //! kernel already has fits.
 //!
 //! | trait | asks | ready |
 //! |---|---|---|
 //! | [`PhysMap`] | where is physical memory mapped | [`PhysOffset`] |
-//! | [`FrameSource`] | a frame for a table, at the carve only | `X86Frames` (feature `x86_64-v0_15`) |
+//! | [`FrameSource`] | a frame for a table, at the carve only | `X86Frames`, `X86BumpFrames` (feature `x86_64-v0_15`) |
 //! | [`Cpus`] | which CPU is this, and reach the others | one CPU, if none are named |
 
 use core::ptr::NonNull;
@@ -38,6 +38,8 @@ pub unsafe trait PhysMap: Send + Sync {
 ///   CPUs have the same number.
 /// * Every CPU on which a root with the window is active is counted, also
 ///   while it idles: CPUs walk tables by speculation.
+/// * A call of Allotment's stays on the CPU on which it began: no thread is
+///   moved to another CPU in the midst of one.
 /// * [`interrupt_others`](Self::interrupt_others) returns after every other
 ///   of them has run `work`, or is in a state from which it will not use the
 ///   window before it has invalidated everything (such as offline).
@@ -53,8 +55,11 @@ pub unsafe trait Cpus: Sync {
     /// `work` takes no lock and allocates nothing, so that it may run in an
     /// interrupt handler, whatever that interrupted. The caller may hold
     /// Allotment's locks: a CPU that waits for one must answer, hence a
-    /// non-maskable interrupt, or a handler that never waits with interrupts
-    /// off.
+    /// non-maskable interrupt, or a kernel that makes none of Allotment's calls
+    /// with interrupts off.
+    ///
+    /// Several CPUs may call this at once: who waits here for others answers
+    /// them meanwhile. On aarch64 nobody calls it; it may do nothing.
     fn interrupt_others(&self, work: &(dyn Fn() + Sync));
 }
 

@@ -14,9 +14,23 @@
 //!                   X86_64    Aarch64     encoders, compiled on every target
 //! ```
 //!
-//! [`Format`] is arithmetic on `u64` and is compiled and tested everywhere.
-//! What needs a privileged instruction stands beside it, in one small module
-//! per CPU.
+//! [`Format`] is arithmetic on `u64` and is compiled and tested everywhere, and
+//! so are the operands of invalidations ([`x86_64::invalidate`],
+//! [`aarch64::invalidate`]). What needs a privileged instruction stands beside
+//! it, in one small module per CPU.
+//!
+//! | to | use |
+//! |---|---|
+//! | adopt the live tables | [`Native::current`], and [`with_cpus`](Native::with_cpus) where several CPUs have them |
+//! | tell where memory, frames and CPUs are | [`PhysMap`], [`FrameSource`], [`Cpus`] |
+//! | say what an edit left stale, and have it forgotten | [`Invalidation`], [`Arch::invalidate_local`], [`Arch::invalidate_everywhere`] |
+//! | look an address up in anybody's tables | [`translate`] |
+//! | test on a host what edits tables | `emulated::Emulated`, with the feature `emulated` |
+//! | pass on what a kernel has of the crate `x86_64` | `x86_64_v0_15`, with the feature of that name, `x86_64-v0_15` |
+//!
+//! An edit is complete only when what it left stale is forgotten: by this CPU
+//! before it uses the pages anew, by every CPU before a frame or table becomes
+//! something else.
 
 #![no_std]
 

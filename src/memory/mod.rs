@@ -39,7 +39,8 @@ unsafe impl<A: Arch> Send for Memory<'_, A> {}
 unsafe impl<A: Arch> Sync for Memory<'_, A> {}
 
 impl<A: Arch> Memory<'_, A> {
-    /// Address of the first byte.
+    /// Address of the first byte. A CPU may use it that allocated the memory, or
+    /// has called [`Allocator::arrive`].
     #[must_use]
     pub fn base(&self) -> NonNull<u8> {
         match self {

@@ -24,7 +24,8 @@
 //! that switches threads while wasm runs saves and restores them.
 //!
 //! The host that precompiles modules passes its own through
-//! [`configure_compiler!`](crate::configure_compiler), so that both sides agree. Slots of the pool are used for reservations of exactly the
+//! [`configure_compiler!`](crate::configure_compiler), so that both sides
+//! agree. Slots of the pool are used for reservations of exactly the
 //! configured size; everything else is a region. Initial images are not
 //! offered yet: Wasmtime then copies data segments itself.
 

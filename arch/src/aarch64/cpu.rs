@@ -36,7 +36,7 @@ impl<P: PhysMap> Native<P> {
     /// # Safety
     ///
     /// * The caller runs at EL1, and both registers point to tables, if only to
-    ///   empty ones.
+    ///   empty ones. With TCR_EL1.EPD0 = 1 TTBR0_EL1 need not: nobody looks.
     /// * Physical memory is mapped at `physical`, readable and writable, as
     ///   normal write-back inner-shareable memory, as far as arena and live
     ///   tables reach: any other would not be coherent with the window.

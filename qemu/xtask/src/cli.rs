@@ -206,7 +206,7 @@ pub(crate) struct Machine {
     #[arg(long, value_name = "SIZE", default_value_t = Memory::DEFAULT)]
     pub(crate) memory: Memory,
 
-    /// How many CPUs the machine has, 1 to 8.
+    /// How many CPUs the machine has, 1 to 8; the program runs on the first.
     #[arg(long, value_name = "N", default_value_t = Cpus::ONE)]
     pub(crate) smp: Cpus,
 
