@@ -106,6 +106,10 @@ impl TestArch for Native {
         });
     }
 
+    fn racing(&self, work: impl Fn() + Sync) {
+        work();
+    }
+
     fn use_window(&self, _window: Range<VirtAddr>) {}
 
     fn interrupts(&self) -> u64 {

@@ -97,6 +97,10 @@ impl<F: Mmu> TestArch for Emulated<F> {
         self.on(cpu, work);
     }
 
+    fn racing(&self, work: impl Fn() + Sync) {
+        Self::racing(self, work);
+    }
+
     fn use_window(&self, window: Range<VirtAddr>) {
         self.guard_window(window);
     }

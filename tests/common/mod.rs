@@ -53,6 +53,10 @@ pub trait TestArch: Arch + Sized {
     /// Runs `work` on CPU `cpu`, and waits for it.
     fn on_cpu(&self, cpu: usize, work: impl Fn() + Sync);
 
+    /// Runs `work`, in which accesses race with edits that take away what they
+    /// use.
+    fn racing(&self, work: impl Fn() + Sync);
+
     /// Says that the test has another window than the machine came with.
     fn use_window(&self, window: core::ops::Range<VirtAddr>);
 
