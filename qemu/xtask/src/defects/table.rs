@@ -103,8 +103,8 @@ pub(super) const DEFECTS: &[Defect] = &[
         "mark-cleared-unnoticed",
         "a cleared dirty bit asks for no invalidation",
         "arch/src/x86_64/entry.rs",
-        "const CACHED: u64 = FRAME | PRESENT | WRITABLE | DIRTY | BLOCK | NO_EXECUTE;",
-        "const CACHED: u64 = FRAME | PRESENT | WRITABLE | BLOCK | NO_EXECUTE;\nconst _: u64 = DIRTY;",
+        "let taken = old & !new & TAKEN |",
+        "let taken = old & !new & WRITABLE |",
     ),
     Defect::new(
         "mark-lost",
