@@ -284,7 +284,9 @@ impl<A: Arch> Space<A> {
         let new = A::Format::present(frame, access, false);
         for (page, entry) in part.leaves(table) {
             let old = entry.load(Ordering::Relaxed);
-            if A::Format::needs_break(old, new) {
+            // What is hidden may be cached as it was: nobody says that the edit
+            // which hid it was settled.
+            if A::Format::needs_break(pages::revealed::<A>(old), new) {
                 let (entry, mut old) = (core::slice::from_ref(entry), [0]);
                 pages::suspend::<A>(entry, &mut old);
                 let mut broken = Tally::default();
