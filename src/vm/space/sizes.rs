@@ -101,7 +101,10 @@ impl<A: Arch> Space<A> {
             let summary = pages::is_writable_or_written::<A>(first);
             A::Format::table(frame) | if summary { A::Format::SUMMARY } else { 0 }
         };
-        if A::Format::needs_break(block, A::Format::table(frame)) {
+        // What is hidden may be cached as it was: nobody says that the edit
+        // which hid it was settled.
+        let cached = A::Format::block(pages::revealed::<A>(A::Format::page(block)));
+        if A::Format::needs_break(cached, A::Format::table(frame)) {
             let busy = A::Format::empty(pages::BUSY);
             block = part.directory.swap(busy, Ordering::AcqRel);
             let _ = self.forget(part);
