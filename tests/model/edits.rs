@@ -70,6 +70,7 @@ pub(crate) enum Operation {
     Harvest(Span),
     Peek(Span),
     Share(Span, usize),
+    ShareEmptied(Span, usize),
     Unshare(Span),
     MakePrivate(Span),
     Refill,
@@ -77,7 +78,9 @@ pub(crate) enum Operation {
     BreakRun(Span),
     FormBlock(Span),
     SplitBlock(Span),
-    Even(Span, Access),
+    /// As many adjacent frames, and one translation of them.
+    EvenRun(Span, Access),
+    EvenBlock(Span, Access),
     Load(usize),
     Store(usize, u8),
     Settle,
@@ -160,8 +163,9 @@ impl<A: TestArch> World<'_, A> {
             52..54 => return SettleHere,
             54 => return ForgetAll,
             55..58 => return Check,
-            58..61 => return if random.percent(70) { FormRun(run) } else { BreakRun(run) },
-            61..64 => return self.about_granule(granule, about),
+            58 => return if random.percent(50) { FormRun(run) } else { BreakRun(run) },
+            59..61 => return EvenRun(run, random.pick(&OWN_ACCESS)),
+            61..66 => return self.about_granule(granule, about),
             _ => {}
         }
         let entry = self.map.pages.get(span.inside().start).copied().unwrap_or(Entry::NONE);
@@ -206,15 +210,19 @@ impl<A: TestArch> World<'_, A> {
     }
 
     fn about_granule(&mut self, granule: Span, about: About) -> Operation {
+        let state = self.map.granules.get(granule.inside().start / GRANULE);
         let random = &mut self.random;
+        if state == Some(&Granule::Shared) && random.percent(60) {
+            return if random.percent(50) { Unshare(granule) } else { MakePrivate(granule) };
+        }
         match (random.below(10), about) {
             (0, About::Blocks) => SplitBlock(granule),
             (1..4, About::Blocks) => FormBlock(granule),
-            (4..7, About::Blocks) => Even(granule, random.pick(&OWN_ACCESS)),
+            (4..7, About::Blocks) => EvenBlock(granule, random.pick(&OWN_ACCESS)),
             (0, About::Pages) => FormBlock(granule),
             (1, About::Pages) => SplitBlock(granule),
-            (2..4, About::Pages) => Unmap(granule),
-            (4..7, About::Pages) => Share(granule, random.below(TABLES)),
+            (2, About::Pages) => Share(granule, random.below(TABLES)),
+            (3..7, About::Pages) => ShareEmptied(granule, random.below(TABLES)),
             (7, _) => Refill,
             (8, _) => MakePrivate(granule),
             _ => Unshare(granule),
@@ -317,7 +325,17 @@ impl<A: TestArch> World<'_, A> {
             }
             Share(..) | Unshare(_) | MakePrivate(_) | FormRun(_) | BreakRun(_) | FormBlock(_)
             | SplitBlock(_) => self.step_above(operation),
-            Even(span, access) => {
+            ShareEmptied(span, nth) => {
+                self.unmap(span);
+                self.step(SetState(span, 0));
+                self.step_above(Share(span, nth));
+            }
+            EvenRun(span, access) => {
+                self.unmap(span);
+                self.step(Map(span, access));
+                self.step(FormRun(span));
+            }
+            EvenBlock(span, access) => {
                 // All frames are needed for it.
                 (0..GRANULES).for_each(|g| self.unmap(Span::of(g * GRANULE, GRANULE)));
                 self.forget_all();
