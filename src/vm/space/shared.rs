@@ -13,7 +13,9 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use allotment_arch::{Access, Arch, Format, Invalidation, Native, Pages, PhysAddr, Upper, VirtAddr};
+use allotment_arch::{
+    Access, Arch, Format, Invalidation, Native, PAGE_SIZE, Pages, PhysAddr, Upper, VirtAddr,
+};
 
 use super::{
     Edit, Space, SpaceError,
@@ -107,11 +109,17 @@ impl<A: Arch> Space<A> {
     /// See [what every edit asks](crate::space#what-every-unsafe-edit-asks-of-its-caller).
     pub unsafe fn unshare(&self, granule: VirtAddr) -> Result<Edit, SpaceError> {
         let part = self.whole(granule)?;
-        let Below::Shared(_) = self.below(part.directory) else {
+        let Below::Shared(shared) = self.below(part.directory) else {
             return Err(SpaceError::NotShared { page: granule });
         };
         let mut tally = Tally::default();
+        let old = part.directory.load(Ordering::Relaxed);
         self.point(part, 0, &mut tally);
+        // The next edit may bring another table before this one is settled.
+        let another = A::Format::table(PhysAddr(shared.0 ^ PAGE_SIZE as u64));
+        if A::Format::needs_break(old, another) {
+            let _ = self.forget(part);
+        }
         Ok(tally.done())
     }
 
