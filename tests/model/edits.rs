@@ -154,7 +154,8 @@ impl<A: TestArch> World<'_, A> {
         let span = self.span(about);
         let kind = self.random.below(100);
         let random = &mut self.random;
-        let granule = if random.percent(95) { Span::of(random.below(GRANULES) * GRANULE, GRANULE) } else { span };
+        let granule =
+            if random.percent(95) { Span::of(random.below(GRANULES) * GRANULE, GRANULE) } else { span };
         let run = Span::of(near_border(random) / 16 * 16, 16);
         match kind {
             0..24 => return Load(near_border(random)),
@@ -195,10 +196,18 @@ impl<A: TestArch> World<'_, A> {
                 _ => Map(span, own),
             },
             (_, Entry::Hidden { .. }) => {
-                if random.percent(70) { Reveal(span) } else { Protect(span, own) }
+                if random.percent(70) {
+                    Reveal(span)
+                } else {
+                    Protect(span, own)
+                }
             }
             (_, Entry::Present { access: Access::CopyOnWrite, .. }) => {
-                if random.percent(80) { Copy(span) } else { Hide(span) }
+                if random.percent(80) {
+                    Copy(span)
+                } else {
+                    Hide(span)
+                }
             }
             (_, Entry::Present { .. }) => match random.below(8) {
                 0..3 => Hide(span),
@@ -236,8 +245,11 @@ impl<A: TestArch> World<'_, A> {
             Map(span, access) => {
                 let Some(frames) = self.take(span.count.min(PAGES)) else { return };
                 let written = false;
-                let expected =
-                    self.map.map(span.pages(start), &frames, |frame| Entry::Present { frame, access, written });
+                let expected = self.map.map(span.pages(start), &frames, |frame| Entry::Present {
+                    frame,
+                    access,
+                    written,
+                });
                 // SAFETY: the frames are the test's, and nobody is at these pages.
                 let real = unsafe { self.space.map(span.pages(start), |n| frames[n], access) };
                 self.kept(real, expected, &frames);
@@ -245,8 +257,11 @@ impl<A: TestArch> World<'_, A> {
             MapHidden(span) => {
                 let Some(frames) = self.take(span.count.min(PAGES)) else { return };
                 let (written, shared) = (false, false);
-                let expected =
-                    self.map.map(span.pages(start), &frames, |frame| Entry::Hidden { frame, written, shared });
+                let expected = self.map.map(span.pages(start), &frames, |frame| Entry::Hidden {
+                    frame,
+                    written,
+                    shared,
+                });
                 // SAFETY: as above.
                 let real = unsafe { self.space.map_hidden(span.pages(start), |n| frames[n]) };
                 self.kept(real, expected, &frames);
@@ -451,7 +466,10 @@ impl<A: TestArch> World<'_, A> {
                         self.trace.agree("the frame that comes out", &None, &expected);
                         self.batch(edit);
                         // What was shared comes out to nobody; some CPU may use it.
-                        before.into_iter().filter(|&old| old != frame).for_each(|old| self.release(old, false));
+                        before
+                            .into_iter()
+                            .filter(|&old| old != frame)
+                            .for_each(|old| self.release(old, false));
                     }
                     Err(edit) => {
                         let taken = self.space.settle(edit);
@@ -470,7 +488,9 @@ impl<A: TestArch> World<'_, A> {
     fn copy_on_write(&mut self, span: Span) {
         let n = span.inside().start;
         let granule = self.map.granules[n / GRANULE];
-        let Entry::Present { frame: old, access: Access::CopyOnWrite, .. } = self.map.pages[n] else { return };
+        let Entry::Present { frame: old, access: Access::CopyOnWrite, .. } = self.map.pages[n] else {
+            return;
+        };
         let Some(frames) = self.take(1) else { return };
         if granule == Granule::Shared {
             self.step_above(MakePrivate(Span::one(n)));
@@ -498,7 +518,12 @@ impl<A: TestArch> World<'_, A> {
     }
 
     /// The outcome of an edit that shows `frames`.
-    fn kept(&mut self, real: Result<Edit, SpaceError>, expected: Result<(), SpaceError>, frames: &[PhysAddr]) {
+    fn kept(
+        &mut self,
+        real: Result<Edit, SpaceError>,
+        expected: Result<(), SpaceError>,
+        frames: &[PhysAddr],
+    ) {
         if expected.is_ok() {
             self.keep(frames);
         }

@@ -174,7 +174,8 @@ impl Map {
         })?;
         self.ready(numbers.clone(), false, Runs::All);
         for n in numbers {
-            if let Entry::Hidden { frame, written, .. } | Entry::Present { frame, written, .. } = self.pages[n]
+            if let Entry::Hidden { frame, written, .. } | Entry::Present { frame, written, .. } =
+                self.pages[n]
             {
                 let written = written && access != Access::CopyOnWrite;
                 self.pages[n] = Entry::Present { frame, access, written };
@@ -269,9 +270,9 @@ impl Map {
         };
         self.enough(Self::parts(numbers.clone()).filter(cut).count())?;
         let runs = if self.hardware_dirty { Runs::Cut } else { Runs::All };
-        for (_, part) in Self::parts(numbers) {
+        for (granule, part) in Self::parts(numbers) {
             // A block that was not written is not looked at.
-            if part.clone().any(|n| is_written(self.pages[n])) {
+            if self.granules[granule] != Granule::Block || is_written(self.pages[part.start]) {
                 self.ready(part.clone(), false, runs);
             }
             part.for_each(|n| set_written(&mut self.pages[n], false));

@@ -102,7 +102,9 @@ impl<'g, A: TestArch> World<'g, A> {
         let lent = |n: usize| frames.offset((size.own + n) * PAGE_SIZE);
         // Images of one page in three, and zeros around both borders.
         let image = |nth: usize, page: usize| match (page + nth) % 3 {
-            0 => Some((lent(1 + nth), if page.is_multiple_of(2) { Access::Read } else { Access::CopyOnWrite })),
+            0 => {
+                Some((lent(1 + nth), if page.is_multiple_of(2) { Access::Read } else { Access::CopyOnWrite }))
+            }
             1 => Some((lent(0), Access::CopyOnWrite)),
             _ => None,
         };
@@ -311,10 +313,8 @@ impl<'g, A: TestArch> World<'g, A> {
         }
         for (n, entry) in real.iter().enumerate() {
             if *entry != self.map.pages[n] {
-                self.trace.fail(&alloc::format!(
-                    "page {n} is {entry:?}, the model says {:?}",
-                    self.map.pages[n]
-                ));
+                self.trace
+                    .fail(&alloc::format!("page {n} is {entry:?}, the model says {:?}", self.map.pages[n]));
             }
         }
         self.trace.agree("frames for tables", &self.space.available_frames(), &self.map.available);
