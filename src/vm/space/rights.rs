@@ -125,8 +125,14 @@ impl<A: Arch> Space<A> {
     /// See [what every edit asks](crate::space#what-every-unsafe-edit-asks-of-its-caller).
     pub unsafe fn hide(&self, pages: Pages) -> Result<Edit, SpaceError> {
         let mut promise = self.verify(pages, false, |_, _| Ok(()))?;
-        let tally = self.rewrite(pages, &mut promise, Runs::Cut, |_, old| pages::hidden::<A>(old));
+        let mut tally = self.rewrite(pages, &mut promise, Runs::Cut, |_, old| pages::hidden::<A>(old));
         self.parts(pages).for_each(|part| self.settle_summary(part));
+        if tally.ended_runs {
+            // What is revealed is no run, and may be revealed before this edit is
+            // settled: the one translation of all sixteen must be gone by then.
+            let _ = self.vm.settle(tally.invalidation());
+            tally.settled();
+        }
         Ok(tally.done())
     }
 

@@ -234,6 +234,7 @@ impl<A: Arch> Space<A> {
                             let unhinted = old & !new & A::Format::RUN_HINT != 0;
                             if unhinted && (index(page, 0) + 1).is_multiple_of(A::Format::RUN) {
                                 spread_mark::<A>(table, index(page, 0));
+                                tally.ended_runs = true;
                             }
                         }
                     }
