@@ -24,6 +24,8 @@ mod edits;
 mod pages;
 #[path = "model/random.rs"]
 mod random;
+#[path = "model/tenants.rs"]
+mod tenants;
 #[path = "model/world.rs"]
 mod world;
 
@@ -31,6 +33,7 @@ use common::{TestArch, set_up};
 use edits::About;
 use pages::GRANULE;
 use random::{Rounds, for_each_seed};
+use tenants::Tenants;
 use world::{Ground, Size, World, cpus_of};
 
 harness::tests! {
@@ -40,6 +43,10 @@ harness::tests! {
 
     fn random_blocks_agree_with_a_plain_map_of_pages() {
         on_every_machine!(blocks);
+    }
+
+    fn random_tenants_agree_with_what_they_wrote() {
+        on_every_machine!(tenants);
     }
 }
 
@@ -51,6 +58,22 @@ fn edits<A: TestArch>() {
 fn blocks<A: TestArch>() {
     let rounds = Rounds { host: 60, host_full: 3_000, bare: 20 };
     sequences::<A>(About::Blocks, rounds, |seed| Size { own: GRANULE + 64, tables: tables(seed) });
+}
+
+fn tenants<A: TestArch>() {
+    let rounds = Rounds { host: 100, host_full: 5_000, bare: 60 };
+    let overhead = tenants::overhead::<A>();
+    let frames = |seed: u64| 24 + usize::try_from(seed % 30).unwrap();
+    #[cfg(target_os = "none")]
+    let machine = tenants::machine::<A>(overhead, frames(0));
+    for_each_seed(rounds, |seed| {
+        let cpus = cpus_of(seed);
+        set_up(cpus, seed, || {
+            #[cfg(not(target_os = "none"))]
+            let machine = tenants::machine::<A>(overhead, frames(seed));
+            Tenants::new(&machine, cpus, seed).live();
+        });
+    });
 }
 
 /// Mostly one for each granule, sometimes too few.
