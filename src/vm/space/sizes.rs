@@ -98,8 +98,9 @@ impl<A: Arch> Space<A> {
         let pointer = |block| {
             let first = A::Format::page(block);
             pages::write_all(table, |nth| nth_of_block(first, nth));
-            let summary = pages::is_writable_or_written::<A>(first);
-            A::Format::table(frame) | if summary { A::Format::SUMMARY } else { 0 }
+            // Whatever the block was: the edit that splits it may be about to make
+            // a part of it writable.
+            A::Format::table(frame) | A::Format::SUMMARY
         };
         // What is hidden may be cached as it was: nobody says that the edit
         // which hid it was settled.
