@@ -20,6 +20,10 @@ extern crate alloc;
 mod common;
 #[path = "model/edits.rs"]
 mod edits;
+#[path = "model/granules.rs"]
+mod granules;
+#[path = "model/operations.rs"]
+mod operations;
 #[path = "model/pages.rs"]
 mod pages;
 #[path = "model/random.rs"]
@@ -30,7 +34,7 @@ mod tenants;
 mod world;
 
 use common::{TestArch, set_up};
-use edits::About;
+use operations::About;
 use pages::GRANULE;
 use random::{Rounds, for_each_seed};
 use tenants::Tenants;
@@ -56,7 +60,7 @@ fn edits<A: TestArch>() {
 }
 
 fn blocks<A: TestArch>() {
-    let rounds = Rounds { host: 60, host_full: 3_000, bare: 20 };
+    let rounds = Rounds { host: 100, host_full: 5_000, bare: 20 };
     sequences::<A>(About::Blocks, rounds, |seed| Size { own: GRANULE + 64, tables: tables(seed) });
 }
 
