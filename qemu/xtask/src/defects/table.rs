@@ -173,7 +173,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         "made-without-break",
         "an aarch64 entry gets another frame without break-before-make",
         "src/vm/space/rights.rs",
-        "if A::Format::needs_break(old, new) {",
+        "if A::Format::needs_break(pages::revealed::<A>(old), new) {",
         "if A::Format::needs_break(old, old) {",
     ),
     Defect::new(
@@ -219,5 +219,33 @@ pub(super) const DEFECTS: &[Defect] = &[
         "src/vm/space/walk.rs",
         "Some(left) if count <= left / PAGE_SIZE => Ok(()),",
         "Some(left) if left > 0 => Ok(()),",
+    ),
+    Defect::new(
+        "mark-of-one-page",
+        "of a contiguous run that is hidden only the page with the mark counts as written",
+        "src/vm/space/walk.rs",
+        "spread_mark::<A>(table, index(page, 0));",
+        "let _ = spread_mark::<A>;",
+    ),
+    Defect::new(
+        "run-revealed-as-pages",
+        "a hidden run may be revealed as pages while its one translation is cached",
+        "src/vm/space/rights.rs",
+        "if tally.ended_runs {",
+        "if tally.ended_runs && tally.entries == 0 {",
+    ),
+    Defect::new(
+        "block-without-summary",
+        "the table that a block is split into says that nothing in it may be writable",
+        "src/vm/space/sizes.rs",
+        "A::Format::table(frame) | A::Format::SUMMARY",
+        "A::Format::table(frame)",
+    ),
+    Defect::new(
+        "hidden-counts-as-forgotten",
+        "a hidden page gets another frame though what hid it may not be settled",
+        "src/vm/space/rights.rs",
+        "if A::Format::needs_break(pages::revealed::<A>(old), new) {",
+        "if A::Format::needs_break(old, new) {",
     ),
 ];
