@@ -124,20 +124,33 @@ impl<A: Arch> Allocator<A> {
     ///
     /// Safe to call from an exception handler, on any CPU.
     pub fn fault(&self, address: VirtAddr, access: FaultAccess) -> Verdict {
-        let (entry, region) = if let Some(position) = self.memories.locate(address) {
-            let entry = self.memories.entry(&self.vm, position.slot, position.offset);
-            (entry, self.slot_region(position))
+        match self.entry(address) {
+            Some(entry) if permits::<A>(entry, access) => self.resume(entry, address, access),
+            _ => self.refuse(address, access),
+        }
+    }
+
+    /// The leaf entry for an address, if it has a place in a table.
+    fn entry(&self, address: VirtAddr) -> Option<&AtomicU64> {
+        if self.memories.contains(address) {
+            return self.memories.entry(&self.vm, address);
+        }
+        self.regions.contains(address).then(|| region_entry(&self.vm, address)).flatten()
+    }
+
+    /// What an address is whose access is not allowed.
+    #[cold]
+    fn refuse(&self, address: VirtAddr, access: FaultAccess) -> Verdict {
+        let region = if let Some(position) = self.memories.locate(address) {
+            self.slot_region(position)
         } else if self.memories.contains(address) {
-            (None, FaultRegion::GuardBefore)
+            FaultRegion::GuardBefore
         } else if self.regions.contains(address) {
-            (region_entry(&self.vm, address), FaultRegion::Region)
+            FaultRegion::Region
         } else {
             return Verdict::NotOurs;
         };
-        let Some(entry) = entry.filter(|entry| permits::<A>(entry, access)) else {
-            return Verdict::Trap(FaultReport { address, access, region });
-        };
-        self.resume(entry, address, access)
+        Verdict::Trap(FaultReport { address, access, region })
     }
 
     /// The entry allows the access: the fault raced with whoever allowed it, or
@@ -175,6 +188,9 @@ impl<A: Arch> Allocator<A> {
 /// that allowed it is spurious.
 fn permits<A: Arch>(entry: &AtomicU64, access: FaultAccess) -> bool {
     let entry = entry.load(Ordering::Acquire);
+    if access == FaultAccess::Read {
+        return entry & A::Format::PRESENT != 0;
+    }
     let Entry::Present { access: given, .. } = A::Format::decode(entry) else { return false };
     match access {
         FaultAccess::Read => true,

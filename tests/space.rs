@@ -31,9 +31,7 @@ use refused::{
 use shared::{
     build_refused, make_private, make_private_at_once, over_an_empty_table, replace_table, share, untouched,
 };
-#[cfg(target_os = "none")]
-use sizes::block_translates;
-use sizes::{block, marked_run, part_of_a_block, run, uneven, whole_block};
+use sizes::{block, block_translates, marked_run, part_of_a_block, run, uneven, whole_block};
 
 harness::tests! {
     fn map_fills_any_range_over_several_tables() {
@@ -156,8 +154,6 @@ harness::tests! {
         on_every_machine!(marked_run);
     }
 
-    // The emulated MMU of the host walks no blocks yet.
-    #[cfg(target_os = "none")]
     fn a_block_translates_like_its_pages() {
         on_every_machine!(block_translates);
     }

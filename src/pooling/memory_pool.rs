@@ -14,9 +14,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use allotment_arch::{
-    Arch, ENTRIES_PER_TABLE, Invalidation, PAGE_SIZE, Pages, PhysAddr, Table, VirtAddr, page_ceil,
-};
+use allotment_arch::{Arch, Invalidation, PAGE_SIZE, Pages, PhysAddr, Table, VirtAddr, page_ceil};
 use spin::{Mutex, MutexGuard};
 
 use super::SlabLayout;
@@ -290,18 +288,14 @@ impl MemoryPool {
         distance(self.start, address).is_some_and(|offset| offset < self.layout.total)
     }
 
-    /// The entry of the page at `offset` in `slot`, if it has a leaf table.
-    pub(crate) fn entry<'a, A: Arch>(
-        &self,
-        vm: &'a Vm<A>,
-        slot: u32,
-        offset: usize,
-    ) -> Option<&'a AtomicU64> {
-        let page = offset / PAGE_SIZE;
-        if page >= self.layout.tables_per_slot * ENTRIES_PER_TABLE {
-            return None;
-        }
-        self.entries(vm, slot, page, page + 1).first()
+    /// The entry of the page at `address`, if it has a leaf table. No lock.
+    #[inline]
+    pub(crate) fn entry<'a, A: Arch>(&self, vm: &'a Vm<A>, address: VirtAddr) -> Option<&'a AtomicU64> {
+        let (slot, offset) = self.layout.locate(distance(self.start, address)?)?;
+        let frame = self.leaf_tables.offset(slot * self.layout.tables_per_slot * PAGE_SIZE);
+        // SAFETY: as in `entries`.
+        let table = unsafe { Table::new(&vm.arch, frame, self.layout.tables_per_slot) };
+        table.entries().get(offset / PAGE_SIZE)
     }
 
     /// Holds a slot for editing, if `id` still names the one who has it.

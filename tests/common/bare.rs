@@ -35,6 +35,11 @@ pub fn cpus() -> usize {
     kernel::cpus::count()
 }
 
+/// Runs `case`: these machines are what they are.
+pub fn set_up<T>(_cpus: usize, _seed: u64, case: impl FnOnce() -> T) -> T {
+    case()
+}
+
 /// The boot kernel's CPUs.
 struct KernelCpus;
 
@@ -104,6 +109,10 @@ impl TestArch for Native {
                 work();
             }
         });
+    }
+
+    fn racing(&self, work: impl Fn() + Sync) {
+        work();
     }
 
     fn use_window(&self, _window: Range<VirtAddr>) {}

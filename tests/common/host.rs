@@ -44,6 +44,18 @@ pub fn as_kind(kind: Kind, case: impl FnOnce()) {
 
 const CPUS: usize = 4;
 
+thread_local! {
+    static SETUP: Cell<(usize, u64)> = const { Cell::new((CPUS, 1)) };
+}
+
+/// Runs `case` with machines of so many CPUs, whose choices follow from `seed`.
+pub fn set_up<T>(cpus: usize, seed: u64, case: impl FnOnce() -> T) -> T {
+    let before = SETUP.replace((cpus, seed));
+    let done = case();
+    SETUP.set(before);
+    done
+}
+
 /// Runs `work` for each number below `workers`, all at once, each on a CPU of
 /// its own.
 pub fn together(workers: usize, work: impl Fn(usize) + Sync) {
@@ -64,7 +76,8 @@ pub fn cpus() -> usize {
 
 impl<F: Mmu> TestArch for Emulated<F> {
     fn machine(arena_bytes: usize) -> (Self, Range<VirtAddr>, Range<PhysAddr>) {
-        let machine = Self::new(arena_bytes + 2 * super::PAGE).with_cpus(CPUS);
+        let (cpus, seed) = SETUP.get();
+        let machine = Self::new(arena_bytes + 2 * super::PAGE).with_cpus(cpus).with_seed(seed);
         let five_levels = F::LEVELS.contains(&5) && KIND.get() == Kind::Other;
         let machine = match KIND.get() {
             Kind::Usual => machine,
@@ -95,6 +108,10 @@ impl<F: Mmu> TestArch for Emulated<F> {
 
     fn on_cpu(&self, cpu: usize, work: impl Fn() + Sync) {
         self.on(cpu, work);
+    }
+
+    fn racing(&self, work: impl Fn() + Sync) {
+        Self::racing(self, work);
     }
 
     fn use_window(&self, window: Range<VirtAddr>) {

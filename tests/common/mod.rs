@@ -18,6 +18,7 @@ use allotment::{
     Allocator, CarveError, Config, FaultAccess, Memory, Verdict,
     arch::{Arch, PhysAddr, VirtAddr},
 };
+use spin::Mutex;
 
 #[cfg(target_os = "none")]
 #[path = "bare.rs"]
@@ -28,7 +29,7 @@ mod world;
 
 #[cfg(not(target_os = "none"))]
 pub use world::{Kind, as_kind};
-pub use world::{cpus, together};
+pub use world::{cpus, set_up, together};
 
 pub const PAGE: usize = 4096;
 pub const WASM_PAGE: usize = 65536;
@@ -52,6 +53,10 @@ pub trait TestArch: Arch + Sized {
 
     /// Runs `work` on CPU `cpu`, and waits for it.
     fn on_cpu(&self, cpu: usize, work: impl Fn() + Sync);
+
+    /// Runs `work`, in which accesses race with edits that take away what they
+    /// use.
+    fn racing(&self, work: impl Fn() + Sync);
 
     /// Says that the test has another window than the machine came with.
     fn use_window(&self, window: core::ops::Range<VirtAddr>);
@@ -166,4 +171,14 @@ fn resuming<A: TestArch, T>(
 /// The address at an offset from a memory's base.
 pub fn at<A: Arch>(memory: &Memory<'_, A>, offset: i64) -> VirtAddr {
     VirtAddr((memory.base().as_ptr() as u64).wrapping_add_signed(offset))
+}
+
+/// Runs `work` once as CPU `cpu`, and returns what it does.
+pub fn on<A: TestArch, T: Send>(arch: &A, cpu: usize, work: impl FnOnce() -> T + Send) -> T {
+    let (work, done) = (Mutex::new(Some(work)), Mutex::new(None));
+    arch.on_cpu(cpu, || {
+        let work = work.lock().take().expect("a CPU works once");
+        *done.lock() = Some(work());
+    });
+    done.into_inner().expect("the CPU has worked")
 }

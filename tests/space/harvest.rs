@@ -121,13 +121,14 @@ pub(crate) fn while_written<A: TestArch>() {
         // SAFETY: the pages are the test's, and only one worker edits.
         w.space.settle(unsafe { w.space.harvest(w.pages(0, 1024), note) }.unwrap());
     };
-    together(2, |worker| {
+    let race = |worker| {
         if worker == 0 {
             (0..1024).for_each(|n| w.store(n, 1).unwrap());
         } else {
             (0..50).for_each(|_| harvest());
         }
-    });
+    };
+    w.space.arch().racing(|| together(2, race));
     harvest();
     assert!(found.iter().all(|found| found.load(Ordering::Relaxed)), "a mark was lost");
 }
@@ -138,7 +139,7 @@ pub(crate) fn hidden_while_written<A: TestArch>() {
     w.mapped(0, 1024, 0, Access::ReadWrite);
     let stored: [AtomicBool; 1024] = [const { AtomicBool::new(false) }; 1024];
     let arrived = AtomicUsize::new(0);
-    together(2, |worker| {
+    let race = |worker| {
         for (n, stored) in stored.iter().enumerate() {
             meet(&arrived, 2 * (n + 1));
             if worker == 0 {
@@ -148,7 +149,8 @@ pub(crate) fn hidden_while_written<A: TestArch>() {
                 w.space.settle(unsafe { w.space.hide(w.pages(n, 1)) }.unwrap());
             }
         }
-    });
+    };
+    w.space.arch().racing(|| together(2, race));
     for (n, stored) in stored.iter().enumerate() {
         let Entry::Hidden { written, .. } = w.entry(n) else { panic!("page {n} is not hidden") };
         assert!(written || !stored.load(Ordering::Relaxed), "the mark of page {n} was lost");

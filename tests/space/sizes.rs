@@ -286,7 +286,6 @@ pub(crate) fn marked_run<A: TestArch>() {
     }
 }
 
-#[cfg(target_os = "none")]
 pub(crate) fn block_translates<A: TestArch>() {
     let w = even::<A>();
     w.store(512 + 3, 3).unwrap();

@@ -306,6 +306,9 @@ impl<F: Mmu> Emulated<F> {
         if !cached.allows(kind) || kind == FaultKind::Write && !cached.dirty {
             return None;
         }
+        if self.racing.load(Ordering::Relaxed) {
+            return None;
+        }
         let to = frame_of(key, cached, address);
         let frame = PhysAddr(to & !0xfff);
         let now = self.look(address).filter(|now| now.frame_of(address) == to);

@@ -1,6 +1,10 @@
 //! How a machine is made: what its CPUs can do, and what else is mapped.
 
-use core::{marker::PhantomData, ops::Range, sync::atomic::Ordering};
+use core::{
+    marker::PhantomData,
+    ops::Range,
+    sync::atomic::{AtomicBool, Ordering},
+};
 use std::{sync::Mutex, vec::Vec};
 
 use super::{
@@ -48,6 +52,7 @@ impl<F: Mmu> Emulated<F> {
             settings,
             state: Mutex::new(State::new(frames)),
             handler: Mutex::new(None),
+            racing: AtomicBool::new(false),
             format: PhantomData,
         }
     }

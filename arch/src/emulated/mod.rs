@@ -26,7 +26,8 @@
 //!
 //! Stores to tables are not seen as they happen. An access through a cached
 //! translation is judged by the tables at that moment, so a test must not let
-//! one CPU use a page while another is about to take it away.
+//! one CPU use a page while another is about to take it away, unless it says
+//! that they are [`racing`](Emulated::racing).
 
 #![expect(clippy::cast_possible_truncation, reason = "usize is 64 bits on every supported target")]
 
@@ -44,7 +45,14 @@ mod violation;
 mod walk;
 mod x86_64;
 
-use core::{cell::Cell, fmt, marker::PhantomData, ops::Range, ptr::NonNull};
+use core::{
+    cell::Cell,
+    fmt,
+    marker::PhantomData,
+    ops::Range,
+    ptr::NonNull,
+    sync::atomic::{AtomicBool, Ordering},
+};
 use std::{
     sync::{Arc, Mutex, PoisonError},
     vec::Vec,
@@ -69,6 +77,7 @@ pub struct Emulated<F> {
     settings: Settings,
     state: Mutex<State>,
     handler: Mutex<Option<Arc<Handler<F>>>>,
+    racing: AtomicBool,
     format: PhantomData<fn() -> F>,
 }
 
@@ -152,6 +161,16 @@ impl<F: Mmu> Emulated<F> {
     /// Lets CPUs walk where they like, and looks at what they have cached.
     pub fn speculate(&self) {
         self.with(|state| self.hook(state, 8));
+    }
+
+    /// Runs `work`, in which accesses race with edits that take away what they
+    /// use: until such an edit is complete a CPU may use what it has cached, and
+    /// no access can be blamed for it.
+    pub fn racing<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.racing.store(true, Ordering::Relaxed);
+        let done = work();
+        self.racing.store(false, Ordering::Relaxed);
+        done
     }
 
     /// Answers faults: see [`Handler`].

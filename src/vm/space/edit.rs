@@ -63,6 +63,8 @@ pub(super) struct Tally {
     /// First and last page that CPUs may have cached otherwise.
     stale: Option<(VirtAddr, VirtAddr)>,
     reaches_tables: bool,
+    /// Whether contiguous runs were hidden, which ends them.
+    pub(super) ended_runs: bool,
 }
 
 impl Tally {

@@ -125,8 +125,14 @@ impl<A: Arch> Space<A> {
     pub unsafe fn hide(&self, pages: Pages) -> Result<Edit, SpaceError> {
         let walk = self.walk(pages)?;
         let mut promise = self.verify_tables(walk)?;
-        let tally = self.rewrite(walk, &mut promise, How::default(), |_, old| pages::hidden::<A>(old));
+        let mut tally = self.rewrite(walk, &mut promise, How::default(), |_, old| pages::hidden::<A>(old));
         self.parts(walk).for_each(|part| self.settle_summary(part));
+        if tally.ended_runs {
+            // What is revealed is no run, and may be revealed before this edit is
+            // settled: the one translation of all sixteen must be gone by then.
+            let _ = self.vm.settle(tally.invalidation());
+            tally.settled();
+        }
         Ok(tally.done())
     }
 
@@ -279,9 +285,10 @@ impl<A: Arch> Space<A> {
         let mut taken = None;
         let new = A::Format::present(frame, access, false);
         for (page, entry) in part.leaves(table) {
-            // What hid a page may not be settled: it counts as present still.
-            let old = pages::revealed::<A>(entry.load(Ordering::Relaxed));
-            if A::Format::needs_break(old, new) {
+            let old = entry.load(Ordering::Relaxed);
+            // What is hidden may be cached as it was: nobody says that the edit
+            // which hid it was settled.
+            if A::Format::needs_break(pages::revealed::<A>(old), new) {
                 let (entry, mut old) = (core::slice::from_ref(entry), [0]);
                 pages::suspend::<A>(entry, &mut old);
                 let mut broken = Tally::default();

@@ -13,7 +13,9 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use allotment_arch::{Access, Arch, Entry, Format, Invalidation, Native, Pages, PhysAddr, Upper, VirtAddr};
+use allotment_arch::{
+    Access, Arch, Entry, Format, Invalidation, Native, PAGE_SIZE, Pages, PhysAddr, Upper, VirtAddr,
+};
 
 use super::{
     Edit, Space, SpaceError,
@@ -128,6 +130,7 @@ impl<A: Arch> Space<A> {
         let part = self.whole(granule)?;
         let below = self.below(part.directory);
         let own = table_frame::<A>(part);
+        let old = part.directory.load(Ordering::Relaxed);
         let mut tally = Tally::default();
         self.point(part, table.map_or(0, |table| A::Format::shared_table(table.frame)), &mut tally);
         let mut came_out = |page, entry| {
@@ -136,7 +139,14 @@ impl<A: Arch> Space<A> {
             }
         };
         match below {
-            Below::Nothing | Below::Shared(_) | Below::Busy => {}
+            Below::Nothing | Below::Busy => {}
+            Below::Shared(shared) => {
+                // The next edit may bring another table before this one is settled.
+                let another = A::Format::table(PhysAddr(shared.0 ^ PAGE_SIZE as u64));
+                if table.is_none() && A::Format::needs_break(old, another) {
+                    let _ = self.forget(part);
+                }
+            }
             Below::Block(first) => {
                 tally.tables += 1;
                 // Also if it was hidden: by an edit that may not be settled.

@@ -98,10 +98,14 @@ impl<A: Arch> Space<A> {
         let pointer = |block| {
             let first = A::Format::page(block);
             pages::write_all(table, |nth| nth_of_block(first, nth));
-            let summary = pages::is_writable_or_written::<A>(first);
-            A::Format::table(frame) | if summary { A::Format::SUMMARY } else { 0 }
+            // Whatever the block was: the edit that splits it may be about to make
+            // a part of it writable.
+            A::Format::table(frame) | A::Format::SUMMARY
         };
-        if A::Format::needs_break(block, A::Format::table(frame)) {
+        // What is hidden may be cached as it was: nobody says that the edit
+        // which hid it was settled.
+        let cached = A::Format::block(pages::revealed::<A>(A::Format::page(block)));
+        if A::Format::needs_break(cached, A::Format::table(frame)) {
             let busy = A::Format::empty(pages::BUSY);
             block = part.directory.swap(busy, Ordering::AcqRel);
             let _ = self.forget(part);

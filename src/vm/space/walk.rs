@@ -283,9 +283,20 @@ impl<A: Arch> Space<A> {
                 }
                 Below::Table(table) => {
                     tally.tables += 1;
+                    let mut ended_runs = false;
                     tally.leaves::<A>(part, table, |page, entry| {
-                        pages::exchange::<A>(entry, |old| edit(page, old))
+                        let change = pages::exchange::<A>(entry, |old| edit(page, old));
+                        // Only whole runs are left, and hiding ends them.
+                        if let Some((old, new)) = change
+                            && old & !new & A::Format::RUN_HINT != 0
+                            && (index(page, 0) + 1).is_multiple_of(A::Format::RUN)
+                        {
+                            spread_mark::<A>(table, index(page, 0));
+                            ended_runs = true;
+                        }
+                        change
                     });
+                    tally.ended_runs |= ended_runs;
                 }
             }
         }
@@ -319,6 +330,17 @@ impl<A: Arch> Space<A> {
             part.directory.fetch_and(!A::Format::SUMMARY, Ordering::AcqRel);
         }
     }
+}
+
+/// Gives all of a run the mark that any of its pages has. The run ends at entry
+/// `last`, lost its hint, and is not present: no CPU sets further marks.
+fn spread_mark<A: Arch>(table: &[AtomicU64], last: usize) {
+    let run = &table[last + 1 - A::Format::RUN..=last];
+    let marked = |entry: &AtomicU64| pages::is_written::<A>(entry.load(Ordering::Relaxed));
+    let Some(at) = run.iter().position(marked) else { return };
+    let entry = run[at].load(Ordering::Relaxed);
+    // Alike but for the frame, which is aligned as a block's is.
+    pages::write_all(run, |nth| nth_of_block(entry, nth ^ at));
 }
 
 /// What an edit needs of the parts that it goes over. Blocks that it covers

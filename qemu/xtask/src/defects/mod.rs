@@ -64,13 +64,12 @@ impl Defect {
     }
 
     /// The same for one that shows on a machine only.
-    #[allow(dead_code, reason = "for entries to come")]
     const fn on(self, machine: Machine) -> Self {
         Self { place: Place::Machine(machine), ..self }
     }
 }
 
-#[allow(dead_code, reason = "for entries to come")]
+#[allow(dead_code, reason = "for the entries that need them")]
 impl Machine {
     /// A machine of the usual kind.
     const fn new(arch: Arch) -> Self {
