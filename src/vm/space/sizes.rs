@@ -101,7 +101,9 @@ impl<A: Arch> Space<A> {
             let summary = pages::is_writable_or_written::<A>(first);
             A::Format::table(frame) | if summary { A::Format::SUMMARY } else { 0 }
         };
-        if A::Format::needs_break(block, A::Format::table(frame)) {
+        // What hid a block may not be settled: it counts as present still.
+        let shown = A::Format::block(pages::revealed::<A>(A::Format::page(block)));
+        if A::Format::needs_break(shown, A::Format::table(frame)) {
             let busy = A::Format::empty(pages::BUSY);
             block = part.directory.swap(busy, Ordering::AcqRel);
             let _ = self.forget(part);
