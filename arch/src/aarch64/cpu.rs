@@ -95,8 +95,8 @@ macro_rules! tlbi {
 
 impl Instructions for Cpu {
     #[inline]
-    fn dsb_ishst(&self) {
-        barrier::dsb(barrier::ISHST);
+    fn dsb_before(&self) {
+        barrier::dsb(barrier::ISH);
     }
 
     #[inline]
@@ -154,9 +154,9 @@ fn cache_type() -> u64 {
 
 // SAFETY: `physical` is linear by `PhysMap`; `publish` orders stores to
 // tables before walks and refetches (D8.2.6, `dsb ishst; isb`); `invalidate`
-// does that, sends the TLBI to this CPU or the inner-shareable domain, which
-// all CPUs are in, and waits for completion before it returns (D8.16);
-// `Cpus` numbers them.
+// orders them and earlier loads before the TLBI, sends it to this CPU or the
+// inner-shareable domain, which all CPUs are in, and waits for completion
+// before it returns (D8.16); `Cpus` numbers them.
 unsafe impl<P: PhysMap> Arch for Native<P> {
     type Format = Aarch64;
 
