@@ -29,7 +29,8 @@ use refused::{
     out_of_frames_to_split, outside as refused_outside,
 };
 use shared::{
-    build_refused, make_private, make_private_at_once, over_an_empty_table, replace_table, share, untouched,
+    build_refused, make_private, make_private_at_once, over_an_empty_table, refilled_at_once, replace_table,
+    share, untouched,
 };
 use sizes::{block, block_translates, marked_run, part_of_a_block, run, uneven, whole_block};
 
@@ -116,6 +117,10 @@ harness::tests! {
 
     fn two_cpus_make_a_granule_private_once() {
         on_every_machine!(make_private_at_once);
+    }
+
+    fn a_reserve_that_is_refilled_meanwhile_loses_nothing() {
+        on_every_machine!(refilled_at_once);
     }
 
     fn a_replaced_table_gives_its_frames_out() {

@@ -320,6 +320,7 @@ impl MemoryPool {
         let (first, last) = (keep / PAGE_SIZE, accessible / PAGE_SIZE);
         let run = self.entries(vm, slot, first, last);
         record.accessible.store(keep, Ordering::Release);
+        vm.await_marks();
         let hidden = pages::hide::<A>(run);
         if hidden.stale == pages::Stale::Yes {
             let start = self.base(slot).offset(keep);

@@ -49,6 +49,17 @@ impl<A: Arch> Vm<A> {
         self.arena.promise(&self.arch, count)
     }
 
+    /// Has the marks of what this CPU wrote before in the tables, so that a load
+    /// of an entry finds them: it could otherwise come before the mark that an
+    /// earlier store to the page is about to set. What other CPUs wrote was
+    /// marked before they said so.
+    #[inline]
+    pub(crate) fn await_marks(&self) {
+        // On aarch64 a `dsb`, which nothing overtakes; on x86_64 the CPU sets marks
+        // by locked cycles, which order loads (SDM 3A, 10.1.2.1 and 10.2.2).
+        self.arch.publish();
+    }
+
     /// Makes every CPU forget what an edit took away.
     pub(crate) fn settle(&self, what: Invalidation) -> Settled {
         self.epochs.settle(&self.arch, what)

@@ -283,3 +283,26 @@ pub(crate) fn make_private_at_once<A: TestArch>() {
     assert_eq!(reserve.len(), 1, "a frame was lost");
     assert_eq!(w.load((GRANULES - 1) * 512 + 7), Ok(7));
 }
+
+pub(crate) fn refilled_at_once<A: TestArch>() {
+    const GRANULES: usize = 512;
+    let w = World::<A>::new();
+    let table = image(&w);
+    for granule in 0..GRANULES {
+        // SAFETY: the granules are the test's, here and below.
+        w.space.settle(unsafe { w.space.share(w.granule(granule), &table) }.unwrap());
+    }
+    let frames = w.space.available_frames();
+    let reserve = w.space.reserve::<2>().unwrap();
+    let arrived = AtomicUsize::new(0);
+    together(2, |_| {
+        for granule in 0..GRANULES {
+            reserve.refill().unwrap();
+            meet(&arrived, 2 * (granule + 1));
+            // SAFETY: see above.
+            w.space.settle_here(unsafe { reserve.make_private(w.page(granule * 512 + 7)) }.unwrap());
+        }
+    });
+    drop(reserve);
+    assert_eq!(w.space.available_frames(), frames - GRANULES, "a frame was lost");
+}

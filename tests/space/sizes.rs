@@ -99,6 +99,20 @@ pub(crate) fn part_of_a_block<A: TestArch>() {
     for n in [512, 1021, 1023] {
         assert_eq!(w.entry(n), Entry::Hidden { frame: w.frame(n - 512), written: false, shared: false });
     }
+    // The same of a block that CPUs may still have, as what hid it is not settled: its pages, of which one
+    // comes back, are not cached beside it.
+    let w = even::<A>();
+    w.space.settle(form(&w, 1));
+    w.store(600, 1).unwrap();
+    // SAFETY: see above.
+    let hidden = unsafe { w.space.hide(w.pages(512, 512)) }.unwrap();
+    // SAFETY: see above.
+    let revealed = unsafe { w.space.reveal(w.pages(600, 1)) }.unwrap();
+    w.store(600, 2).unwrap();
+    w.space.settle(hidden.and(revealed));
+    w.load(601).unwrap_err();
+    let w = even::<A>();
+    w.space.settle(form(&w, 1).and(form(&w, 2)));
     // What becomes writable in a part is found by the harvest.
     w.space.settle(form(&w, 2));
     // SAFETY: see above.

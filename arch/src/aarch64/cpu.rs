@@ -5,7 +5,9 @@ use core::{arch::asm, fmt, ptr::NonNull};
 
 use aarch64_cpu::{
     asm::barrier,
-    registers::{ID_AA64ISAR0_EL1, MAIR_EL1, Readable, SCTLR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1},
+    registers::{
+        ID_AA64ISAR0_EL1, ID_AA64MMFR1_EL1, MAIR_EL1, Readable, SCTLR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1,
+    },
 };
 
 use super::{
@@ -44,7 +46,8 @@ impl<P: PhysMap> Native<P> {
     ///   same top-level entries for the window, are in the registers of every
     ///   CPU that uses the window, and of no CPU beside those that the value
     ///   knows; all of them are in one inner-shareable domain.
-    /// * MAIR_EL1 and TCR_EL1 do not change and are the same on all of them.
+    /// * MAIR_EL1 and TCR_EL1 do not change and are the same on all of them, and
+    ///   so are ID_AA64ISAR0_EL1.TLB, ID_AA64MMFR1_EL1.HAFDBS and DCZID_EL0.
     #[must_use]
     pub unsafe fn current(physical: P) -> Self {
         let block = 4usize << (zero_block_id() & 0xf);
@@ -53,7 +56,7 @@ impl<P: PhysMap> Native<P> {
             physical,
             lower: PhysAddr(TTBR0_EL1.get() & ROOT & !0xfff),
             upper: PhysAddr(TTBR1_EL1.get() & ROOT & !0xfff),
-            hardware_dirty: TCR_EL1.read(TCR_EL1::HD) == 1 && TCR_EL1.read(TCR_EL1::HA) == 1,
+            hardware_dirty: marks_writes(),
             ranges: ID_AA64ISAR0_EL1.get() >> 56 & 0xf >= 2,
             zero_block: (!prohibited && block <= PAGE_SIZE).then_some(block),
             cpus: None,
@@ -95,8 +98,8 @@ macro_rules! tlbi {
 
 impl Instructions for Cpu {
     #[inline]
-    fn dsb_ishst(&self) {
-        barrier::dsb(barrier::ISHST);
+    fn dsb_before(&self) {
+        barrier::dsb(barrier::ISH);
     }
 
     #[inline]
@@ -134,6 +137,14 @@ impl Instructions for Cpu {
     }
 }
 
+/// Whether the CPU keeps dirty state, and is told to. TCR_EL1 alone does not
+/// say so: without FEAT_HAFDBS its bits may read as they were written, and a
+/// first write would fault for ever.
+fn marks_writes() -> bool {
+    let exists = ID_AA64MMFR1_EL1.get() & 0xf >= 2;
+    exists && TCR_EL1.read(TCR_EL1::HD) == 1 && TCR_EL1.read(TCR_EL1::HA) == 1
+}
+
 /// DCZID_EL0: bit 4 prohibits `dc zva`, bits \[3:0\] are the log2 of the words
 /// it clears.
 fn zero_block_id() -> u64 {
@@ -154,9 +165,9 @@ fn cache_type() -> u64 {
 
 // SAFETY: `physical` is linear by `PhysMap`; `publish` orders stores to
 // tables before walks and refetches (D8.2.6, `dsb ishst; isb`); `invalidate`
-// does that, sends the TLBI to this CPU or the inner-shareable domain, which
-// all CPUs are in, and waits for completion before it returns (D8.16);
-// `Cpus` numbers them.
+// orders them and earlier loads before the TLBI, sends it to this CPU or the
+// inner-shareable domain, which all CPUs are in, and waits for completion
+// before it returns (D8.16); `Cpus` numbers them.
 unsafe impl<P: PhysMap> Arch for Native<P> {
     type Format = Aarch64;
 

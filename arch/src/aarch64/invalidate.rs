@@ -1,15 +1,18 @@
 //! What an invalidation is in aarch64's instructions (Arm ARM D8.16, D8.17).
 //!
 //! ```text
-//!   dsb ishst     the stores to the tables are seen by every walk
+//!   dsb ish       the stores to the tables are seen by every walk, and what
+//!                 was loaded before, such as an epoch, is of before
 //!   tlbi ...      one page each, a range each, or everything
 //!   dsb ish       all CPUs have forgotten, and no walk that began before
 //!                 is still under way
 //!   isb           neither has this CPU fetched ahead
 //! ```
 //!
-//! Without the first a walk could cache the old entry again after the `tlbi`;
-//! without the third a frame or table could be used anew while a CPU still
+//! Without the first a walk could cache the old entry again after the `tlbi`.
+//! `dsb ishst` would do for that, but it waits for no load: a CPU that looks
+//! which epoch it is, and then forgets, could forget first and look afterwards.
+//! Without the third a frame or table could be used anew while a CPU still
 //! walks to it.
 
 use crate::{Invalidation, PAGE_SIZE, Pages, Scope, VirtAddr};
@@ -18,8 +21,8 @@ use crate::{Invalidation, PAGE_SIZE, Pages, Scope, VirtAddr};
 /// `shared` means the inner-shareable form, which every CPU obeys; the other
 /// is for this CPU alone.
 pub trait Instructions {
-    /// `dsb ishst`.
-    fn dsb_ishst(&self);
+    /// `dsb ish`, before the first TLBI.
+    fn dsb_before(&self);
     /// `tlbi vaae1(is)`, or `vaale1(is)` for `leaves_only`: all identifiers, one
     /// page.
     fn tlbi_page(&self, operand: u64, leaves_only: bool, shared: bool);
@@ -42,7 +45,7 @@ pub fn invalidate<I: Instructions>(cpu: &I, ranges: bool, what: Invalidation, sh
     match what.scope() {
         Scope::Nothing => return,
         Scope::Pages(pages) if ranges => {
-            cpu.dsb_ishst();
+            cpu.dsb_before();
             for_each_range(
                 pages,
                 |operand| cpu.tlbi_range(operand, leaves_only, shared),
@@ -52,11 +55,11 @@ pub fn invalidate<I: Instructions>(cpu: &I, ranges: bool, what: Invalidation, sh
             );
         }
         Scope::Pages(pages) => {
-            cpu.dsb_ishst();
+            cpu.dsb_before();
             pages.iter().for_each(|page| cpu.tlbi_page(page_operand(page), leaves_only, shared));
         }
         Scope::Everything => {
-            cpu.dsb_ishst();
+            cpu.dsb_before();
             cpu.tlbi_all(shared);
         }
     }

@@ -135,7 +135,7 @@ impl Instructions<'_, Aarch64> {
 // D8.16 and D8.17. Nothing global or of another identifier is spared: the
 // forms are those for all identifiers.
 impl invalidate::Instructions for Instructions<'_, Aarch64> {
-    fn dsb_ishst(&self) {
+    fn dsb_before(&self) {
         self.run(|state| state.cpus[self.cpu].ordered = true);
     }
 

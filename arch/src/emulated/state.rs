@@ -39,7 +39,7 @@ pub struct Invalidations {
 pub(super) struct Cpu {
     pub(super) translations: Cache<Translation>,
     pub(super) pointers: Cache<Pointer>,
-    /// Whether `dsb ishst` ran since the last sequence of invalidations.
+    /// Whether `dsb ish` ran since the last sequence of invalidations.
     pub(super) ordered: bool,
     /// Invalidations that this CPU began and did not wait for yet.
     pub(super) pending: Vec<Pending>,

@@ -42,7 +42,7 @@ pub enum Violation {
     DirtyReadOnly { address: VirtAddr, level: u8, entry: u64 },
     /// An instruction's operand has bits that it must not have.
     Operand { cpu: usize, instruction: &'static str, operand: u64 },
-    /// A TLBI was not preceded by `dsb ishst`: a walk may cache the old entry
+    /// A TLBI was not preceded by `dsb ish`: a walk may cache the old entry
     /// again.
     UnorderedInvalidation { cpu: usize },
 }
@@ -104,7 +104,7 @@ impl fmt::Display for Violation {
             }
             Self::UnorderedInvalidation { cpu } => write!(
                 f,
-                "unordered invalidation: CPU {cpu} ran a TLBI without dsb ishst before it; a walk may cache the old entry again"
+                "unordered invalidation: CPU {cpu} ran a TLBI without dsb ish before it; a walk may cache the old entry again"
             ),
         }
     }

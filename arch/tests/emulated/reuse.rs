@@ -164,7 +164,7 @@ fn a_table_is_reused_before_the_barrier() {
         machine.warm(1, page(0));
         let table = machine.entry(page(0), 1).swap(0, Ordering::AcqRel);
         let cpu = machine.instructions();
-        cpu.dsb_ishst();
+        cpu.dsb_before();
         cpu.tlbi_page(page_operand(page(0)), false, true);
         if barrier {
             cpu.dsb_complete(true);

@@ -46,6 +46,7 @@ impl<A: Arch> Space<A> {
         let runs = if self.vm.arch.hardware_dirty() { Runs::Cut } else { Runs::Broken };
         let how = How { runs, ..How::default() };
         let mut tally = Tally::default();
+        self.vm.await_marks();
         let mut found = Adjacent { pending: None, report };
         for part in self.parts(walk).filter(|part| self.may_be_written(*part)) {
             self.ready(part, &mut promise, how, &mut tally);
@@ -77,6 +78,7 @@ impl<A: Arch> Space<A> {
     /// Those of every range.
     pub fn peek(&self, pages: Pages, report: impl FnMut(Pages)) -> Result<(), SpaceError> {
         let walk = self.walk(pages)?;
+        self.vm.await_marks();
         let mut found = Adjacent { pending: None, report };
         for part in self.parts(walk).filter(|part| self.may_be_written(*part)) {
             match self.below(part.directory) {

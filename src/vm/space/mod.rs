@@ -54,6 +54,9 @@
 //!   whose frame is replaced, on aarch64 tolerates a fault and tries again:
 //!   they do not translate for a moment (break-before-make).
 //! * Frames that are mapped are nobody else's, as far as the access goes.
+//! * An [`unshare`](Space::unshare) of a granule, or a [`hide`](Space::hide) of a
+//!   contiguous run, is settled before anything becomes present there: on
+//!   aarch64 CPUs must not cache the old beside the new.
 
 mod edit;
 mod error;

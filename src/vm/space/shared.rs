@@ -190,7 +190,7 @@ impl<A: Arch> Space<A> {
     ///
     /// [`SpaceError::OutOfFrames`].
     pub fn reserve<const N: usize>(&self) -> Result<Reserve<'_, N, A>, SpaceError> {
-        let reserve = Reserve { space: self, frames: [const { AtomicU64::new(0) }; N] };
+        let reserve = Reserve { space: self, frames: [const { AtomicU64::new(TAKEN) }; N] };
         reserve.refill()?;
         Ok(reserve)
     }
@@ -239,8 +239,33 @@ pub(super) fn table_frame<A: Arch>(part: Part<'_>) -> Option<PhysAddr> {
 #[derive(Debug)]
 pub struct Reserve<'s, const N: usize, A: Arch = Native> {
     space: &'s Space<A>,
-    /// Addresses; 0 where one was taken.
+    /// Addresses; [`TAKEN`] or [`LENT`] where there is none.
     frames: [AtomicU64; N],
+}
+
+/// A frame's place from which it was taken for good.
+const TAKEN: u64 = 0;
+
+/// A frame's place from which it was taken by one who may yet put it back: who
+/// refills leaves it alone. No frame has this address.
+const LENT: u64 = 1;
+
+/// A frame that was taken from a [`Reserve`], and its place there.
+struct Lent<'r> {
+    frame: PhysAddr,
+    place: &'r AtomicU64,
+}
+
+impl Lent<'_> {
+    /// The frame is in use from now on.
+    fn keep(self) {
+        self.place.store(TAKEN, Ordering::Release);
+    }
+
+    /// The frame was not needed.
+    fn put_back(self) {
+        self.place.store(self.frame.0, Ordering::Release);
+    }
 }
 
 impl<const N: usize, A: Arch> Reserve<'_, N, A> {
@@ -250,7 +275,7 @@ impl<const N: usize, A: Arch> Reserve<'_, N, A> {
     ///
     /// [`SpaceError::OutOfFrames`]; nothing was set aside then.
     pub fn refill(&self) -> Result<(), SpaceError> {
-        let missing = N - self.len();
+        let missing = self.frames.iter().filter(|place| place.load(Ordering::Relaxed) == TAKEN).count();
         let mut promise = self.space.vm.promise(missing).map_err(SpaceError::out_of_frames(missing))?;
         while let Some(frame) = promise.take() {
             if !self.put(frame) {
@@ -263,7 +288,7 @@ impl<const N: usize, A: Arch> Reserve<'_, N, A> {
 
     /// Frames that are there.
     pub fn len(&self) -> usize {
-        self.frames.iter().filter(|frame| frame.load(Ordering::Relaxed) != 0).count()
+        self.frames.iter().filter(|frame| frame.load(Ordering::Relaxed) > LENT).count()
     }
 
     /// Whether none is there.
@@ -295,15 +320,16 @@ impl<const N: usize, A: Arch> Reserve<'_, N, A> {
         let Below::Shared(shared) = space.below(part.directory) else { return Ok(Edit::NOTHING) };
         let copy = self.take().ok_or(SpaceError::OutOfReserve { limit: N })?;
         // SAFETY: a shared table does not change, and the copy is ours alone.
-        unsafe { space.vm.arch.copy_frame(shared, copy) };
-        let new = A::Format::table(copy);
+        unsafe { space.vm.arch.copy_frame(shared, copy.frame) };
+        let new = A::Format::table(copy.frame);
         let needs_break = A::Format::needs_break(old, new);
         let first = if needs_break { A::Format::empty(pages::BUSY) } else { new };
         if part.directory.compare_exchange(old, first, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             // Another CPU makes it private, or has.
-            self.put(copy);
+            copy.put_back();
             return Ok(Edit::NOTHING);
         }
+        copy.keep();
         let mut invalidation = Invalidation::NOTHING;
         if needs_break {
             let _ = space.forget(part);
@@ -317,15 +343,18 @@ impl<const N: usize, A: Arch> Reserve<'_, N, A> {
         Ok(Edit { entries: 1, tables: 1, invalidation, taken: () })
     }
 
-    fn take(&self) -> Option<PhysAddr> {
-        let taken = self.frames.iter().map(|frame| frame.swap(0, Ordering::AcqRel)).find(|&frame| frame != 0);
-        taken.map(PhysAddr)
+    fn take(&self) -> Option<Lent<'_>> {
+        self.frames.iter().find_map(|place| {
+            let lend = |frame| (frame > LENT).then_some(LENT);
+            let frame = place.fetch_update(Ordering::AcqRel, Ordering::Relaxed, lend).ok()?;
+            Some(Lent { frame: PhysAddr(frame), place })
+        })
     }
 
     /// Puts a frame where there is room, and says whether there was.
     fn put(&self, frame: PhysAddr) -> bool {
         let put = |place: &AtomicU64| {
-            place.compare_exchange(0, frame.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            place.compare_exchange(TAKEN, frame.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         };
         self.frames.iter().any(put)
     }
@@ -333,9 +362,12 @@ impl<const N: usize, A: Arch> Reserve<'_, N, A> {
 
 impl<const N: usize, A: Arch> Drop for Reserve<'_, N, A> {
     fn drop(&mut self) {
-        while let Some(frame) = self.take() {
-            // Never linked: nobody has cached it.
-            self.space.give_back(frame, self.space.vm.settle(Invalidation::NOTHING));
+        for place in &mut self.frames {
+            let frame = core::mem::replace(place.get_mut(), TAKEN);
+            if frame > LENT {
+                // Never linked: nobody has cached it.
+                self.space.give_back(PhysAddr(frame), self.space.vm.settle(Invalidation::NOTHING));
+            }
         }
     }
 }

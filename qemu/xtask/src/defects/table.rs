@@ -89,7 +89,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         "stores-not-ordered",
         "an aarch64 invalidation does not order the stores before it",
         "arch/src/aarch64/invalidate.rs",
-        "            cpu.dsb_ishst();\n            pages.iter()",
+        "            cpu.dsb_before();\n            pages.iter()",
         "            pages.iter()",
     ),
     Defect::new(
