@@ -131,7 +131,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         "private-table-empty",
         "a private table is not a copy of the shared one",
         "src/vm/space/shared.rs",
-        "unsafe { space.vm.arch.copy_frame(shared, copy) };",
+        "unsafe { space.vm.arch.copy_frame(shared, copy.frame) };",
         "let _ = shared;",
     ),
     Defect::new(
