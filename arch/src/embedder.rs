@@ -35,7 +35,8 @@ pub unsafe trait PhysMap: Send + Sync {
 /// # Safety
 ///
 /// * [`current`](Self::current) is below [`count`](Self::count), and no two
-///   CPUs have the same number.
+///   CPUs have the same number. Who calls Allotment stays on its CPU until the
+///   call returns, so that the number stays right.
 /// * Every CPU on which a root with the window is active is counted, also
 ///   while it idles: CPUs walk tables by speculation.
 /// * A call of Allotment's stays on the CPU on which it began: no thread is

@@ -64,7 +64,8 @@ impl Epochs {
     /// Whether `cpu` has forgotten everything that was revoked up to `epoch`.
     #[inline]
     pub(crate) fn has_forgotten(&self, cpu: usize, epoch: Epoch) -> bool {
-        self.of(cpu).forgotten.load(Ordering::Relaxed) >= epoch.0
+        // Another CPU may have made this one forget.
+        self.of(cpu).forgotten.load(Ordering::Acquire) >= epoch.0
     }
 
     /// Makes this CPU forget, which is number `cpu`.

@@ -304,10 +304,11 @@ fn directory_entry<A: Arch>(vm: &Vm<A>, address: VirtAddr) -> Option<&AtomicU64>
 /// The leaf entry for an address of a region, without a lock, for the fault
 /// path.
 ///
-/// Should another CPU release the region meanwhile, its leaf table is arena
-/// memory still and reads as zeros or as entries of its next use: the caller
-/// only reads, or marks an entry as written that says of itself that it may
-/// be; it retries or traps either way.
+/// Nobody uses a region that is being released, so that no fault of a user's
+/// comes here with one. For one that does by mistake its leaf table is arena
+/// memory still: it reads as zeros, or as whatever its next owner has there. What
+/// the caller then answers is wrong, and where the CPU keeps no dirty state it
+/// may clear a bit of what looks like a clean writable entry.
 pub(crate) fn entry<A: Arch>(vm: &Vm<A>, address: VirtAddr) -> Option<&AtomicU64> {
     // SAFETY: leaf tables of regions are arena memory for ever, accessed
     // atomically by everybody who may take them for tables.

@@ -42,7 +42,7 @@ pub(crate) fn exact<A: TestArch>() {
     // SAFETY: as above.
     let edit = unsafe { w.space.harvest(w.pages(0, 4096), |_| {}) }.unwrap();
     assert_eq!((edit.entries, edit.tables), (1, 4));
-    assert_eq!(edit.invalidation, Invalidation::leaves(w.pages(700, 1)));
+    assert_eq!(edit.invalidation(), Invalidation::leaves(w.pages(700, 1)));
     w.space.settle(edit);
 }
 

@@ -15,7 +15,7 @@ pub(crate) fn map<A: TestArch>() {
     // The end of one table, all of another, a directory's end, and a beginning.
     let edit = w.map(500, 600, 0, Access::ReadWrite);
     assert_eq!((edit.entries, edit.tables), (600, 3));
-    assert_eq!(edit.invalidation, Invalidation::NOTHING, "nothing was there to be cached");
+    assert_eq!(edit.invalidation(), Invalidation::NOTHING, "nothing was there to be cached");
     w.space.settle(edit);
     assert_eq!(w.space.available_frames(), before - 3);
     for n in [500, 511, 512, 1023, 1024, 1099] {
@@ -80,7 +80,7 @@ pub(crate) fn protect<A: TestArch>() {
     // SAFETY: the pages are the test's.
     let edit = unsafe { w.space.protect(w.pages(300, 1201), Access::Read) }.unwrap();
     assert_eq!((edit.entries, edit.tables), (1201, 3));
-    assert_eq!(edit.invalidation.scope(), Scope::Everything);
+    assert_eq!(edit.invalidation().scope(), Scope::Everything);
     w.space.settle(edit);
     for n in [300, 1500] {
         w.store(n, 6).unwrap_err();
@@ -97,7 +97,7 @@ pub(crate) fn protect<A: TestArch>() {
     // Again: nothing to do. A few pages: just those. Hidden ones as well.
     // SAFETY: as above.
     let again = unsafe { w.space.protect(w.pages(300, 1201), Access::Read) }.unwrap();
-    assert_eq!((again.entries, again.tables, again.invalidation), (0, 3, Invalidation::NOTHING));
+    assert_eq!((again.entries, again.tables, again.invalidation()), (0, 3, Invalidation::NOTHING));
     w.space.settle(again);
     // SAFETY: as above.
     w.space.settle(unsafe { w.space.hide(w.pages(310, 1)) }.unwrap());
@@ -110,7 +110,7 @@ pub(crate) fn protect<A: TestArch>() {
     // SAFETY: as above.
     let code = unsafe { w.space.protect(w.pages(300, 20), Access::ReadExecute) }.unwrap();
     let pages = w.pages(300, 20);
-    assert_eq!(code.invalidation, Invalidation::leaves(pages));
+    assert_eq!(code.invalidation(), Invalidation::leaves(pages));
     w.space.settle(code);
     w.store(300, 8).unwrap_err();
     assert_eq!(w.load(300), Ok(7));
@@ -127,7 +127,7 @@ pub(crate) fn hide_and_reveal<A: TestArch>() {
     // SAFETY: the pages are the test's.
     let edit = unsafe { w.space.hide(w.pages(505, 700)) }.unwrap();
     assert_eq!((edit.entries, edit.tables), (603, 3));
-    assert_eq!(edit.invalidation.scope(), Scope::Everything);
+    assert_eq!(edit.invalidation().scope(), Scope::Everything);
     w.space.settle(edit);
     for n in [505, 510, 1024, 1099, 1100, 1107] {
         w.load(n).unwrap_err();
@@ -137,12 +137,12 @@ pub(crate) fn hide_and_reveal<A: TestArch>() {
     assert_eq!(w.load(504), Ok(0));
     // SAFETY: as above.
     let again = unsafe { w.space.hide(w.pages(505, 700)) }.unwrap();
-    assert_eq!((again.entries, again.invalidation), (0, Invalidation::NOTHING));
+    assert_eq!((again.entries, again.invalidation()), (0, Invalidation::NOTHING));
     w.space.settle(again);
     // SAFETY: as above.
     let edit = unsafe { w.space.reveal(w.pages(505, 603)) }.unwrap();
     assert_eq!((edit.entries, edit.tables), (603, 3));
-    assert_eq!(edit.invalidation, Invalidation::NOTHING, "a hidden page is not cached");
+    assert_eq!(edit.invalidation(), Invalidation::NOTHING, "a hidden page is not cached");
     w.space.settle(edit);
     let mut after = w.entries(0, 1200);
     for n in 1104..1108 {
@@ -166,7 +166,7 @@ pub(crate) fn state<A: TestArch>() {
     // SAFETY: see above.
     let edit = unsafe { w.space.set_state(w.pages(510, 5), 14) }.unwrap();
     assert_eq!((edit.entries, edit.tables), (5, 2));
-    assert_eq!(edit.invalidation, Invalidation::NOTHING);
+    assert_eq!(edit.invalidation(), Invalidation::NOTHING);
     w.space.settle(edit);
     let states: Vec<u8> = (508..517).map(|n| w.space.state(w.page(n)).unwrap()).collect();
     assert_eq!(states, [0, 0, 14, 14, 14, 14, 14, 0, 0]);
@@ -203,7 +203,7 @@ pub(crate) fn unmap<A: TestArch>() {
     // SAFETY: as above.
     let edit = unsafe { w.space.unmap(w.pages(501, 2000), keep) }.unwrap();
     assert_eq!((edit.entries, edit.tables), (31, 2));
-    assert_eq!(edit.invalidation, Invalidation::NOTHING, "it is settled already");
+    assert_eq!(edit.invalidation(), Invalidation::NOTHING, "it is settled already");
     w.space.settle(edit.and(hidden));
     let own = (501..530).map(|n| (w.page(n), w.frame(n - 500), true));
     let shared = [530, 531].map(|n| (w.page(n), w.frame(99), false));
@@ -269,7 +269,7 @@ pub(crate) fn replace<A: TestArch>() {
     // SAFETY: see above.
     let edit = unsafe { w.space.replace(w.page(5000), w.frame(10), Access::Read) }.unwrap();
     let forgotten = w.space.invalidations().everywhere > settled;
-    assert!(edit.invalidation.covers(w.page(5000)) || forgotten, "what hid the page may not be settled");
+    assert!(edit.invalidation().covers(w.page(5000)) || forgotten, "what hid the page may not be settled");
     assert_eq!(w.space.settle(edit), Some(w.frame(9)));
     w.space.settle(hidden);
 }

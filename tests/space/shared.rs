@@ -31,7 +31,7 @@ pub(crate) fn share<A: TestArch>() {
     for granule in [1, 2, 7] {
         // SAFETY: the granules are the test's, here and below.
         let edit = unsafe { w.space.share(w.granule(granule), &table) }.unwrap();
-        assert_eq!((edit.entries, edit.invalidation), (1, Invalidation::NOTHING));
+        assert_eq!((edit.entries, edit.invalidation()), (1, Invalidation::NOTHING));
         w.space.settle(edit);
         for n in [0, 99] {
             assert_eq!(w.load(granule * 512 + n), Ok(u8::try_from(n).unwrap()));
@@ -54,7 +54,7 @@ pub(crate) fn share<A: TestArch>() {
     for granule in [1, 2, 7] {
         // SAFETY: see above.
         let edit = unsafe { w.space.unshare(w.granule(granule)) }.unwrap();
-        assert!(edit.invalidation.reaches_tables());
+        assert!(edit.invalidation().reaches_tables());
         w.space.settle(edit);
     }
     w.load(7 * 512 + 3).unwrap_err();
@@ -135,7 +135,7 @@ pub(crate) fn make_private<A: TestArch>() {
     for page in [512, 600, 5000] {
         // SAFETY: see above.
         let again = unsafe { reserve.make_private(w.page(page)) }.unwrap();
-        assert_eq!((again.entries, again.invalidation), (0, Edit::NOTHING.invalidation));
+        assert_eq!((again.entries, again.invalidation()), (0, Edit::NOTHING.invalidation()));
         w.space.settle(again);
     }
     // SAFETY: see above.
@@ -179,7 +179,7 @@ pub(crate) fn over_an_empty_table<A: TestArch>() {
     // SAFETY: see above.
     w.space.settle(unsafe { w.space.set_state(w.pages(520, 1), 0) }.unwrap());
     let edit = share().unwrap();
-    assert_eq!(edit.invalidation, Invalidation::NOTHING, "the table went back before it was forgotten");
+    assert_eq!(edit.invalidation(), Invalidation::NOTHING, "the table went back before it was forgotten");
     w.space.settle(edit);
     assert_eq!(w.space.available_frames(), frames + 1);
     assert_eq!(w.load(512 + 3), Ok(3));
@@ -226,7 +226,7 @@ pub(crate) fn replace_table<A: TestArch>() {
     };
     // SAFETY: see above.
     let edit = unsafe { w.space.replace_table(w.granule(1), Some(&table), keep) }.unwrap();
-    assert_eq!((edit.entries, edit.tables, edit.invalidation), (1, 1, Invalidation::NOTHING));
+    assert_eq!((edit.entries, edit.tables, edit.invalidation()), (1, 1, Invalidation::NOTHING));
     w.space.settle(edit.and(hidden));
     let came = |n, frame, own| (w.page(n), w.frame(frame), own);
     let expected = [came(512, 300, true), came(513, 301, true), came(514, 302, true), came(600, 9, false)];

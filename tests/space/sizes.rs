@@ -40,7 +40,7 @@ pub(crate) fn block<A: TestArch>() {
     for (granule, all) in [(1, 0), (2, 512)] {
         let edit = form(&w, granule);
         assert_eq!((edit.entries, edit.tables), (1, 1));
-        assert_eq!(edit.invalidation, Invalidation::NOTHING, "the table went back before it was forgotten");
+        assert_eq!(edit.invalidation(), Invalidation::NOTHING, "the table went back before it was forgotten");
         w.space.settle(edit);
         assert_eq!(written(&w, granule * 512, 512), all, "any mark is one of the block");
     }
@@ -219,7 +219,7 @@ fn runs<A: TestArch>() -> World<A> {
         // SAFETY: the pages are the test's.
         let edit = unsafe { w.space.form_run(w.page(n)) }.unwrap();
         assert_eq!((edit.entries, edit.tables), if length == 1 { (0, 0) } else { (16, 1) });
-        assert_eq!(edit.invalidation, Invalidation::NOTHING);
+        assert_eq!(edit.invalidation(), Invalidation::NOTHING);
         w.space.settle(edit);
     }
     assert_eq!(w.hinted(0, 1024), if length == 1 { 0 } else { 64 });

@@ -18,8 +18,7 @@ pub struct Edit<T = ()> {
     pub entries: usize,
     /// Leaf tables and blocks that were looked at.
     pub tables: usize,
-    /// What CPUs may still have cached.
-    pub invalidation: Invalidation,
+    pub(super) invalidation: Invalidation,
     pub(super) taken: T,
 }
 
@@ -35,6 +34,13 @@ impl Edit {
             invalidation: self.invalidation.merge(other.invalidation),
             taken: (),
         }
+    }
+}
+
+impl<T> Edit<T> {
+    /// What CPUs may still have cached.
+    pub const fn invalidation(&self) -> Invalidation {
+        self.invalidation
     }
 }
 
