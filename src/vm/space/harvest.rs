@@ -128,7 +128,8 @@ fn clean<A: Arch>(
     tally: &mut Tally,
     found: &mut Adjacent<impl FnMut(Pages)>,
 ) {
-    if A::Format::RUN == 1 {
+    let hinted = |entry: &AtomicU64| entry.load(Ordering::Relaxed) & A::Format::RUN_HINT != 0;
+    if !part.entries(table).iter().any(hinted) {
         tally.leaves::<A>(part, table, |start, entry| {
             let change = pages::exchange::<A>(entry, pages::cleaned::<A>);
             if change.is_some() {
