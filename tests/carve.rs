@@ -56,6 +56,10 @@ harness::tests! {
         on_every_machine!(odd_window);
     }
 
+    fn a_window_may_lie_in_the_lower_half() {
+        on_every_machine!(lower_window);
+    }
+
     fn tables_may_come_from_the_kernel() {
         on_every_machine!(tables_of_the_kernel);
     }
@@ -266,6 +270,22 @@ fn odd_window<A: TestArch>() {
         let allocator = unsafe { Allocator::new(arch, window, arena, &config) }.unwrap();
         use_last_page_of_regions(&allocator, allocator.plan().window.start);
     }
+}
+
+fn lower_window<A: TestArch>() {
+    let (arch, _, arena) = A::machine(16 * MIB);
+    // With 5 levels the kernel has all of what 4 can reach.
+    let start = VirtAddr(if arch.levels() == 5 { 0x0050_0000_0000_0000 } else { 0x5000_0000_0000 });
+    let window = start..start.offset(512 << 30);
+    arch.use_window(window.clone());
+    // SAFETY: the machine is this test's, and nothing is there.
+    let allocator = unsafe { Allocator::new(arch, window.clone(), arena, &small()) };
+    let m = Machine { allocator: allocator.unwrap() };
+    let memory = m.allocator.allocate_memory(MIB).unwrap();
+    assert!(window.contains(&VirtAddr(memory.base().as_ptr() as u64)));
+    m.assert_ends_at(&memory, MIB);
+    m.load(&memory, -1).unwrap_err();
+    m.allocator.deallocate_memory(memory);
 }
 
 fn top_window<A: TestArch>() {

@@ -318,7 +318,17 @@ impl<const N: usize, A: Arch> Reserve<'_, N, A> {
         let part = space.part(Pages { start: page, count: 1 })?;
         let old = part.directory.load(Ordering::Acquire);
         let Below::Shared(shared) = space.below(part.directory) else { return Ok(Edit::NOTHING) };
-        let copy = self.take().ok_or(SpaceError::OutOfReserve { limit: N })?;
+        let Some(copy) = self.take() else {
+            // What another CPU holds this moment comes back, or was for this
+            // granule: whoever wrote there tries again.
+            let lent = self.frames.iter().any(|place| place.load(Ordering::Acquire) == LENT);
+            let changed = part.directory.load(Ordering::Acquire) != old;
+            return if lent || changed {
+                Ok(Edit::NOTHING)
+            } else {
+                Err(SpaceError::OutOfReserve { limit: N })
+            };
+        };
         // SAFETY: a shared table does not change, and the copy is ours alone.
         unsafe { space.vm.arch.copy_frame(shared, copy.frame) };
         let new = A::Format::table(copy.frame);
