@@ -193,7 +193,7 @@ impl MemoryPool {
             return Err(too_large);
         }
         loop {
-            let (record, mut resident) = self.hold(id)?;
+            let (record, resident) = self.hold(id)?;
             let accessible = record.accessible.load(Ordering::Relaxed);
             if offset > accessible {
                 return Err(Error::NotAPrefix { offset, accessible });
@@ -202,28 +202,39 @@ impl MemoryPool {
                 return Ok(());
             }
             let (first, last) = (accessible / PAGE_SIZE, end / PAGE_SIZE);
-            if last > *resident {
-                let missing = last - *resident;
-                match vm.promise(missing) {
-                    Ok(mut frames) => {
-                        pages::fill::<A>(self.entries(vm, id.slot, *resident, last), &mut frames);
-                        *resident = last;
-                    }
-                    Err(out_of_frames) => {
-                        // Not with the lock held: reclaiming takes those of
-                        // other slots.
-                        drop(resident);
-                        if !self.make_room(vm, missing) {
-                            return Err(out_of_frames);
-                        }
-                        continue;
-                    }
-                }
+            if last <= *resident {
+                pages::reveal::<A>(self.entries(vm, id.slot, first, last));
+                vm.arch.publish();
+                record.accessible.store(end, Ordering::Release);
+                return Ok(());
             }
-            pages::reveal::<A>(self.entries(vm, id.slot, first, last));
-            vm.arch.publish();
-            record.accessible.store(end, Ordering::Release);
-            return Ok(());
+            self.make_resident(vm, id.slot, resident, last)?;
+        }
+    }
+
+    /// Gives pages below `last` their frames, or makes room for them: then the
+    /// caller looks again. Apart from the path that has only to reveal.
+    #[cold]
+    #[inline(never)]
+    fn make_resident<A: Arch>(
+        &self,
+        vm: &Vm<A>,
+        slot: u32,
+        mut resident: MutexGuard<'_, usize>,
+        last: usize,
+    ) -> Result<(), Error> {
+        let missing = last - *resident;
+        match vm.promise(missing) {
+            Ok(mut frames) => {
+                pages::fill::<A>(self.entries(vm, slot, *resident, last), &mut frames);
+                *resident = last;
+                Ok(())
+            }
+            Err(out_of_frames) => {
+                // Not with the lock held: reclaiming takes those of other slots.
+                drop(resident);
+                if self.make_room(vm, missing) { Ok(()) } else { Err(out_of_frames) }
+            }
         }
     }
 

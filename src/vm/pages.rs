@@ -145,6 +145,7 @@ pub(crate) fn hide_live<A: Arch>(run: &[AtomicU64]) -> Hidden {
 /// # Safety
 ///
 /// Nobody uses a translation that a CPU may still cache for the run.
+#[inline(never)]
 pub(crate) unsafe fn scrub<A: Arch>(vm: &Vm<A>, run: &[AtomicU64]) {
     for entry in run {
         if let Entry::Hidden { frame, written: true, .. } = A::Format::decode(entry.load(Ordering::Relaxed)) {
