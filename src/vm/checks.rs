@@ -40,11 +40,15 @@ pub(crate) fn check_ranges(
     Ok(())
 }
 
-/// Refuses an arena whose addresses would be cut off in an entry.
+/// Refuses an arena whose addresses would be cut off in an entry, or whose
+/// hidden entries would name memory where they must not: where a format inverts
+/// them, the inverse must lie above the arena (L1TF).
 pub(crate) fn check_reach<A: Arch>(arena: &Range<PhysAddr>) -> Result<(), CarveError> {
     let last = PhysAddr(arena.end.0 - PAGE_SIZE as u64);
     let entry = Entry::Hidden { frame: last, written: false, shared: false };
-    if A::Format::decode(A::Format::hidden(last, false)) == entry {
+    let hidden = A::Format::hidden(last, false);
+    let named = hidden & A::Format::FRAME;
+    if A::Format::decode(hidden) == entry && named >= last.0 {
         Ok(())
     } else {
         Err(CarveError::ArenaOutOfReach { address: last })

@@ -116,3 +116,42 @@ fn parts(pages: Pages, most: usize) -> impl Iterator<Item = Pages> {
         count: most.min(pages.count - first),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{cr3, invlpgb_ecx, invlpgb_rax, invpcid_descriptor, parts};
+    use crate::{PAGE_SIZE, Pages, PhysAddr, VirtAddr};
+
+    const PAGE: VirtAddr = VirtAddr(0xffff_9000_0040_3000);
+
+    #[test]
+    fn an_identifier_stays_in_its_twelve_bits() {
+        let root = PhysAddr(0x0012_3456_7000);
+        assert_eq!(cr3(root, 0, false), root.0);
+        assert_eq!(cr3(root, 0xfff, false), root.0 | 0xfff);
+        assert_eq!(cr3(root, 0xffff, false), root.0 | 0xfff, "the root is another one");
+        assert_eq!(cr3(root, 5, true), root.0 | 5 | 1 << 63);
+        assert_eq!(invpcid_descriptor(0xf005, PAGE), [5, PAGE.0], "reserved bits are set");
+    }
+
+    #[test]
+    fn a_broadcast_names_pages_beyond_the_first() {
+        assert_eq!(invlpgb_rax(PAGE.offset(7), true), PAGE.0 | 0b1_0001);
+        assert_eq!(invlpgb_rax(PAGE, false), PAGE.0 | 1);
+        assert_eq!((invlpgb_ecx(1), invlpgb_ecx(8)), (0, 7));
+    }
+
+    #[test]
+    fn parts_cover_a_run_exactly() {
+        for count in 0..20 {
+            for most in 0..8 {
+                let mut next = PAGE;
+                for part in parts(Pages { start: PAGE, count }, most) {
+                    assert!(part.start == next && (1..=most.max(1)).contains(&part.count));
+                    next = next.offset(part.count * PAGE_SIZE);
+                }
+                assert_eq!(next, PAGE.offset(count * PAGE_SIZE), "{count} pages by {most}");
+            }
+        }
+    }
+}
