@@ -182,6 +182,11 @@ fn by_hand(words: &cli::Test, named: Option<Target>) -> Result<Vec<Row<'_>>, Usa
         }
         Some(target) => vec![target],
         None if words.paging.is_some() => vec![Target::Bare(Arch::X86_64)],
+        None if words.cpu.as_deref().is_some_and(|model| model != "max") => {
+            return Err(Usage(
+                "a CPU model is one architecture's: give x86_64 or aarch64 as the first word".to_owned(),
+            ));
+        }
         None => Arch::ALL.map(Target::Bare).to_vec(),
     };
     Ok(targets.into_iter().map(|target| Row { target, machine, packages: ALL }).collect())
@@ -211,6 +216,14 @@ mod tests {
         assert_eq!(names("", None).unwrap(), all);
         assert_eq!(names("", Some(Target::Host)).unwrap(), ["host"]);
         assert_eq!(names("", Some(Target::Bare(Arch::X86_64))).unwrap(), ["x86_64", corner]);
+    }
+
+    #[test]
+    fn a_model_of_one_architecture_is_not_asked_of_the_other() {
+        assert!(names("--cpu cortex-a53", None).unwrap_err().contains("aarch64"));
+        assert_eq!(names("--cpu max --smp 2", None).unwrap().len(), 2);
+        let aarch64 = Some(Target::Bare(Arch::Aarch64));
+        assert_eq!(names("--cpu cortex-a53", aarch64).unwrap(), ["aarch64, cortex-a53"]);
     }
 
     #[test]
