@@ -59,6 +59,10 @@ impl<A: Arch> Space<A> {
     /// write. With [`Read`](Access::Read) the caller remembers that the frame
     /// is shared: entries do not say so.
     ///
+    /// The frame stays the caller's. A page that got another one instead, by an
+    /// edit that was settled on one CPU only, may still be cached with it by
+    /// others: settle everywhere before the frame becomes something else.
+    ///
     /// # Errors
     ///
     /// [`SpaceError::NotShareable`] for any other access, and those of
