@@ -10,6 +10,8 @@ mod common;
 mod harvest;
 #[path = "space/leaves.rs"]
 mod leaves;
+#[path = "space/premapped.rs"]
+mod premapped;
 #[path = "space/refused.rs"]
 mod refused;
 #[cfg(target_os = "none")]
@@ -24,6 +26,7 @@ mod world;
 
 use harvest::{exact, hidden, hidden_while_written, summaries, while_written};
 use leaves::{hide_and_reveal, map, map_one, protect, replace, state, unmap};
+use premapped::{marks as premapped_marks, prefix as premapped_prefix, refused as premapped_refused};
 use refused::{
     access as refused_access, map as refused_map, out_of_frames as refused_out_of_frames,
     out_of_frames_to_split, outside as refused_outside,
@@ -49,6 +52,18 @@ harness::tests! {
 
     fn hidden_pages_fault_and_come_back_as_they_were() {
         on_every_machine!(hide_and_reveal);
+    }
+
+    fn a_premapped_run_is_revealed_from_the_first_page_on() {
+        on_every_machine!(premapped_prefix);
+    }
+
+    fn a_premapped_run_keeps_its_marks_for_the_harvest() {
+        on_every_machine!(premapped_marks);
+    }
+
+    fn pages_that_are_not_premapped_are_refused() {
+        on_every_machine!(premapped_refused);
     }
 
     fn empty_entries_keep_what_software_notes() {

@@ -28,6 +28,11 @@ pub enum SpaceError {
         /// The first such page.
         page: VirtAddr,
     },
+    /// The range must lie in one granule of 2 MiB.
+    SeveralTables {
+        /// The first page of the next one.
+        page: VirtAddr,
+    },
     /// The edit is for pages that have a frame, and this one has none.
     NoFrame {
         /// The first such page.
@@ -97,6 +102,9 @@ impl fmt::Display for SpaceError {
                 write!(f, "{address} is no multiple of {alignment:#x}; round it")
             }
             Self::InUse { page } => write!(f, "the page at {page} is not empty; unmap it first"),
+            Self::SeveralTables { page } => {
+                write!(f, "the range goes on in the next 2 MiB, at {page}; take each of them by itself")
+            }
             Self::NoFrame { page } => write!(f, "the page at {page} has no frame; map it first"),
             Self::SharedFrame { page, access } => write!(
                 f,

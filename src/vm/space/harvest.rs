@@ -47,7 +47,7 @@ impl<A: Arch> Space<A> {
         let how = How { runs, ..How::default() };
         let mut tally = Tally::default();
         self.vm.await_marks();
-        let mut found = Adjacent { pending: None, report };
+        let mut found = Adjacent::new(report);
         for part in self.parts(walk).filter(|part| self.may_be_written(*part)) {
             self.ready(part, &mut promise, how, &mut tally);
             tally.tables += 1;
@@ -79,7 +79,7 @@ impl<A: Arch> Space<A> {
     pub fn peek(&self, pages: Pages, report: impl FnMut(Pages)) -> Result<(), SpaceError> {
         let walk = self.walk(pages)?;
         self.vm.await_marks();
-        let mut found = Adjacent { pending: None, report };
+        let mut found = Adjacent::new(report);
         for part in self.parts(walk).filter(|part| self.may_be_written(*part)) {
             match self.below(part.directory) {
                 Below::Nothing | Below::Shared(_) | Below::Busy => {}
@@ -176,13 +176,17 @@ fn is_written<A: Arch>(entry: &AtomicU64) -> bool {
 }
 
 /// Pages that are reported in order, those that follow one another at once.
-struct Adjacent<F: FnMut(Pages)> {
+pub(super) struct Adjacent<F: FnMut(Pages)> {
     pending: Option<Pages>,
     report: F,
 }
 
 impl<F: FnMut(Pages)> Adjacent<F> {
-    fn add(&mut self, pages: Pages) {
+    pub(super) fn new(report: F) -> Self {
+        Self { pending: None, report }
+    }
+
+    pub(super) fn add(&mut self, pages: Pages) {
         let end = |pages: Pages| -> VirtAddr { pages.start.offset(pages.count * PAGE_SIZE) };
         match &mut self.pending {
             Some(pending) if end(*pending) == pages.start => pending.count += pages.count,
@@ -194,7 +198,7 @@ impl<F: FnMut(Pages)> Adjacent<F> {
         }
     }
 
-    fn finish(mut self) {
+    pub(super) fn finish(mut self) {
         if let Some(last) = self.pending.take() {
             (self.report)(last);
         }

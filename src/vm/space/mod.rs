@@ -23,6 +23,7 @@
 //! | [`share`](Space::share), [`unshare`](Space::unshare), [`replace_table`](Space::replace_table), [`Reserve::make_private`] | a granule | another table |
 //! | [`form_block`](Space::form_block), [`split_block`](Space::split_block) | 512 present pages | one entry; and back |
 //! | [`form_run`](Space::form_run), [`break_run`](Space::break_run) | 16 present pages | one TLB entry; and back |
+//! | [`Premapped`] | hidden, all with frames | revealed from the first on, and hidden again |
 //!
 //! Ranges begin and end at any page of the window, and may span many tables.
 //! An error leaves everything as it was. Each edit says how many entries it
@@ -61,6 +62,7 @@
 mod edit;
 mod error;
 mod harvest;
+mod premapped;
 mod rights;
 mod shared;
 mod sizes;
@@ -74,6 +76,7 @@ use allotment_arch::{
 
 pub use edit::Edit;
 pub use error::SpaceError;
+pub use premapped::Premapped;
 pub use shared::{Reserve, SharedTable};
 
 use walk::{Below, nth_of_block};

@@ -26,6 +26,18 @@ pub(super) const ROWS: &[Row] = &[
     row("e-trap-with-backtrace", "e. out-of-bounds load to Err, with backtrace").x86_64(4_700),
     row("e-trap-without-backtrace", "e. the same without backtrace").x86_64(1_900),
     row("e-share-fault", "our share of e: exception entry, verdict, exception exit"),
+    row("premapped-reveal-16", "64 KiB of a premapped run made accessible: 16 pages revealed")
+        .x86_64(80)
+        .aarch64(80),
+    row("premapped-hide-16", "64 KiB of a premapped run taken away: hidden, and forgotten here")
+        .x86_64(160)
+        .aarch64(160),
+    row("premapped-harvest-16-clean", "harvest over a premapped run of 16 pages, none written")
+        .x86_64(120)
+        .aarch64(120),
+    row("premapped-harvest-16", "harvest over a premapped run of 16 pages, all written")
+        .x86_64(1_000)
+        .aarch64(1_000),
     row("slot-reveal-16", "64 KiB of a slot made accessible: 16 pages revealed").x86_64(80).aarch64(80),
     row("slot-release-16", "64 KiB of a slot taken away: hidden, forgotten here, given back")
         .x86_64(160)
@@ -33,8 +45,8 @@ pub(super) const ROWS: &[Row] = &[
     row("slot-allocate", "a slot taken, nothing of it accessible"),
     row("reveal-16", "any 16 pages of a window revealed").x86_64(80).aarch64(80),
     row("hide-16", "any 16 pages of a window hidden, and forgotten here").x86_64(160).aarch64(160),
-    row("harvest-16-clean", "harvest over 16 pages, none written").x86_64(120).aarch64(120),
-    row("harvest-16", "harvest over 16 pages, all written").x86_64(1_000).aarch64(1_000),
+    row("harvest-16-clean", "harvest over any 16 pages of a window, none written").x86_64(120).aarch64(120),
+    row("harvest-16", "harvest over any 16 pages of a window, all written").x86_64(1_000).aarch64(1_000),
     row("harvest-16384-one-table", "harvest over 16,384 pages, 16 of them writable, none written"),
     row("harvest-16384-clean", "harvest over 16,384 writable pages, none written"),
     row("first-write-under-shared-table", "first write under a shared table: made private")

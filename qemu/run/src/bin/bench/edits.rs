@@ -29,6 +29,10 @@ pub(crate) const GROUPS: &[Group] = &[
         "edits",
         true,
         &[
+            "premapped-reveal-16",
+            "premapped-hide-16",
+            "premapped-harvest-16-clean",
+            "premapped-harvest-16",
             "reveal-16",
             "hide-16",
             "harvest-16-clean",
@@ -175,6 +179,7 @@ fn edits(boot: &'static BootInfo) {
     let (space, frame) = space(boot);
     let all = hidden(&space, frame, MANY);
     let pages = Pages { count: WASM_PAGE, ..all };
+    premapped(&space, pages);
     row("reveal-16", after(|| hide(&space, pages), || reveal(&space, pages)));
     row("hide-16", after(|| reveal(&space, pages), || hide(&space, pages)));
 
@@ -207,6 +212,41 @@ fn edits(boot: &'static BootInfo) {
         space.settle_here(edit.expect("a frame set aside"));
     };
     row("first-write-under-shared-table", after(share, make_private));
+}
+
+/// The shortest way: the walk and the checks were made before.
+fn premapped(space: &Space, pages: Pages) {
+    const ROUNDS: u64 = 100;
+    // SAFETY: nobody else edits the pages meanwhile.
+    let mut run = unsafe { space.premapped(pages) }.expect("hidden pages");
+    let (mut reveal, mut hide) = (0, 0);
+    for round in 0..ROUNDS + WARM {
+        let before = instructions();
+        run.reveal_to(WASM_PAGE).expect("pages");
+        let revealed = instructions();
+        // SAFETY: nobody uses the pages.
+        let edit = unsafe { run.hide_from(0) };
+        space.settle_here(edit);
+        let hidden = instructions();
+        if round >= WARM {
+            reveal += revealed - before;
+            hide += hidden - revealed;
+        }
+    }
+    row("premapped-reveal-16", reveal / ROUNDS);
+    row("premapped-hide-16", hide / ROUNDS);
+
+    run.reveal_to(WASM_PAGE).expect("pages");
+    let mut harvest = |expected| {
+        let mut found = 0;
+        space.settle_here(run.harvest(|written| found += written.count));
+        assert_eq!(found, expected);
+    };
+    harvest(0);
+    row("premapped-harvest-16-clean", average(|| harvest(0)));
+    row("premapped-harvest-16", after(|| write(pages), || harvest(WASM_PAGE)));
+    // SAFETY: nobody uses the pages.
+    space.settle_here(unsafe { run.hide_from(0) });
 }
 
 /// From one page to 1 GiB.
