@@ -63,7 +63,7 @@ pub use aarch64::Aarch64;
 pub use address::{
     ENTRIES_PER_TABLE, PAGE_SIZE, Pages, PhysAddr, TABLE_SPAN, VirtAddr, page_ceil, page_floor,
 };
-pub use embedder::{Cpus, FrameSource, FrameStack, PhysMap, PhysOffset};
+pub use embedder::{Cpus, FrameSource, PhysMap, PhysOffset};
 pub use format::{Access, Entry, Format, Upper};
 pub use invalidation::{Invalidation, Scope};
 pub use machine::{Arch, CpuError};

@@ -17,10 +17,10 @@
 use core::{ops::Range, sync::atomic::Ordering};
 
 use allotment_arch::{
-    Arch, Format, FrameSource, FrameStack, PAGE_SIZE, PhysAddr, TABLE_SPAN, Table, Upper, VirtAddr, index,
+    Arch, Format, FrameSource, PAGE_SIZE, PhysAddr, TABLE_SPAN, Table, Upper, VirtAddr, index,
 };
 
-use super::{check_mappings, check_ranges, check_reach};
+use super::{check_mappings, check_ranges, check_reach, frames::FrameStack};
 use crate::{CarveError, pooling::SlabLayout};
 
 /// Window, arena and what is to stand in them.

@@ -16,6 +16,7 @@ mod arena;
 mod carve;
 mod checks;
 mod epochs;
+mod frames;
 pub(crate) mod pages;
 mod records;
 mod regions;
