@@ -91,6 +91,7 @@ impl<A: Arch> Allocator<A> {
         config: &Config,
         tables: Option<&mut dyn FrameSource>,
     ) -> Result<Self, CarveError> {
+        config.validate()?;
         let slab = config.slab().layout()?;
         let too_large = ConfigError::TooLarge { knob: "region_space", value: config.region_space };
         let region_space =

@@ -4,6 +4,8 @@ use core::fmt;
 
 use allotment_arch::{CpuError, PhysAddr, VirtAddr};
 
+use crate::ConfigError;
+
 /// Why an [`Allocator`](crate::Allocator) could not be carved. Nothing was
 /// changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,42 +168,6 @@ impl From<CpuError> for CarveError {
         Self::Cpu(error)
     }
 }
-
-/// A configuration that no pool can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// `max_memory_size` is larger than `memory_reservation`.
-    MemoryLargerThanReservation {
-        /// `max_memory_size` in bytes.
-        max_memory_size: usize,
-        /// `memory_reservation` in bytes.
-        memory_reservation: usize,
-    },
-    /// A size overflows when it is rounded or multiplied.
-    TooLarge {
-        /// The knob.
-        knob: &'static str,
-        /// Its value.
-        value: usize,
-    },
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::MemoryLargerThanReservation { max_memory_size, memory_reservation } => write!(
-                f,
-                "max_memory_size ({max_memory_size:#x}) is larger than memory_reservation ({memory_reservation:#x}); lower it"
-            ),
-            Self::TooLarge { knob, value } => {
-                write!(f, "{knob} of {value:#x} is too large for the address space")
-            }
-        }
-    }
-}
-
-impl core::error::Error for ConfigError {}
 
 /// Why memory was not given. Everything is as it was before the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

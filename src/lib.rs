@@ -17,8 +17,11 @@ mod vm;
 pub mod wasmtime;
 
 pub use allocator::Allocator;
-pub use config::Config;
-pub use error::{CarveError, ConfigError, Error};
+pub use config::{
+    Backing, Commit, Config, ConfigError, InstanceAllocationStrategy, MemorySizes, PoolingAllocationConfig,
+    Premapped, Scrub, Total,
+};
+pub use error::{CarveError, Error};
 pub use fault::{FaultAccess, FaultRegion, FaultReport, Verdict};
 pub use memory::{MakeAccessible, Memory};
 pub use plan::{Invalidations, Metrics, Plan};

@@ -41,7 +41,7 @@ harness::tests! {
         let larger = SlabConstraints { max_memory_size: 4 * GIB + 1, ..good };
         assert!(matches!(larger.layout(), Err(ConfigError::MemoryLargerThanReservation { .. })));
         let many = SlabConstraints { total_memories: usize::MAX, ..good };
-        assert_eq!(many.layout(), Err(ConfigError::TooLarge { knob: "total_memories", value: usize::MAX }));
+        assert_eq!(many.layout(), Err(ConfigError::PoolTooLarge { knob: "total_memories", count: usize::MAX, each: 4 * GIB + 32 * MIB }));
         let guard = SlabConstraints { memory_guard_size: usize::MAX, ..good };
         assert_eq!(
             guard.layout(),

@@ -5,8 +5,8 @@
 
 mod common;
 
-use allotment::{Config, Error, FaultRegion, Memory, Verdict};
-use common::{MIB, Machine, PAGE, TestArch, WASM_PAGE, small};
+use allotment::{Error, FaultRegion, Memory, Verdict};
+use common::{MIB, Machine, PAGE, TestArch, WASM_PAGE, pool, pooled, small};
 
 harness::tests! {
     fn a_new_memory_is_zero_and_ends_where_it_says() {
@@ -211,7 +211,7 @@ fn many_tenants<A: TestArch>() {
 
 fn reclaim<A: TestArch>() {
     // Room for one slot's contents, not for two.
-    let config = Config::new().total_memories(2).max_memory_size(4 * MIB);
+    let config = pooled(pool(2, 4 * MIB));
     let m = Machine::<A>::new(&config, 7 * MIB);
     let first = m.allocator.allocate_memory(4 * MIB).unwrap();
     let second = m.allocator.allocate_memory(WASM_PAGE).unwrap();
@@ -254,7 +254,7 @@ fn gap<A: TestArch>() {
 
 fn pinned<A: TestArch>() {
     // Room for one slot's contents and little more.
-    let config = Config::new().total_memories(2).max_memory_size(4 * MIB);
+    let config = pooled(pool(2, 4 * MIB));
     let m = Machine::<A>::new(&config, 5 * MIB);
     let before = m.allocator.metrics();
     let large = m.allocator.allocate_memory(4 * MIB).unwrap();

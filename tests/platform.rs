@@ -14,7 +14,7 @@ use allotment::{
         Delivery, Exception, GUARD_SIZE, Platform, PlatformError, Protection, RESERVATION, allocator_config,
     },
 };
-use common::{MIB, PAGE, TestArch, WASM_PAGE, load_at, store_at};
+use common::{MIB, PAGE, TestArch, WASM_PAGE, load_at, pool, store_at};
 
 harness::tests! {
     fn an_instance_from_reservation_to_release() {
@@ -54,13 +54,13 @@ const MAPPING: usize = GUARD_SIZE + RESERVATION + GUARD_SIZE;
 
 fn platform<A: TestArch>() -> Platform<A> {
     let (arch, window, arena) = A::machine(16 * MIB);
-    let config = allocator_config().total_memories(3).max_memory_size(4 * MIB);
+    let config = allocator_config().allocation_strategy(pool(3, 4 * MIB));
     // SAFETY: every test has a machine, window and arena of its own.
     Platform::new(unsafe { Allocator::new(arch, window, arena, &config) }.unwrap())
 }
 
 fn guardless<A: TestArch>() {
-    let good = || allocator_config().total_memories(3).max_memory_size(4 * MIB);
+    let good = || allocator_config().allocation_strategy(pool(3, 4 * MIB));
     for config in [
         good().memory_guard_size(0),
         good().memory_guard_size(GUARD_SIZE - 2 * MIB),

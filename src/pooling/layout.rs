@@ -14,7 +14,7 @@
 
 use allotment_arch::TABLE_SPAN;
 
-use crate::error::ConfigError;
+use crate::ConfigError;
 
 /// What a slab of memory slots must satisfy. Bytes, unless said otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,11 @@ impl SlabConstraints {
         let total = stride
             .checked_mul(self.total_memories)
             .and_then(|slots| slots.checked_add(guard_before))
-            .ok_or(too_large("total_memories", self.total_memories))?;
+            .ok_or(ConfigError::PoolTooLarge {
+                knob: "total_memories",
+                count: self.total_memories,
+                each: stride,
+            })?;
         let tables_per_slot = max_memory_size.div_ceil(TABLE_SPAN);
         Ok(SlabLayout {
             guard_before,

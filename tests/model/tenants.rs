@@ -9,7 +9,7 @@ use allotment::{
 };
 
 use crate::{
-    common::{Fault, Machine, PAGE, TestArch, load_at, on, store_at},
+    common::{Fault, Machine, PAGE, TestArch, load_at, on, pool, pooled, store_at},
     random::{Random, Trace},
 };
 
@@ -22,7 +22,7 @@ const MOST_REGION: usize = 520;
 const TABLE: usize = 512;
 
 fn config() -> Config {
-    Config::new().total_memories(SLOTS).max_memory_size(MOST * PAGE).region_space(1 << 30)
+    pooled(pool(SLOTS, MOST * PAGE)).region_space(1 << 30)
 }
 
 /// A machine with so many frames for tenants, or nearly.

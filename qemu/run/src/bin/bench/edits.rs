@@ -6,7 +6,7 @@ use core::{
 };
 
 use allotment::{
-    Allocator, Config, FaultAccess, Memory, Verdict,
+    Allocator, Config, FaultAccess, Memory, PoolingAllocationConfig, Verdict,
     arch::{Access, Native, PAGE_SIZE, Pages, PhysAddr, PhysOffset, TABLE_SPAN, VirtAddr},
     boot::largest_arena,
     space::{SharedTable, Space},
@@ -288,7 +288,8 @@ fn scale(boot: &'static BootInfo) {
 /// An allocator with slots of 1 MiB.
 fn allocator(boot: &BootInfo) -> Allocator {
     let (window, arena) = whole(boot);
-    let config = Config::new().total_memories(16).max_memory_size(1 << 20);
+    let config = Config::new()
+        .allocation_strategy(PoolingAllocationConfig::new().total_memories(16).max_memory_size(1 << 20));
     // SAFETY: nobody else uses window or arena.
     unsafe { Allocator::new(native(), window, arena, &config) }.expect("an allocator")
 }
