@@ -159,7 +159,11 @@ impl core::error::Error for CarveError {}
 
 impl From<ConfigError> for CarveError {
     fn from(error: ConfigError) -> Self {
-        Self::Config(error)
+        match error {
+            ConfigError::WindowTooSmall { needed, available } => Self::WindowTooSmall { needed, available },
+            ConfigError::ArenaTooSmall { needed, available } => Self::ArenaTooSmall { needed, available },
+            error => Self::Config(error),
+        }
     }
 }
 

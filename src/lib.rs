@@ -18,8 +18,8 @@ pub mod wasmtime;
 
 pub use allocator::Allocator;
 pub use config::{
-    Backing, Commit, Config, ConfigError, InstanceAllocationStrategy, MemorySizes, PoolingAllocationConfig,
-    Premapped, Scrub, Total,
+    Backing, BackingReason, Commit, Config, ConfigError, InstanceAllocationStrategy, Limit, MemorySizes,
+    PoolingAllocationConfig, Premapped, Resolved, ResolvedCount, ResolvedPool, Scrub, Total,
 };
 pub use error::{CarveError, Error};
 pub use fault::{FaultAccess, FaultRegion, FaultReport, Verdict};

@@ -38,6 +38,20 @@ pub enum ConfigError {
         /// Bytes of address space of each.
         each: usize,
     },
+    /// The window cannot hold what is asked for exactly.
+    WindowTooSmall {
+        /// Bytes of address space that are needed.
+        needed: u64,
+        /// Bytes that the window has.
+        available: u64,
+    },
+    /// The arena cannot hold what is asked for exactly.
+    ArenaTooSmall {
+        /// Bytes that are needed, at least.
+        needed: u64,
+        /// Bytes that the arena has.
+        available: u64,
+    },
     /// GC heaps lie in memory slots, but are to have another reservation.
     GcHeapReservationDiffers {
         /// `gc_heap_reservation` in bytes.
@@ -96,6 +110,16 @@ impl fmt::Display for ConfigError {
             Self::PoolTooLarge { knob, count, each } => write!(
                 f,
                 "{knob} of {count} with {each:#x} bytes each exceed the address space; lower the count or the size"
+            ),
+            Self::WindowTooSmall { needed, available } => write!(
+                f,
+                "the window has {available:#x} bytes of address space, the configuration needs {needed:#x}; \
+                 lower totals, memory_reservation or region_space, or hand over a larger window"
+            ),
+            Self::ArenaTooSmall { needed, available } => write!(
+                f,
+                "the arena has {available:#x} bytes, the configuration needs at least {needed:#x}; \
+                 lower totals, sizes or premapped_tables, or hand over a larger arena"
             ),
             Self::GcHeapReservationDiffers { gc_heap_reservation, memory_reservation } => {
                 differs(f, "reservation", Hex(gc_heap_reservation), Hex(memory_reservation))

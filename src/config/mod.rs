@@ -17,11 +17,14 @@ mod aliases;
 mod display;
 mod error;
 mod pooling;
+mod resolve;
+mod slabs;
 mod strategy;
 mod validate;
 
 pub use error::ConfigError;
 pub use pooling::PoolingAllocationConfig;
+pub use resolve::{BackingReason, Limit, Resolved, ResolvedCount, ResolvedPool};
 pub use strategy::{Backing, Commit, InstanceAllocationStrategy, Premapped, Scrub, Total};
 
 use crate::pooling::SlabConstraints;
@@ -337,6 +340,7 @@ impl Config {
             memory_guard_size: self.memory_guard_size,
             guard_before_linear_memory: self.guard_before_linear_memory,
             total_memories: pooling.map_or(0, |pooling| pooling.total_memories.most()),
+            premapped_tables: usize::MAX,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What no allocator can be built from, however large window and arena are.
 
-use super::{Commit, Config, PoolingAllocationConfig};
-use crate::{ConfigError, config::Backing};
+use super::{Backing, Commit, Config, PoolingAllocationConfig, Total, slabs::Slots};
+use crate::ConfigError;
 
 impl Config {
     /// Refuses what contradicts itself. [`Allocator::new`](crate::Allocator::new)
@@ -13,7 +13,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_stacks()?;
         let Some(pooling) = self.pooling() else { return Ok(()) };
-        self.slab().layout()?;
+        self.validate_slabs(pooling)?;
         self.validate_gc_heaps(pooling)?;
         self.validate_commit(pooling)
     }
@@ -26,6 +26,18 @@ impl Config {
         // With 0 there are no such stacks.
         if async_stack_size != 0 && max_wasm_stack > async_stack_size {
             return Err(ConfigError::WasmStackLargerThanAsyncStack { max_wasm_stack, async_stack_size });
+        }
+        Ok(())
+    }
+
+    /// Counts that are left open can be 0.
+    fn validate_slabs(&self, pooling: &PoolingAllocationConfig) -> Result<(), ConfigError> {
+        for slots in Slots::ALL {
+            let count = match slots.total(self, pooling) {
+                Total::Exactly(count) => count,
+                Total::Auto | Total::AtMost(_) => 0,
+            };
+            slots.layout(self, pooling, count, 0)?;
         }
         Ok(())
     }
