@@ -93,10 +93,10 @@ harness::tests! {
 fn plan<A: TestArch>() {
     let m = Machine::<A>::new(&small(), 16 * MIB);
     let plan = m.allocator.plan();
-    assert_eq!(plan.total_memories, 4);
-    assert_eq!(plan.max_memory_size, 4 * MIB);
-    assert!(plan.first_memory >= plan.window.start);
-    assert!(plan.first_memory.offset(4 * plan.stride) <= plan.window.end);
+    assert_eq!(plan.memories.slab.total_memories, 4);
+    assert_eq!(plan.memories.slab.max_memory_size, 4 * MIB);
+    assert!(plan.memories.first >= plan.window.start);
+    assert!(plan.memories.first.offset(4 * plan.memories.slab.stride) <= plan.window.end);
     let arena = plan.arena.end.0 - plan.arena.start.0;
     let sum = (plan.overhead + plan.frames * 4096) as u64;
     assert_eq!(sum, arena, "every byte of the arena is accounted for");
@@ -104,7 +104,7 @@ fn plan<A: TestArch>() {
 }
 
 fn arena_too_small<A: TestArch>() {
-    let config = pooled(pool(100, 64 * MIB));
+    let config = pooled(pool(100, 64 * MIB).premapped_tables(32));
     let Err(CarveError::ArenaTooSmall { needed, available }) = Machine::<A>::try_new(&config, 4 * MIB) else {
         panic!("100 slots of 64 MiB need 12 MiB of leaf tables");
     };

@@ -310,7 +310,13 @@ fn last_error<A: TestArch>() {
     assert_eq!(calls.0.take_last_error(), None);
     let slots = [(); 3].map(|()| calls.0.map(MAPPING, flags(NONE)).unwrap());
     let full = calls.0.map(MAPPING, flags(NONE)).unwrap_err();
-    assert_eq!(full, PlatformError::Allocator(Error::OutOfSlots { limit: 3 }));
+    assert_eq!(
+        full,
+        PlatformError::Allocator(Error::PoolConcurrencyLimit {
+            kind: allotment::PoolKind::Memories,
+            limit: 3
+        })
+    );
     assert_eq!(full.code(), ENOMEM);
     assert_eq!(calls.0.take_last_error(), Some(full));
     assert_eq!(calls.0.take_last_error(), None);

@@ -148,6 +148,26 @@ impl Config {
     /// [`ConfigError`] when the configuration contradicts itself, or window or
     /// arena cannot hold what it asks for exactly.
     pub fn resolve(&self, window: u64, arena: u64, cpus: usize) -> Result<Resolved, ConfigError> {
+        self.resolve_with(window, arena, cpus, |demand| demand.check_arena())
+    }
+
+    /// The same for the carve, which says to the byte what the arena lacks.
+    pub(crate) fn resolve_for_carve(
+        &self,
+        window: u64,
+        arena: u64,
+        cpus: usize,
+    ) -> Result<Resolved, ConfigError> {
+        self.resolve_with(window, arena, cpus, |_| Ok(()))
+    }
+
+    fn resolve_with(
+        &self,
+        window: u64,
+        arena: u64,
+        cpus: usize,
+        check_arena: impl Fn(&Demand<'_>) -> Result<(), ConfigError>,
+    ) -> Result<Resolved, ConfigError> {
         self.validate()?;
         let too_large = ConfigError::TooLarge { knob: "region_space", value: self.region_space };
         let region_space = self.region_space.checked_next_multiple_of(GIB).ok_or(too_large)?;
@@ -155,7 +175,8 @@ impl Config {
         let none = PoolingAllocationConfig::new().total_memories(0).total_tables(0).total_stacks(0);
         let pooling = self.pooling().unwrap_or(&none);
         let demand = Demand { config: self, pooling, window, region_space: region_space as u64, arena, base };
-        demand.check_exact()?;
+        demand.check_window()?;
+        check_arena(&demand)?;
 
         let open = demand.most_open();
         let (memories, tables, stacks) = (
@@ -219,11 +240,16 @@ struct Demand<'a> {
 
 impl Demand<'_> {
     /// Refuses what cannot fit even if every open count is 0.
-    fn check_exact(&self) -> Result<(), ConfigError> {
+    fn check_window(&self) -> Result<(), ConfigError> {
         let needed = self.window_bytes(0)?;
         if needed > self.window {
             return Err(ConfigError::WindowTooSmall { needed, available: self.window });
         }
+        Ok(())
+    }
+
+    /// The same of the arena.
+    fn check_arena(&self) -> Result<(), ConfigError> {
         // Tables alone, or slots: what else there is the carve counts exactly.
         let mut needed = 0u64;
         for slots in Slots::ALL {
@@ -348,7 +374,8 @@ impl Demand<'_> {
     fn slab(&self, slots: Slots, count: usize, fixed: bool) -> Result<SlabLayout, ConfigError> {
         let premapped = match self.premapped(slots) {
             _ if fixed => usize::MAX,
-            Premapped::PerSlot(tables) => tables,
+            // One at least, so that the carve makes the directory above it.
+            Premapped::PerSlot(tables) => tables.max(1),
             Premapped::Auto => {
                 let each = self.automatic_tables().checked_div(count as u64).unwrap_or(0);
                 usize::try_from(each).unwrap_or(usize::MAX).max(1)

@@ -15,7 +15,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "every test file uses its own part")]
 
 use allotment::{
-    Allocator, CarveError, Config, FaultAccess, Memory, PoolingAllocationConfig, Verdict,
+    Allocator, Backing, CarveError, Commit, Config, FaultAccess, Memory, PoolingAllocationConfig, Verdict,
     arch::{Arch, PhysAddr, VirtAddr},
 };
 use spin::Mutex;
@@ -100,9 +100,15 @@ pub fn small_pool() -> PoolingAllocationConfig {
     pool(4, 4 * MIB)
 }
 
-/// So many memories of at most so many bytes.
+/// So many memories of at most so many bytes, which share frames, and nothing
+/// else.
 pub fn pool(memories: usize, bytes: usize) -> PoolingAllocationConfig {
-    PoolingAllocationConfig::new().total_memories(memories).max_memory_size(bytes)
+    PoolingAllocationConfig::new()
+        .total_memories(memories)
+        .max_memory_size(bytes)
+        .total_tables(0)
+        .total_stacks(0)
+        .backing(Backing::Elastic(Commit::Strict))
 }
 
 /// Usual but for the pools.

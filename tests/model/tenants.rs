@@ -267,7 +267,11 @@ impl<'a, A: TestArch> Tenants<'a, A> {
             self.trace.agree("the answer", &refused, &Err(Error::MemoryTooLarge { requested: size, limit }));
         } else if self.slots.len() == SLOTS {
             let refused = real.map(|memory| self.allocator.deallocate_memory(memory));
-            self.trace.agree("the answer", &refused, &Err(Error::OutOfSlots { limit: SLOTS }));
+            self.trace.agree(
+                "the answer",
+                &refused,
+                &Err(Error::PoolConcurrencyLimit { kind: allotment::PoolKind::Memories, limit: SLOTS }),
+            );
         } else {
             match real {
                 Ok(memory) if pages <= self.free => {
