@@ -129,10 +129,8 @@ impl Key {
         const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
         // The index comes to the lower half, from where it spreads.
         let word = self.module.wrapping_mul(SPREAD) ^ self.tag.rotate_left(INDEX_SHIFT);
-        let upper = (word.wrapping_mul(SPREAD) >> 32) * u64::from(limit);
-        #[expect(clippy::cast_possible_truncation, reason = "the product of two halves")]
-        let hash = (upper >> 32) as u32;
-        hash
+        let fraction = word.wrapping_mul(SPREAD) >> 32;
+        ((fraction * u64::from(limit)) >> 32) as u32
     }
 }
 

@@ -151,8 +151,8 @@ impl<L: AsRef<[Link]>, B: AsRef<[AtomicU32]>> ModuleAffinityIndexAllocator<L, B>
     /// resident, and says how many bytes: for who wants them elsewhere. It
     /// counts as used by the key that it had, until it is given back.
     ///
-    /// What is given back with fewer bytes counts as just used. So this ends,
-    /// called again and again, if each time the bytes are taken.
+    /// A slot that is given back counts as just used. Called again and again, this
+    /// ends if all that it hands out is given back with nothing resident.
     #[must_use]
     pub fn take_least_recently_used(&self) -> Option<(u32, usize)> {
         let first = self.next_to_reclaim.fetch_add(1, Ordering::Relaxed) % self.shards.len().max(1);
