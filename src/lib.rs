@@ -12,6 +12,7 @@ mod fault;
 mod memory;
 mod plan;
 pub mod pooling;
+mod validate;
 mod vm;
 #[cfg(feature = "wasmtime-platform")]
 pub mod wasmtime;
@@ -25,6 +26,9 @@ pub use error::{CarveError, Error};
 pub use fault::{FaultAccess, FaultRegion, FaultReport, Verdict};
 pub use memory::{MakeAccessible, Memory};
 pub use plan::{Invalidations, Metrics, Plan};
+pub use validate::{
+    ComponentError, ComponentSummary, MemoryError, MemorySummary, ModuleError, ModuleSummary, TableSummary,
+};
 pub use vm::space;
 
 use arch::Native;
