@@ -18,6 +18,7 @@ pub mod pooling;
 mod request;
 mod stack;
 mod table;
+mod validate;
 mod vm;
 #[cfg(feature = "wasmtime-platform")]
 pub mod wasmtime;
@@ -37,6 +38,9 @@ pub use pooling::PoolKind;
 pub use request::{CompiledModuleId, MemoryInModule, MemoryRequest, TableRequest};
 pub use stack::FiberStack;
 pub use table::Table;
+pub use validate::{
+    ComponentError, ComponentSummary, MemoryError, MemorySummary, ModuleError, ModuleSummary, TableSummary,
+};
 pub use vm::space;
 
 use arch::Native;

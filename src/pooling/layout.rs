@@ -103,7 +103,9 @@ impl SlabConstraints {
             .checked_add(guard)
             .and_then(|faulting| table_ceil(faulting.max(1)))
             .ok_or(self.larger_is_too_large())?;
-        let guard_before = if self.guard_before_linear_memory { table_ceil(guard) } else { Some(0) };
+        // No slots, nothing to guard: a slab that is not there takes nothing.
+        let guarded = self.guard_before_linear_memory && self.total_memories > 0;
+        let guard_before = if guarded { table_ceil(guard) } else { Some(0) };
         let guard_before = guard_before.ok_or(self.larger_is_too_large())?;
         let total = stride
             .checked_mul(self.total_memories)
