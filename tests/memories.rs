@@ -3,7 +3,11 @@
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+extern crate alloc;
+
 mod common;
+
+use alloc::{format, string::ToString};
 
 use allotment::{
     CompiledModuleId, Error, FaultAccess, FaultRegion, Memory, MemoryRequest, PoolKind, Verdict,

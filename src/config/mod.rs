@@ -27,8 +27,6 @@ pub use pooling::PoolingAllocationConfig;
 pub use resolve::{BackingReason, Limit, Resolved, ResolvedCount, ResolvedPool};
 pub use strategy::{Backing, Commit, InstanceAllocationStrategy, Premapped, Scrub, Total};
 
-use crate::pooling::SlabConstraints;
-
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
@@ -328,19 +326,6 @@ impl Config {
                 .gc_heap_reservation_for_growth
                 .unwrap_or(otherwise.reservation_for_growth),
             may_move: self.gc_heap_may_move.unwrap_or(otherwise.may_move),
-        }
-    }
-
-    /// The slab of memory slots that is asked for; none on demand.
-    pub(crate) fn slab(&self) -> SlabConstraints {
-        let pooling = self.pooling();
-        SlabConstraints {
-            memory_reservation: self.memory_reservation,
-            max_memory_size: pooling.map_or(0, |pooling| pooling.max_memory_size),
-            memory_guard_size: self.memory_guard_size,
-            guard_before_linear_memory: self.guard_before_linear_memory,
-            total_memories: pooling.map_or(0, |pooling| pooling.total_memories.most()),
-            premapped_tables: usize::MAX,
         }
     }
 }

@@ -47,7 +47,6 @@ impl<'a, A: Arch> GcHeap<'a, A> {
     }
 
     /// It as a memory: for `arrive` and `prepare_write`.
-    #[must_use]
     pub fn memory(&self) -> &Memory<'a, A> {
         &self.memory
     }

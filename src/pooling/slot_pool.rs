@@ -445,15 +445,14 @@ impl<'p, A: Arch> Slot<'p, A> {
         self.record.revoke(self.vm, Pages { start: self.base(), count: state.present });
         let poison = self.pool.settings.poison;
         self.for_each_run(0, state.present, |run| {
-            // SAFETY: this CPU caches nothing of the slot, and its tables are out
-            // of all CPUs' way. What others cache is used by nobody: a CPU
-            // arrives before it uses a slot.
-            unsafe {
-                if poison {
-                    pages::poison(self.vm, run);
-                } else {
-                    pages::wipe(self.vm, run);
-                }
+            if poison {
+                // SAFETY: this CPU caches nothing of the slot, and its tables are
+                // out of all CPUs' way. What others cache is used by nobody: a
+                // CPU arrives before it uses a slot.
+                unsafe { pages::poison(self.vm, run) };
+            } else {
+                // SAFETY: as above.
+                unsafe { pages::wipe(self.vm, run) };
             }
         });
         if poison {

@@ -211,7 +211,7 @@ pub(crate) fn premapped() {
     assert_eq!(of(usual.max_memory_size(0), 1 << 20).premapped_tables, 0, "none for nothing");
     assert_eq!(of(usual.max_memory_size(TABLE_SPAN + 1), 1 << 30).premapped_tables, 2);
     assert_eq!(of(usual.premapped_tables(3), 1 << 30).premapped_tables, 3);
-    assert_eq!(of(usual.premapped_tables(0), 1 << 30).premapped_tables, 0);
+    assert_eq!(of(usual.premapped_tables(0), 1 << 30).premapped_tables, 1);
     assert_eq!(of(usual.premapped_tables(MOST), 1 << 30).premapped_tables, 2048);
 }
 
