@@ -161,7 +161,7 @@ fn slot_limit<A: TestArch>() {
     let m = machine::<A>();
     let memories = [(); 4].map(|()| m.allocator.allocate_memory(WASM_PAGE).unwrap());
     let full = m.allocator.allocate_memory(0).unwrap_err();
-    assert_eq!(full, Error::PoolConcurrencyLimit { kind: allotment::PoolKind::Memories, limit: 4 });
+    assert_eq!(full, Error::PoolConcurrencyLimit { kind: PoolKind::Memories, limit: 4 });
     for (number, memory) in (1..).zip(&memories) {
         m.store(memory, 0, number).unwrap();
     }
