@@ -57,7 +57,11 @@ impl core::error::Error for StartError {}
 pub fn start(boot: &'static BootInfo) -> Result<(Engine, &'static Platform), StartError> {
     let arena = largest_arena(boot.usable.iter().cloned()).map_err(StartError::NoMemory)?;
     let bytes = usize::try_from(arena.end.0 - arena.start.0).unwrap_or(usize::MAX);
-    let pool = PoolingAllocationConfig::new().total_memories(SLOTS).max_memory_size(bytes.min(MAX_MEMORY));
+    let pool = PoolingAllocationConfig::new()
+        .total_memories(SLOTS)
+        .total_tables(0)
+        .total_stacks(0)
+        .max_memory_size(bytes.min(MAX_MEMORY));
     let config = allocator_config().allocation_strategy(pool);
     let window = kernel::window();
     // SAFETY: the kernel runs privileged with all of RAM mapped at its physical
