@@ -288,8 +288,13 @@ fn scale(boot: &'static BootInfo) {
 /// An allocator with slots of 1 MiB.
 fn allocator(boot: &BootInfo) -> Allocator {
     let (window, arena) = whole(boot);
-    let config = Config::new()
-        .allocation_strategy(PoolingAllocationConfig::new().total_memories(16).max_memory_size(1 << 20));
+    let pool = PoolingAllocationConfig::new()
+        .total_memories(16)
+        .max_memory_size(1 << 20)
+        .total_tables(0)
+        .total_stacks(0)
+        .total_gc_heaps(0);
+    let config = Config::new().allocation_strategy(pool);
     // SAFETY: nobody else uses window or arena.
     unsafe { Allocator::new(native(), window, arena, &config) }.expect("an allocator")
 }
