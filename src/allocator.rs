@@ -5,9 +5,11 @@ use core::{ops::Range, ptr::NonNull};
 use allotment_arch::{Arch, FrameSource, Native, PhysAddr, VirtAddr};
 
 use crate::{
-    CarveError, Config, ConfigError, Error, Invalidations, MakeAccessible, Memory, Metrics, Plan,
+    CarveError, Config, ConfigError, Error, Invalidations, MakeAccessible, Memory, MemoryRequest, Metrics,
+    Plan, RangeKind,
+    on_demand::OnDemand,
     pooling::{MemoryPool, SlotId, SlotRecord},
-    vm::{Arena, Carving, CpuRecord, Epochs, Places, REGION_GRANULE, Records, Regions, Vm},
+    vm::{Arena, Carving, CpuRecord, Epochs, Places, REGION_GRANULE, Records, RegionSizes, Regions, Vm},
 };
 
 /// Allocates memories from one window and one arena.
@@ -24,6 +26,7 @@ pub struct Allocator<A: Arch = Native> {
     pub(crate) vm: Vm<A>,
     pub(crate) memories: MemoryPool,
     pub(crate) regions: Regions,
+    pub(crate) on_demand: OnDemand,
     pub(crate) plan: Plan,
 }
 
@@ -96,6 +99,7 @@ impl<A: Arch> Allocator<A> {
         let too_large = ConfigError::TooLarge { knob: "region_space", value: config.region_space };
         let region_space =
             config.region_space.checked_next_multiple_of(REGION_GRANULE * 512).ok_or(too_large)?;
+        let region_sizes = RegionSizes::new(region_space, arena.end.0.saturating_sub(arena.start.0));
         let carving = Carving {
             arch: &arch,
             window: window.clone(),
@@ -103,7 +107,7 @@ impl<A: Arch> Allocator<A> {
             slab,
             region_space,
             slot_record: size_of::<SlotRecord>(),
-            region_record: Regions::words(region_space) * size_of::<u64>(),
+            region_record: region_sizes.bytes(),
             cpu_records: arch.cpus() * size_of::<CpuRecord>(),
             upper_from_source: tables.is_some(),
         };
@@ -121,12 +125,11 @@ impl<A: Arch> Allocator<A> {
         // SAFETY: see above.
         let free_frames = unsafe { Records::new(&arch, places.free_frames, places.frames, |_| 0) };
         // SAFETY: see above.
-        let bitmaps =
-            unsafe { Records::new(&arch, places.region_records, Regions::words(region_space), |_| 0) };
+        let regions = unsafe { Regions::new(&arch, places.regions, region_sizes, places.region_records) };
         // SAFETY: see above.
         let cpus = unsafe { Records::new(&arch, places.cpu_records, arch.cpus(), |_| CpuRecord::default()) };
 
-        let Places { regions, slab: slab_start, leaf_tables, first_frame, frames, .. } = places;
+        let Places { slab: slab_start, leaf_tables, first_frame, frames, .. } = places;
         let plan = Plan {
             first_memory: slab_start.offset(slab.base(0)),
             stride: slab.stride,
@@ -141,7 +144,8 @@ impl<A: Arch> Allocator<A> {
         Ok(Self {
             vm: Vm { arch, arena: Arena::new(first_frame, frames, free_frames), epochs: Epochs::new(cpus) },
             memories: MemoryPool::new(slab_start, slab, leaf_tables, slots, free_slots),
-            regions: Regions::new(regions, region_space, bitmaps),
+            regions,
+            on_demand: OnDemand::new(config),
             plan,
         })
     }
@@ -158,6 +162,8 @@ impl<A: Arch> Allocator<A> {
         Metrics {
             memories: self.plan.total_memories - free_memories,
             free_memories,
+            regions: self.regions.in_use(),
+            largest_free_region: self.regions.largest_free(),
             available_frames: self.vm.arena.available() + idle_frames,
             idle_frames,
         }
@@ -182,7 +188,12 @@ impl<A: Arch> Allocator<A> {
     ///
     /// [`Error::MemoryTooLarge`], [`Error::OutOfSlots`] or
     /// [`Error::OutOfFrames`]; nothing is allocated then.
-    pub fn allocate_memory(&self, minimum: usize) -> Result<Memory<'_, A>, Error> {
+    pub fn allocate_memory(&self, request: impl Into<MemoryRequest>) -> Result<Memory<'_, A>, Error> {
+        let request = request.into();
+        if self.on_demand.is_strategy {
+            return Ok(Memory::Dynamic(self.allocate_dynamic(RangeKind::Memory, &request)?));
+        }
+        let minimum = request.minimum;
         let limit = self.memories.layout().max_memory_size;
         if minimum > limit {
             return Err(Error::MemoryTooLarge { requested: minimum, limit });
@@ -217,6 +228,7 @@ impl<A: Arch> Allocator<A> {
                 // By its own allocator, should the caller hold several.
                 allocator.memories.deallocate(&allocator.vm, id);
             }
+            Memory::Dynamic(memory) => memory.release(),
         }
     }
 
@@ -238,6 +250,8 @@ impl<A: Arch> Allocator<A> {
                 let MakeAccessible { allocator, id } = make_accessible;
                 allocator.memories.arrive(&allocator.vm, *id)
             }
+            // Its range was everybody's to forget before it was this one's.
+            Memory::Dynamic(memory) => memory.check(),
         }
     }
 
@@ -251,7 +265,7 @@ impl<A: Arch> Allocator<A> {
     ///
     /// [`Error::OutOfAddressSpace`].
     pub fn reserve_region(&self, bytes: usize) -> Result<VirtAddr, Error> {
-        self.regions.reserve(bytes)
+        self.regions.reserve_plain(bytes)
     }
 
     /// Gives the pages of `[start, start + bytes)`, which lie in one region,
@@ -305,7 +319,7 @@ impl<A: Arch> Allocator<A> {
     ///
     /// Nobody uses the region any more.
     pub unsafe fn release_region(&self, start: VirtAddr, bytes: usize) -> Result<(), Error> {
-        self.regions.release(&self.vm, start, bytes)
+        self.regions.release_at(&self.vm, start, bytes)
     }
 
     pub(crate) fn make_accessible(&self, id: SlotId, offset: usize, len: usize) -> Result<(), Error> {

@@ -197,6 +197,25 @@ pub enum Error {
         /// Bytes asked for.
         requested: usize,
     },
+    /// Every record of a range of address space is in use.
+    OutOfRegions {
+        /// How many there are.
+        limit: usize,
+    },
+    /// A memory on demand has no address space for this size, and may not move.
+    BeyondCapacity {
+        /// Bytes asked for.
+        requested: usize,
+        /// Bytes of address space that it has.
+        capacity: usize,
+    },
+    /// More is asked of a memory than the maximum that it was asked for with.
+    BeyondMaximum {
+        /// Bytes asked for.
+        requested: usize,
+        /// The maximum in bytes.
+        maximum: usize,
+    },
     /// The range is not one that this allocator gave out, or not all of it.
     UnknownRange {
         /// First address of the range.
@@ -239,6 +258,24 @@ impl fmt::Display for Error {
             }
             Self::OutOfAddressSpace { requested } => {
                 write!(f, "no free run of {requested:#x} bytes is left for regions; raise region_space")
+            }
+            Self::OutOfRegions { limit } => {
+                write!(
+                    f,
+                    "all {limit} ranges of address space are in use; give one back, or hand over a larger arena"
+                )
+            }
+            Self::BeyondCapacity { requested, capacity } => {
+                write!(
+                    f,
+                    "growth to {requested:#x} bytes exceeds the {capacity:#x} bytes reserved, and the memory may not move; raise memory_reservation, or set memory_may_move"
+                )
+            }
+            Self::BeyondMaximum { requested, maximum } => {
+                write!(
+                    f,
+                    "{requested:#x} bytes exceed the maximum of {maximum:#x} bytes; ask for a larger maximum, or for less"
+                )
             }
             Self::UnknownRange { address, bytes } => {
                 write!(f, "{bytes:#x} bytes at {address} are not a range of this allocator")

@@ -14,7 +14,7 @@ use core::{
 use allotment_arch::{Access, Arch, Entry, Format, Invalidation, PAGE_SIZE, Pages, VirtAddr};
 
 use crate::{
-    Allocator,
+    Allocator, MemoryInModule, RangeKind, RangePart,
     pooling::Position,
     vm::{pages::mark_written, region_entry},
 };
@@ -81,6 +81,21 @@ pub enum FaultRegion {
     },
     /// In the guard before the first slot.
     GuardBefore,
+    /// In the range that something on demand has for itself, guards included.
+    Range {
+        /// What has it.
+        kind: RangeKind,
+        /// The module that defines it, and which of the module's it is.
+        module: Option<MemoryInModule>,
+        /// Told apart by this from others that had the range before: odd.
+        generation: u32,
+        /// Whether it is beyond the range's guards.
+        part: RangePart,
+        /// Bytes from its first byte; negative in the guard before.
+        offset: i64,
+        /// Bytes that are accessible.
+        accessible: usize,
+    },
     /// In the address space for regions that are no slot, reserved or not.
     Region,
 }
@@ -110,6 +125,18 @@ impl fmt::Display for FaultReport {
             ),
             FaultRegion::GuardBefore => {
                 write!(f, "{access} at {address}: guard before the first memory slot")
+            }
+            FaultRegion::Range { kind, module, generation, part, offset, accessible } => {
+                write!(f, "{access} at {address}: {part}{kind}")?;
+                if let Some(MemoryInModule { module, index }) = module {
+                    write!(f, " {index} of {module}")?;
+                }
+                write!(
+                    f,
+                    " (generation {generation}), offset {}{:#x} of {accessible:#x} accessible bytes",
+                    if *offset < 0 { "-" } else { "" },
+                    offset.unsigned_abs()
+                )
             }
             FaultRegion::Region => write!(f, "{access} at {address}: region without that access"),
         }
@@ -146,7 +173,7 @@ impl<A: Arch> Allocator<A> {
         } else if self.memories.contains(address) {
             FaultRegion::GuardBefore
         } else if self.regions.contains(address) {
-            FaultRegion::Region
+            self.range(address).unwrap_or(FaultRegion::Region)
         } else {
             return Verdict::NotOurs;
         };

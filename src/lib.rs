@@ -10,8 +10,10 @@ mod config;
 mod error;
 mod fault;
 mod memory;
+mod on_demand;
 mod plan;
 pub mod pooling;
+mod request;
 mod vm;
 #[cfg(feature = "wasmtime-platform")]
 pub mod wasmtime;
@@ -23,8 +25,10 @@ pub use config::{
 };
 pub use error::{CarveError, Error};
 pub use fault::{FaultAccess, FaultRegion, FaultReport, Verdict};
-pub use memory::{MakeAccessible, Memory};
+pub use memory::{DynamicMemory, MakeAccessible, Memory};
+pub use on_demand::{RangeKind, RangePart};
 pub use plan::{Invalidations, Metrics, Plan};
+pub use request::{CompiledModuleId, MemoryInModule, MemoryRequest};
 pub use vm::space;
 
 use arch::Native;
@@ -34,3 +38,4 @@ assert_impl_all!(Allocator<Native>: Send, Sync);
 assert_impl_all!(MakeAccessible<'static, Native>: Copy, Send, Sync);
 // A memory is one claim on one slot.
 assert_not_impl_any!(Memory<'static, Native>: Clone, Copy);
+assert_not_impl_any!(DynamicMemory<'static, Native>: Clone, Copy);

@@ -60,6 +60,12 @@ pub struct Metrics {
     pub memories: usize,
     /// Memory slots that could be allocated.
     pub free_memories: usize,
+    /// Ranges of address space in use that are no slot: code, and memories,
+    /// tables, stacks and GC heaps on demand.
+    pub regions: usize,
+    /// Bytes of the longest range that could be reserved for one, guards
+    /// included.
+    pub largest_free_region: usize,
     /// Frames of 4 KiB that could be given: free in the arena, or kept warm by
     /// slots that do not use them now.
     pub available_frames: usize,
