@@ -75,6 +75,15 @@ struct World<'a, A: TestArch> {
     taken: Vec<bool>,
     memories: Vec<Known<'a, A>>,
     regions: Vec<Code>,
+    seen: Seen,
+}
+
+/// How often the rarer things happened.
+#[derive(Debug, Default)]
+struct Seen {
+    moves: usize,
+    out_of_frames: usize,
+    out_of_address_space: usize,
 }
 
 pub(crate) fn random_steps<A: TestArch>() {
@@ -92,6 +101,7 @@ pub(crate) fn random_steps<A: TestArch>() {
         taken: vec![false; GRANULES],
         memories: Vec::new(),
         regions: Vec::new(),
+        seen: Seen::default(),
     };
     for step in 0..if harness::full() { FULL_STEPS } else { STEPS } {
         let cpu = world.random.below(cpus());
@@ -102,6 +112,13 @@ pub(crate) fn random_steps<A: TestArch>() {
             world.counts(&m);
         }
     }
+    let Seen { moves, out_of_frames, out_of_address_space } = world.seen;
+    let often = STEPS / 200;
+    assert!(
+        moves > often && out_of_frames > often && out_of_address_space > often,
+        "too tame: {:?}",
+        world.seen
+    );
     world.clear();
     assert_eq!(m.allocator.metrics(), before, "counts, and one free run, as at the beginning");
 }
@@ -187,6 +204,7 @@ impl<A: TestArch> World<'_, A> {
             (Ok(()), Ok(moved)) => {
                 known.pages = known.pages.max(pages);
                 if let Some((at, granules)) = moved {
+                    self.seen.moves += 1;
                     self.taken[at..at + granules].fill(true);
                     self.taken[known.at..known.at + known.granules].fill(false);
                     (known.at, known.granules, known.capacity) = (at, granules, pages + FOR_GROWTH);
@@ -283,13 +301,17 @@ impl<A: TestArch> World<'_, A> {
         self.trace.agree("its capacity", &known.memory.capacity(), &(known.capacity * PAGE));
     }
 
-    fn refused(&self, real: Result<(), Error>, model: Result<(), Failure>) {
+    fn refused(&mut self, real: Result<(), Error>, model: Result<(), Failure>) {
         let real = real.map_err(|error| match error {
             Error::OutOfFrames { .. } => Failure::Frames,
             Error::OutOfAddressSpace { .. } => Failure::AddressSpace,
             other => self.trace.fail(&alloc::format!("{other}")),
         });
         self.trace.agree("the answer", &real, &model);
+        match real {
+            Err(Failure::Frames) => self.seen.out_of_frames += 1,
+            _ => self.seen.out_of_address_space += 1,
+        }
     }
 
     fn counts(&self, m: &Machine<A>) {
