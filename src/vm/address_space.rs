@@ -4,12 +4,12 @@
 //! ```text
 //!   used   |1111...1|1100...0|0000...0|1111...1|   a bit per granule of 2 MiB
 //!   full    1        0        0        1           a bit per word of `used`
-//!   hints   1: 66, 2: 66, 4: 66, ... 128: end      a lower bound per length
+//!   hints   1: 66, 4: 66, 16: 66, ... 256: end     a lower bound per length
 //! ```
 //!
 //! First fit, by words: a full word costs a bit of `full`, an empty one a load.
 //! What keeps a search from starting at the front each time is a hint per power
-//! of two: no free run of that length begins below it. A search raises it to
+//! of four: no free run of that length begins below it. A search raises it to
 //! where the next may be; giving a run back lowers it again, by one comparison
 //! for each length.
 
@@ -20,17 +20,16 @@ use spin::Mutex;
 use super::Records;
 
 const BITS: usize = u64::BITS as usize;
-/// Lengths up to 2^43 granules: more than 64 bits of address space.
-const LENGTHS: usize = 44;
+/// Lengths up to 4^21 granules: more than 63 bits of address space.
+const LENGTHS: usize = 22;
 
 #[derive(Debug)]
 pub(crate) struct AddressSpace {
     granules: usize,
-    /// Written under the lock of `hints`, read by anybody. Past the end all are
-    /// taken.
+    /// Written under the lock of `hints`, read by anybody.
     used: Records<AtomicU64>,
     full: Records<AtomicU64>,
-    /// For each power of two: no free run of that length begins below.
+    /// For each power of four: no free run of that length begins below.
     hints: Mutex<[usize; LENGTHS]>,
 }
 
@@ -41,12 +40,9 @@ impl AddressSpace {
         (used, used.div_ceil(BITS))
     }
 
-    /// All of it free; the words hold zeros.
+    /// All of it free, a multiple of 64 granules; the words hold zeros.
     pub(crate) fn new(granules: usize, used: Records<AtomicU64>, full: Records<AtomicU64>) -> Self {
-        let new = Self { granules, used, full, hints: Mutex::new([0; LENGTHS]) };
-        let past_the_end = new.used.as_slice().len() * BITS - granules;
-        new.mark(granules, past_the_end, true);
-        new
+        Self { granules, used, full, hints: Mutex::new([0; LENGTHS]) }
     }
 
     pub(crate) fn granules(&self) -> usize {
@@ -56,8 +52,9 @@ impl AddressSpace {
     /// Takes the first free run of `len` granules, which is not 0.
     pub(crate) fn reserve(&self, len: usize) -> Option<usize> {
         let mut hints = self.hints.lock();
-        let length = len.max(1).ilog2() as usize;
-        let search = self.first_fit(len, 1 << length.min(LENGTHS - 1), *hints.get(length)?);
+        let hints = &mut hints[..self.lengths()];
+        let length = len.checked_ilog2()? as usize / 2;
+        let search = self.first_fit(len, 1 << (2 * length), *hints.get(length)?);
         let end = search.found.map_or(self.granules, |at| at + len);
         // What was passed over is too short for any longer run.
         for hint in &mut hints[length + 1..] {
@@ -73,10 +70,10 @@ impl AddressSpace {
     pub(crate) fn release(&self, at: usize, len: usize) {
         let mut hints = self.hints.lock();
         self.mark(at, len, false);
-        for (length, hint) in hints.iter_mut().enumerate() {
+        for (length, hint) in hints[..self.lengths()].iter_mut().enumerate() {
             // With what is free before it, the run may begin earlier; but not
             // by the whole length, or that was long enough before.
-            *hint = (*hint).min(at.saturating_sub((1 << length) - 1));
+            *hint = (*hint).min(at.saturating_sub((1 << (2 * length)) - 1));
         }
     }
 
@@ -96,6 +93,11 @@ impl AddressSpace {
             at = end.max(free + 1);
         }
         longest
+    }
+
+    /// How many hints there is a use for.
+    fn lengths(&self) -> usize {
+        self.granules.checked_ilog2().map_or(0, |longest| LENGTHS.min(longest as usize / 2 + 1))
     }
 
     fn first_fit(&self, len: usize, worth_noting: usize, from: usize) -> Search {
@@ -148,35 +150,56 @@ impl AddressSpace {
     /// The first granule of `[from, end)` that is taken, or `end`.
     fn next_used(&self, from: usize, end: usize) -> usize {
         let used = self.used.as_slice();
-        let mut at = from;
-        while at < end {
-            let taken = used[at / BITS].load(Relaxed) & (!0 << (at % BITS));
-            if taken != 0 {
-                return end.min(at / BITS * BITS + taken.trailing_zeros() as usize);
-            }
-            at = (at / BITS + 1) * BITS;
+        let first = from / BITS;
+        let taken = used[first].load(Relaxed) & (!0 << (from % BITS));
+        if taken != 0 {
+            return end.min(first * BITS + taken.trailing_zeros() as usize);
         }
-        end
+        let mut rest = &used[first + 1..end.div_ceil(BITS).max(first + 1)];
+        // By fours, where all are free.
+        while let Some((four, after)) = rest.split_first_chunk::<4>() {
+            if four.iter().fold(0, |taken, word| taken | word.load(Relaxed)) != 0 {
+                break;
+            }
+            rest = after;
+        }
+        let before = end.div_ceil(BITS) - rest.len();
+        let found = rest.iter().map(|word| word.load(Relaxed)).enumerate().find(|&(_, taken)| taken != 0);
+        found.map_or(end, |(empty, taken)| end.min((before + empty) * BITS + taken.trailing_zeros() as usize))
     }
 
-    /// Marks a run. The caller holds the lock.
+    /// Marks a run as taken, or as free. The caller holds the lock.
     fn mark(&self, at: usize, len: usize, taken: bool) {
         let (used, full) = (self.used.as_slice(), self.full.as_slice());
-        let (mut at, end) = (at, at + len);
-        while at < end {
-            let word = at / BITS;
-            let next = end.min((word + 1) * BITS);
-            let mask = (!0 >> (BITS - (next - at))) << (at % BITS);
-            let old = used[word].load(Relaxed);
-            let new = if taken { old | mask } else { old & !mask };
-            used[word].store(new, Relaxed);
-            if (old == !0) != (new == !0) {
-                let bit = 1 << (word % BITS);
-                let words = full[word / BITS].load(Relaxed);
-                full[word / BITS].store(words ^ bit, Relaxed);
+        set_bits(used, at, len, taken);
+        // Words that the run covers are full now, or were; those at its edges
+        // may be.
+        let (first, last) = (at / BITS, (at + len - 1) / BITS);
+        set_bits(full, first, last - first + 1, taken);
+        for edge in [first, last] {
+            if taken && used[edge].load(Relaxed) != !0 {
+                set_bits(full, edge, 1, false);
             }
-            at = next;
         }
+    }
+}
+
+/// Sets or clears `len` bits, which is not 0.
+fn set_bits(words: &[AtomicU64], at: usize, len: usize, set: bool) {
+    let change = |word: &AtomicU64, mask: u64| {
+        let old = word.load(Relaxed);
+        word.store(if set { old | mask } else { old & !mask }, Relaxed);
+    };
+    let last = at + len - 1;
+    let (from_first, to_last) = (!0 << (at % BITS), !0 >> (BITS - 1 - last % BITS));
+    match &words[at / BITS..=last / BITS] {
+        [only] => change(only, from_first & to_last),
+        [first, whole @ .., last] => {
+            change(first, from_first);
+            whole.iter().for_each(|word| word.store(if set { !0 } else { 0 }, Relaxed));
+            change(last, to_last);
+        }
+        [] => {}
     }
 }
 
