@@ -100,7 +100,9 @@ impl fmt::Display for RangePart {
     }
 }
 
-/// A range to be made, for any kind. Sizes are bytes, of any number.
+/// A range to be made, for any kind. Sizes are bytes, of any number. A stack
+/// wants its guard before: from a page on, all of 2 MiB below its base is
+/// unmapped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backed {
     pub(crate) kind: RangeKind,
@@ -225,7 +227,7 @@ impl<A: Arch> Allocator<A> {
     /// and that are neither accessible nor sure to fault.
     fn needs_bounds_checks(&self, sizes: &MemorySizes, request: &MemoryRequest) -> bool {
         let faults = sizes.reservation.saturating_add(sizes.guard_size);
-        let ends_inside_pages = request.page_size_log2 < PAGE_SIZE.ilog2() as u8;
+        let ends_inside_pages = u32::from(request.page_size_log2) < PAGE_SIZE.ilog2();
         !self.on_demand.faults_trap || ends_inside_pages || request.memory64 || (faults as u64) < 1 << 32
     }
 }

@@ -220,7 +220,8 @@ impl<A: Arch> Platform<A> {
 
     /// Whether a new mapping is the reservation of a linear memory.
     fn is_memory(&self, bytes: usize, protection: Protection) -> bool {
-        bytes == MEMORY_MAPPING && protection == Protection(None) && self.slots_are_mappings()
+        let slots = !self.allocator.on_demand.is_strategy && self.slots_are_mappings();
+        slots && bytes == MEMORY_MAPPING && protection == Protection(None)
     }
 
     /// Whether each slot has what a mapping promises: the reservation, and

@@ -128,8 +128,8 @@ impl<A: TestArch> World<'_, A> {
     /// memories, so that address space runs out, and of large ones, so that
     /// frames do.
     fn operation(&mut self, step: usize) -> Operation {
-        let filling = step / 500 % 2 == 0;
-        let tiny = step / 1000 % 2 == 0;
+        let filling = step % 1000 < 500;
+        let tiny = step % 2000 < 1000;
         let Self { random, memories, regions, .. } = self;
         let pages = match random.below(20) {
             0 if !tiny => random.below(1100),
