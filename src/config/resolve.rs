@@ -172,7 +172,11 @@ impl Config {
         let too_large = ConfigError::TooLarge { knob: "region_space", value: self.region_space };
         let region_space = self.region_space.checked_next_multiple_of(GIB).ok_or(too_large)?;
         let base = base(arena, region_space as u64, cpus as u64);
-        let none = PoolingAllocationConfig::new().total_memories(0).total_tables(0).total_stacks(0);
+        let none = PoolingAllocationConfig::new()
+            .max_memory_size(0)
+            .total_memories(0)
+            .total_tables(0)
+            .total_stacks(0);
         let pooling = self.pooling().unwrap_or(&none);
         let demand = Demand { config: self, pooling, window, region_space: region_space as u64, arena, base };
         demand.check_window()?;

@@ -127,6 +127,9 @@ pub(crate) fn fixed<A: TestArch>() {
 
 pub(crate) fn shared<A: TestArch>() {
     let m = machine::<A>();
+    let request = MemoryRequest::new(PAGE).shared(true);
+    assert_eq!(m.allocator.allocate_memory(request).unwrap_err(), Error::SharedMemory, "not asked for");
+    let m = Machine::<A>::new(&small().shared_memory(true), 16 * MIB);
     let request = MemoryRequest::new(PAGE).maximum(3 * MIB).shared(true);
     let mut memory = m.allocator.allocate_memory(request).unwrap();
     let at = base(&memory);
