@@ -12,6 +12,7 @@ mod fault;
 mod memory;
 mod plan;
 pub mod pooling;
+mod view;
 mod vm;
 #[cfg(feature = "wasmtime-platform")]
 pub mod wasmtime;
@@ -22,6 +23,7 @@ pub use error::{CarveError, ConfigError, Error};
 pub use fault::{FaultAccess, FaultRegion, FaultReport, Verdict};
 pub use memory::{MakeAccessible, Memory};
 pub use plan::{Invalidations, Metrics, Plan};
+pub use view::{PoolKind, RegionView, SlotView};
 pub use vm::space;
 
 use arch::Native;

@@ -67,6 +67,17 @@ pub struct Metrics {
     pub idle_frames: usize,
 }
 
+impl fmt::Display for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "memories {} in use, {} free", self.memories, self.free_memories)?;
+        write!(
+            f,
+            "frames   {} of 4 KiB available, {} of them kept by slots",
+            self.available_frames, self.idle_frames
+        )
+    }
+}
+
 /// How often translations were invalidated, since the carve. The fault path is
 /// not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,4 +88,14 @@ pub struct Invalidations {
     /// On every CPU: on x86_64 with several CPUs by an interrupt to each other
     /// one.
     pub everywhere: usize,
+}
+
+impl fmt::Display for Invalidations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "invalidated {} times by one CPU for itself, {} times everywhere",
+            self.local, self.everywhere
+        )
+    }
 }

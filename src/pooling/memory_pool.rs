@@ -19,7 +19,7 @@ use spin::{Mutex, MutexGuard};
 
 use super::SlabLayout;
 use crate::{
-    Error,
+    Error, PoolKind, SlotView,
     vm::{Epoch, Records, Vm, distance, pages},
 };
 
@@ -274,6 +274,23 @@ impl MemoryPool {
             *resident - record.accessible.load(Ordering::Relaxed) / PAGE_SIZE
         };
         self.slots.as_slice().iter().map(idle).sum()
+    }
+
+    /// Every slot, as it is when its turn comes.
+    pub(crate) fn views(&self) -> impl Iterator<Item = SlotView> {
+        let slots = (0..).zip(self.slots.as_slice());
+        slots.map(|(slot, record)| {
+            let resident = record.resident.lock();
+            SlotView {
+                pool: PoolKind::Memory,
+                slot,
+                base: self.base(slot),
+                in_use: record.is_in_use(),
+                generation: record.generation.load(Ordering::Relaxed).into(),
+                accessible: record.accessible.load(Ordering::Relaxed),
+                resident: *resident * PAGE_SIZE,
+            }
+        })
     }
 
     /// Address of a slot's first byte.

@@ -24,7 +24,7 @@ use bitvec::{order::Lsb0, slice::BitSlice, view::BitView};
 use spin::Mutex;
 
 use super::{Records, Vm, distance, pages, pages::Stale};
-use crate::Error;
+use crate::{Error, RegionView};
 
 /// A region begins at a multiple of this many bytes.
 pub(crate) const REGION_GRANULE: usize = TABLE_SPAN;
@@ -166,6 +166,31 @@ impl Regions {
         used[at..at + granules].fill(false);
         first.set(at, false);
         Ok(())
+    }
+
+    /// The first region that begins at granule `from` or after it, and the
+    /// granule behind its end.
+    pub(crate) fn view<A: Arch>(&self, vm: &Vm<A>, from: usize) -> Option<(RegionView, usize)> {
+        let mut bitmaps = self.bitmaps.lock();
+        let (used, first) = self.split(&mut bitmaps);
+        let at = from + first.get(from..)?.first_one()?;
+        let end = region_end(used, first, at);
+        let start = self.start.offset(at * REGION_GRANULE);
+        // The last granule is the guard.
+        let count = (end - at - 1) * ENTRIES_PER_TABLE;
+        let bytes = count * PAGE_SIZE;
+        let mut view = RegionView { start, bytes, accessible: 0, executable: 0, resident: 0 };
+        for_each_run(vm, Pages { start, count }, |run, _| {
+            for entry in run {
+                let entry = A::Format::decode(entry.load(Ordering::Relaxed));
+                view.resident += if entry.own_frame().is_some() { PAGE_SIZE } else { 0 };
+                if let Entry::Present { access, .. } = entry {
+                    view.accessible += PAGE_SIZE;
+                    view.executable += if access == Access::ReadExecute { PAGE_SIZE } else { 0 };
+                }
+            }
+        });
+        Some((view, end))
     }
 
     /// The pages of a range that lies in one region.
