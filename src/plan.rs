@@ -92,10 +92,6 @@ pub struct Invalidations {
 
 impl fmt::Display for Invalidations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "invalidated {} times by one CPU for itself, {} times everywhere",
-            self.local, self.everywhere
-        )
+        write!(f, "invalidations: {} by one CPU for itself, {} on every CPU", self.local, self.everywhere)
     }
 }

@@ -110,7 +110,7 @@ fn readable<A: TestArch>() {
     m.allocator.deallocate_memory(memory);
     let text = Text::of(m.allocator.metrics());
     assert!(text.as_str().ends_with(" available, 2 of them kept by slots"), "{}", text.as_str());
-    assert!(Text::of(m.allocator.invalidations()).as_str().starts_with("invalidated "));
+    assert!(Text::of(m.allocator.invalidations()).as_str().starts_with("invalidations: "));
 }
 
 /// A line or two of text, without a heap.

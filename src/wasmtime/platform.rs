@@ -223,12 +223,13 @@ impl<A: Arch> Platform<A> {
         bytes == MEMORY_MAPPING && protection == Protection(None) && self.slots_are_mappings()
     }
 
-    /// Whether each slot has what a mapping promises: the reservation, and
+    /// Whether there are slots, and each has what a mapping promises: the reservation, and
     /// guards before and after in which nothing ever becomes accessible.
     /// Compiled code relies on both. With other slots, memories are regions.
     fn slots_are_mappings(&self) -> bool {
         let slab = self.allocator.memories.layout();
-        self.allocator.plan().memory_reservation == RESERVATION
+        slab.total_memories > 0
+            && self.allocator.plan().memory_reservation == RESERVATION
             && slab.guard_before >= GUARD_SIZE
             && slab.stride >= RESERVATION + GUARD_SIZE
     }
