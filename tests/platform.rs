@@ -63,6 +63,7 @@ fn guardless<A: TestArch>() {
     let good = || allocator_config().total_memories(3).max_memory_size(4 * MIB);
     for config in [
         good().memory_guard_size(0),
+        good().total_memories(0).region_space(16 << 30),
         good().memory_guard_size(GUARD_SIZE - 2 * MIB),
         good().guard_before_linear_memory(false),
         good().guard_before_linear_memory(false).region_space(8 << 30),
@@ -74,6 +75,7 @@ fn guardless<A: TestArch>() {
         // A mapping that is given lies in the window, and nobody else's bytes
         // lie in it: compiled code checks no bounds within it.
         let mappings = [(); 2].map(|()| calls.0.map(MAPPING, flags(NONE)));
+        assert!(mappings[0].is_ok(), "{config}: {:?}", mappings[0]);
         for mapping in mappings.iter().flatten() {
             let inside = virt(*mapping) >= window.start && virt(after(*mapping, MAPPING)) <= window.end;
             assert!(inside, "{config}: a mapping that is not in the window");
