@@ -2,49 +2,22 @@
 //! wonders where memory went.
 //!
 //! ```text
-//!   for_each_slot      pool, number, base, in use?, accessible, resident
+//!   for_each_slot      pool, number, base, in use?, accessible, resident, owner
 //!   for_each_region    start, bytes, accessible, executable, resident
 //! ```
 //!
 //! Each view is consistent in itself. Between two of them others may allocate
 //! and release: a sum over all is exact only while nobody does.
 
-use core::fmt;
-
 use allotment_arch::{Arch, VirtAddr};
 
-use crate::Allocator;
-
-/// What kind of slots a pool has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum PoolKind {
-    /// Linear memories.
-    Memory,
-    /// Tables.
-    Table,
-    /// Fiber stacks.
-    Stack,
-    /// GC heaps.
-    GcHeap,
-}
-
-impl fmt::Display for PoolKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Memory => "memory",
-            Self::Table => "table",
-            Self::Stack => "stack",
-            Self::GcHeap => "GC heap",
-        })
-    }
-}
+use crate::{Allocator, MemoryInModule, PoolKind, pooling::SlotPool};
 
 /// A slot as it was when it was looked at. Sizes are bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SlotView {
-    /// Which pool it belongs to.
+    /// Which pool it belongs to: memories, tables or stacks.
     pub pool: PoolKind,
     /// Its number in the pool, from 0.
     pub slot: u32,
@@ -58,6 +31,8 @@ pub struct SlotView {
     pub accessible: usize,
     /// What has frames, accessible or kept for the next holder.
     pub resident: usize,
+    /// Whose it is, or was last.
+    pub owner: Option<MemoryInModule>,
 }
 
 /// A region as it was when it was looked at. Sizes are bytes.
@@ -77,10 +52,10 @@ pub struct RegionView {
 }
 
 impl<A: Arch> Allocator<A> {
-    /// Shows `visit` every slot, in order. Takes one slot's lock at a time, and
+    /// Shows `visit` every slot, pool by pool. Takes one slot's lock at a time, and
     /// none while `visit` runs. Not for hot paths: there may be many slots.
     pub fn for_each_slot(&self, visit: impl FnMut(SlotView)) {
-        self.memories.views().for_each(visit);
+        self.pools.all().into_iter().flat_map(SlotPool::views).for_each(visit);
     }
 
     /// Shows `visit` every region, in order of addresses. Holds no lock while

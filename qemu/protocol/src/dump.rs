@@ -3,7 +3,7 @@
 //! ```text
 //!   allotment dump 1
 //!   window start=0xffff900000000000 end=0xffff980000000000
-//!   arena start=0x... end=0x... overhead=0x... frames=0x... available=0x... idle=0x...
+//!   arena start=0x... end=0x... overhead=0x... own=0x... frames=0x... available=0x... idle=0x...
 //!   pool kind=memory slots=0x10 base=0x... stride=0x... reservation=0x... guard-before=0x... limit=0x... tables=0x...
 //!   slot kind=memory number=0x0 base=0x... generation=0x1 used=yes accessible=0x10000 resident=0x10000
 //!   region start=0x... bytes=0x... accessible=0x... executable=0x... resident=0x...
@@ -102,6 +102,8 @@ lines! {
         "end" end: u64,
         /// Bytes of tables and records that were set aside when it was carved.
         "overhead" overhead: u64,
+        /// Frames that slots own from then on.
+        "own" own: u64,
         /// Frames for everything else.
         "frames" frames: u64,
         /// Frames of those that could be given.
@@ -166,14 +168,12 @@ lines! {
 /// What kind of slots a pool has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Linear memories.
+    /// Linear memories and GC heaps.
     Memory,
     /// Tables.
     Table,
     /// Fiber stacks.
     Stack,
-    /// GC heaps.
-    GcHeap,
 }
 
 /// What a field can be.
@@ -215,7 +215,6 @@ impl Value for Kind {
             Self::Memory => "memory",
             Self::Table => "table",
             Self::Stack => "stack",
-            Self::GcHeap => "gc-heap",
         })
     }
 
@@ -224,7 +223,6 @@ impl Value for Kind {
             "memory" => Some(Self::Memory),
             "table" => Some(Self::Table),
             "stack" => Some(Self::Stack),
-            "gc-heap" => Some(Self::GcHeap),
             _ => None,
         }
     }

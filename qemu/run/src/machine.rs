@@ -3,7 +3,7 @@
 use core::fmt;
 
 use allotment::{
-    Allocator, CarveError,
+    Allocator, CarveError, InstanceAllocationStrategy, PoolingAllocationConfig,
     arch::{Cpus, Native, PhysOffset, VirtAddr},
     boot::{NoArena, largest_arena},
     wasmtime::{AlreadyInstalled, Platform, allocator_config, configure, install},
@@ -74,9 +74,19 @@ pub fn start_with(
     let arena = largest_arena(boot.usable.iter().cloned()).map_err(StartError::NoMemory)?;
     let bytes = usize::try_from(arena.end.0 - arena.start.0).unwrap_or(usize::MAX);
     let config = match strategy {
-        Strategy::Pooling => allocator_config().total_memories(SLOTS).max_memory_size(bytes.min(MAX_MEMORY)),
-        // Without slots a memory is a region, which comes and goes.
-        Strategy::OnDemand => allocator_config().total_memories(0).region_space(ON_DEMAND_SPACE),
+        Strategy::Pooling => {
+            // Tables, fiber stacks and GC heaps are Wasmtime's own, on the kernel's heap.
+            let pool = PoolingAllocationConfig::new()
+                .total_memories(SLOTS)
+                .max_memory_size(bytes.min(MAX_MEMORY))
+                .total_tables(0)
+                .total_stacks(0)
+                .total_gc_heaps(0);
+            allocator_config().allocation_strategy(pool)
+        }
+        Strategy::OnDemand => allocator_config()
+            .allocation_strategy(InstanceAllocationStrategy::OnDemand)
+            .region_space(ON_DEMAND_SPACE),
     };
     let window = kernel::window();
     // SAFETY: the kernel runs privileged with all of RAM mapped at its physical

@@ -2,7 +2,7 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use allotment::{Allocator, PoolKind, RegionView, SlotView, wasmtime::GUARD_SIZE};
+use allotment::{Allocator, PoolKind, PoolPlan, RegionView, SlotView};
 use protocol::dump::{Arena, BEGIN, END, Kind, Line, Pool, Region, Slot, Window};
 
 use crate::{
@@ -10,8 +10,7 @@ use crate::{
     streams::{Outcome, Streams},
 };
 
-/// What one page table covers, and its own size.
-const TABLE_SPAN: usize = 2 << 20;
+/// Bytes of a page table.
 const TABLE: usize = 4096;
 
 /// Makes `count` instances, gives every third back, and writes a dump to
@@ -47,21 +46,17 @@ fn dump(allocator: &Allocator) -> String {
         start: plan.arena.start.0,
         end: plan.arena.end.0,
         overhead: plan.overhead as u64,
+        own: plan.own_frames as u64,
         frames: plan.frames as u64,
         available: metrics.available_frames as u64,
         idle: metrics.idle_frames as u64,
     }));
-    if plan.total_memories > 0 {
-        line(Line::Pool(Pool {
-            kind: Kind::Memory,
-            slots: plan.total_memories as u64,
-            base: plan.first_memory.0,
-            stride: plan.stride as u64,
-            reservation: plan.memory_reservation as u64,
-            guard_before: GUARD_SIZE as u64,
-            limit: plan.max_memory_size as u64,
-            tables: (plan.max_memory_size.div_ceil(TABLE_SPAN) * TABLE) as u64,
-        }));
+    for (kind, pool) in
+        [(Kind::Memory, &plan.memories), (Kind::Table, &plan.tables), (Kind::Stack, &plan.stacks)]
+    {
+        if pool.slab.total_memories > 0 {
+            line(Line::Pool(of_pool(kind, pool)));
+        }
     }
     allocator.for_each_slot(|slot| {
         if let Some(slot) = of_slot(&slot) {
@@ -72,13 +67,26 @@ fn dump(allocator: &Allocator) -> String {
     text + END + "\n"
 }
 
+fn of_pool(kind: Kind, pool: &PoolPlan) -> Pool {
+    let slab = &pool.slab;
+    Pool {
+        kind,
+        slots: slab.total_memories as u64,
+        base: pool.first.0,
+        stride: slab.stride as u64,
+        reservation: slab.reservation as u64,
+        guard_before: slab.guard_before as u64,
+        limit: slab.max_memory_size as u64,
+        tables: (slab.premapped_tables * TABLE) as u64,
+    }
+}
+
 /// A slot's line, unless there is nothing to say of it.
 fn of_slot(slot: &SlotView) -> Option<Slot> {
     let kind = match slot.pool {
-        PoolKind::Memory => Kind::Memory,
-        PoolKind::Table => Kind::Table,
-        PoolKind::Stack => Kind::Stack,
-        PoolKind::GcHeap => Kind::GcHeap,
+        PoolKind::Memories => Kind::Memory,
+        PoolKind::Tables => Kind::Table,
+        PoolKind::Stacks => Kind::Stack,
         _ => return None,
     };
     (slot.generation > 0).then(|| Slot {

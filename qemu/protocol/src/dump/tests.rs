@@ -3,7 +3,7 @@
 use super::{Arena, BEGIN, Dump, DumpError, END, Kind, Line, Pool, Region, Slot, Window};
 
 const WINDOW: Window = Window { start: 0xffff_9000_0000_0000, end: u64::MAX };
-const ARENA: Arena = Arena { start: 1, end: 2, overhead: 3, frames: 4, available: 5, idle: 6 };
+const ARENA: Arena = Arena { start: 1, end: 2, overhead: 3, own: 7, frames: 4, available: 5, idle: 6 };
 const REGION: Region = Region { start: 1, bytes: 2, accessible: 3, executable: 4, resident: 5 };
 
 fn pool(kind: Kind) -> Pool {
@@ -15,7 +15,7 @@ fn slot(kind: Kind, used: bool) -> Slot {
 }
 
 fn lines() -> Vec<Line> {
-    let kinds = [Kind::Memory, Kind::Table, Kind::Stack, Kind::GcHeap];
+    let kinds = [Kind::Memory, Kind::Table, Kind::Stack];
     let mut lines = vec![Line::Window(WINDOW), Line::Arena(ARENA), Line::Region(REGION)];
     lines.extend(kinds.map(|kind| Line::Pool(pool(kind))));
     lines.extend(kinds.map(|kind| Line::Slot(slot(kind, kind == Kind::Table))));
@@ -33,8 +33,8 @@ fn every_line_comes_back() {
         assert_eq!(Line::parse(&line.to_string()), Some(line));
     }
     assert_eq!(
-        slot(Kind::GcHeap, true).to_string(),
-        "slot kind=gc-heap number=0x1 base=0x2 generation=0x3 used=yes accessible=0x4 resident=0x5"
+        slot(Kind::Stack, true).to_string(),
+        "slot kind=stack number=0x1 base=0x2 generation=0x3 used=yes accessible=0x4 resident=0x5"
     );
 }
 
@@ -42,8 +42,8 @@ fn every_line_comes_back() {
 fn a_dump_comes_back() {
     let dump = Dump::parse(&text()).unwrap();
     assert_eq!((dump.window, dump.arena, &*dump.regions), (WINDOW, ARENA, [REGION].as_slice()));
-    assert_eq!((dump.pools.len(), dump.slots.len()), (4, 4));
-    assert_eq!(dump.pools[3], pool(Kind::GcHeap));
+    assert_eq!((dump.pools.len(), dump.slots.len()), (3, 3));
+    assert_eq!(dump.pools[2], pool(Kind::Stack));
 }
 
 #[test]

@@ -233,14 +233,22 @@ fn arena(dump: &Dump) -> Strip {
     let in_slots: u64 = dump.slots.iter().map(|slot| slot.accessible).sum();
     let in_regions: u64 = dump.regions.iter().map(|region| region.resident).sum();
     let used = arena.frames.saturating_sub(arena.available) * FRAME;
+    // Either all slots own their frames or none does.
+    let owned = arena.own * FRAME;
+    let (of_slots, kept) = if owned > 0 {
+        (in_slots.min(owned), owned.saturating_sub(in_slots))
+    } else {
+        (in_slots.min(used), arena.idle * FRAME)
+    };
+    let taken = if owned > 0 { 0 } else { of_slots };
     let part = |shade, name: &str, bytes| Part { shade, name: name.into(), bytes, start: None };
     let parts = [
         part(Shade::Records, "records and upper tables", arena.overhead - slot_tables),
         part(Shade::Tables, "slots' leaf tables, from boot", slot_tables),
-        part(Shade::Accessible, "contents of slots", in_slots.min(used)),
+        part(Shade::Accessible, "contents of slots", of_slots),
         part(Shade::Code, "contents of regions", in_regions.min(used)),
-        part(Shade::Tables, "tables that came with use", used.saturating_sub(in_slots + in_regions)),
-        part(Shade::Kept, "kept by slots that do not use them", arena.idle * FRAME),
+        part(Shade::Tables, "tables that came with use", used.saturating_sub(taken + in_regions)),
+        part(Shade::Kept, "kept by slots that do not use them", kept),
         part(Shade::Free, "free", arena.available.saturating_sub(arena.idle) * FRAME),
     ];
     let (start, end) = (arena.start, arena.end);
@@ -255,7 +263,6 @@ fn slot_name(kind: Kind) -> &'static str {
         Kind::Memory => "memory slot",
         Kind::Table => "table slot",
         Kind::Stack => "stack slot",
-        Kind::GcHeap => "GC heap slot",
     }
 }
 

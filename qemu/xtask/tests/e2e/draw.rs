@@ -65,7 +65,7 @@ fn a_program_of_ones_own_is_drawn_whatever_becomes_of_it() {
 fn what_cannot_be_drawn_is_named_and_leaves_no_file() {
     let scratch = Scratch::new("undrawn");
     let out = scratch.file("out.svg");
-    draw(X86_64, "C", &out, &["--instances", "1000"]).says(126, &["slots are in use"]);
+    draw(X86_64, "C", &out, &["--instances", "1000"]).says(126, &["for memories reached"]);
     draw(X86_64, "C", &out, &["--timeout", "1.5", guest("loop")]).says(124, &["deadline of 1.5 s"]);
     draw(X86_64, "C", &out, &["nowhere.wasm"]).says(126, &["nowhere.wasm", "No such file"]);
     assert_eq!(fs::metadata(&out).map_err(|error| error.kind()).err(), Some(std::io::ErrorKind::NotFound));
