@@ -20,6 +20,7 @@ mod request;
 mod stack;
 mod table;
 mod validate;
+mod view;
 mod vm;
 #[cfg(feature = "wasmtime-platform")]
 pub mod wasmtime;
@@ -42,6 +43,7 @@ pub use table::Table;
 pub use validate::{
     ComponentError, ComponentSummary, MemoryError, MemorySummary, ModuleError, ModuleSummary, TableSummary,
 };
+pub use view::{RegionView, SlotView};
 pub use vm::space;
 
 use arch::Native;

@@ -333,11 +333,14 @@ impl<A: Arch> Platform<A> {
     }
 }
 
-/// Whether each slot has what a mapping promises: the reservation, and
+/// Whether there are slots, and each has what a mapping promises: the reservation, and
 /// guards before and after in which nothing ever becomes accessible.
 /// Compiled code relies on both. With other slots, memories are regions.
 fn slots_are_mappings(slab: &SlabLayout) -> bool {
-    slab.reservation == RESERVATION && slab.guard_before >= GUARD_SIZE && slab.guard_size >= GUARD_SIZE
+    slab.total_memories > 0
+        && slab.reservation == RESERVATION
+        && slab.guard_before >= GUARD_SIZE
+        && slab.guard_size >= GUARD_SIZE
 }
 
 /// The end of the last page of a part.

@@ -23,6 +23,7 @@ mod plain;
 mod record;
 mod sizes;
 mod tables;
+mod view;
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -110,9 +111,7 @@ impl Regions {
         // SAFETY: see above.
         let begins = unsafe { Records::new(arch, place.offset(places.begins), used, zero) };
         // SAFETY: see above.
-        let record_at = unsafe {
-            Records::new(arch, place.offset(places.record_at), sizes.granules, |_| AtomicU32::new(0))
-        };
+        let record_at = unsafe { Records::as_found(arch, place.offset(places.record_at), sizes.granules) };
         // SAFETY: see above.
         let records = unsafe {
             Records::new(arch, place.offset(places.records), sizes.records, |_| RegionRecord::default())

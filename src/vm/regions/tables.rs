@@ -62,6 +62,15 @@ pub(super) fn extend<A: Arch>(vm: &Vm<A>, pages: Pages, frames: &mut Promise<'_,
     vm.arch.publish();
 }
 
+/// Gives `look` the entries of pages that have a table.
+pub(super) fn for_each_run<A: Arch>(vm: &Vm<A>, pages: Pages, mut look: impl FnMut(&[AtomicU64])) {
+    for (directory, part) in granules(vm, pages) {
+        if let Some(run) = leaf_run(vm, directory, part) {
+            look(run);
+        }
+    }
+}
+
 /// Takes all access away; frames stay.
 pub(super) fn hide<A: Arch>(vm: &Vm<A>, pages: Pages) -> Invalidation {
     granules(vm, pages)

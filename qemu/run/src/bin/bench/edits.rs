@@ -292,6 +292,7 @@ fn allocator(boot: &BootInfo) -> Allocator {
         .total_memories(16)
         .total_tables(0)
         .total_stacks(0)
+        .total_gc_heaps(0)
         .max_memory_size(1 << 20)
         .poison(false)
         .backing(Backing::Elastic(Commit::Strict));
