@@ -129,8 +129,8 @@ impl SlotPool {
         let number = self.index.alloc(cpu, owner).ok_or(full)?.slot;
         let record = &self.slots.as_slice()[number as usize];
         let slot = Slot { pool: self, vm, number, record };
-        record.forget(vm, cpu);
         let mut state = record.state.lock();
+        record.forget(vm, cpu);
         if let Err(error) = slot.open(&mut state, end / PAGE_SIZE) {
             let bytes = slot.resident_bytes(&state);
             drop(state);
@@ -150,12 +150,13 @@ impl SlotPool {
         let Ok((slot, mut state)) = self.hold(vm, id) else { return };
         slot.close(&mut state);
         slot.record.generation.store(id.generation + 1, Ordering::Release);
-        let (excess, bytes) = (slot.has_excess(&state), slot.resident_bytes(&state));
-        drop(state);
-        if excess {
+        if slot.has_excess(&state) {
+            drop(state);
             self.enqueue(vm, id.slot);
         } else {
-            self.index.free(id.slot, bytes);
+            // Held still, so that whoever looks for idle frames finds them either
+            // in a free slot or in one in use.
+            self.index.free(id.slot, slot.resident_bytes(&state));
         }
     }
 
