@@ -74,8 +74,12 @@ impl<A: Arch> Memory<'_, A> {
     /// memory is then as before.
     pub fn grow_to(&mut self, new_size: usize) -> Result<(), Error> {
         match self {
-            Self::Static { size, make_accessible, .. } => {
+            Self::Static { base, size, make_accessible } => {
                 if new_size > *size {
+                    let limit = base.len();
+                    if new_size > limit {
+                        return Err(Error::MemoryTooLarge { requested: new_size, limit });
+                    }
                     make_accessible.call(*size, new_size - *size)?;
                     *size = new_size;
                 }
