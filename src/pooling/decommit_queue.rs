@@ -79,6 +79,16 @@ impl SlotPool {
         self.decommit(vm, batch);
     }
 
+    /// Pages of a slot at rest that keep their frames. None where an instance may
+    /// touch so many: those that its predecessors touched would be of no use
+    /// to it, and count.
+    fn keep(&self) -> usize {
+        match self.settings.backing {
+            SlotBacking::PerInstance { .. } => 0,
+            _ => self.settings.keep_resident / PAGE_SIZE,
+        }
+    }
+
     /// Has all that wait give back what they may not keep. Returns how many
     /// slots that were.
     pub(crate) fn flush<A: Arch>(&self, vm: &Vm<A>) -> usize {
@@ -103,7 +113,7 @@ impl SlotPool {
             let bytes = {
                 let mut state = slot.record.state.lock();
                 // SAFETY: the slot is at rest, and `settled` came after that.
-                unsafe { slot.strip(&mut state, self.settings.keep_resident / PAGE_SIZE, settled) };
+                unsafe { slot.strip(&mut state, self.keep(), settled) };
                 slot.resident_bytes(&state)
             };
             if bytes > 0 {
@@ -225,7 +235,13 @@ impl<A: Arch> Slot<'_, A> {
     /// Whether a slot at rest has more than it may keep.
     #[inline]
     pub(super) fn has_excess(&self, state: &SlotState) -> bool {
-        state.far > 0 || state.top > self.pool.settings.keep_resident / PAGE_SIZE
+        match self.pool.settings.backing {
+            SlotBacking::Fixed { .. } => false,
+            SlotBacking::Strict => state.far > 0 || state.top > self.pool.keep(),
+            SlotBacking::PerInstance { .. } => {
+                state.far > 0 || self.record.frames.load(Ordering::Relaxed) > 0
+            }
+        }
     }
 
     /// Bytes that a slot at rest keeps.

@@ -375,9 +375,10 @@ impl<'p, A: Arch> Slot<'p, A> {
     /// Makes the first `last` pages of a slot at rest accessible, and no others.
     #[inline]
     fn open(&self, state: &mut SlotState, last: usize) -> Result<(), Error> {
-        if let SlotBacking::PerInstance { pages } = self.pool.settings.backing {
-            self.promise(pages)?;
-        }
+        let promised = match self.pool.settings.backing {
+            SlotBacking::PerInstance { pages } => self.promise(pages)?,
+            _ => 0,
+        };
         if state.unwiped > 0 {
             self.wipe(state);
         }
@@ -395,11 +396,17 @@ impl<'p, A: Arch> Slot<'p, A> {
         if last == 0 {
             return Ok(());
         }
-        let opened = self.extend(state, last);
-        if opened.is_err() {
+        self.extend(state, last).map_err(|error| {
             self.unpromise();
-        }
-        opened
+            match error {
+                // In all: who makes room for the rest only would be asked for
+                // ever.
+                Error::OutOfFrames { needed, available } => {
+                    Error::OutOfFrames { needed: needed + promised, available: available + promised }
+                }
+                error => error,
+            }
+        })
     }
 
     /// Has all written pages cleared, nothing accessible, and the slot at rest.
