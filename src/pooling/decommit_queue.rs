@@ -184,16 +184,19 @@ impl SlotPool {
             let mut state = slot.record.state.lock();
             // Far tables are in use; pages in them leave with the tables.
             let last = state.top.min(slot.near_pages());
-            if !slot.record.is_in_use() || state.linked == 0 || state.present >= last {
+            // Of an empty memory nothing is linked: all that is present is not.
+            let used = if state.linked == 0 { 0 } else { state.present };
+            if !slot.record.is_in_use() || used >= last {
                 continue;
             }
-            let keep = state.present.max(last.saturating_sub(wanted - reclaimed));
+            let keep = used.max(last.saturating_sub(wanted - reclaimed));
             // What was accessible to former users was revoked before this one came.
             let settled = slot.record.settle(vm);
             let run = slot.near(keep, last);
             // SAFETY: what is not accessible is not used, and we hold the slot.
             let stripped = unsafe { pages::strip_at_rest(vm, run, settled) };
             slot.record.frames.fetch_sub(stripped, Ordering::Relaxed);
+            state.present = state.present.min(keep);
             state.resident = state.resident.min(keep);
             if state.top == last {
                 state.top = keep;
@@ -220,12 +223,15 @@ impl SlotPool {
         let idle = |record: &SlotRecord| {
             let state = record.state.lock();
             let frames = record.frames.load(Ordering::Relaxed);
-            let used = if state.linked == 0 { 0 } else { state.present };
-            if matches!(self.settings.backing, SlotBacking::PerInstance { .. }) && used > 0 {
+            if state.linked == 0 {
+                // Its far tables go back with its frames.
+                return frames + state.far;
+            }
+            if matches!(self.settings.backing, SlotBacking::PerInstance { .. }) {
                 // Which of them are within reach only the entries say.
                 return 0;
             }
-            frames.saturating_sub(used)
+            frames.saturating_sub(state.present)
         };
         self.slots.as_slice().iter().map(idle).sum()
     }
