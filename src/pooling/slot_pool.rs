@@ -126,7 +126,8 @@ impl SlotPool {
         let end = page_ceil(bytes).filter(|&end| end <= limit).ok_or(too_large)?;
         let cpu = vm.arch.current_cpu();
         let full = Error::PoolConcurrencyLimit { kind, limit: self.settings.layout.total_memories };
-        let number = self.index.alloc(cpu, owner).ok_or(full)?.slot;
+        let taken = self.index.alloc(cpu, owner).ok_or(full)?;
+        let number = taken.slot;
         let record = &self.slots.as_slice()[number as usize];
         let slot = Slot { pool: self, vm, number, record };
         record.forget(vm, cpu);
@@ -134,7 +135,12 @@ impl SlotPool {
         if let Err(error) = slot.open(&mut state, end / PAGE_SIZE) {
             let bytes = slot.resident_bytes(&state);
             drop(state);
-            self.index.free(number, bytes);
+            // One that was never used still was not.
+            if taken.warm {
+                self.index.free(number, bytes)
+            } else {
+                self.index.free_cold(number)
+            };
             return Err(error);
         }
         record.set_owner(owner);
