@@ -21,11 +21,12 @@ pub(crate) fn fixed<A: TestArch>() {
     let access = Some(allotment::arch::Access::ReadWrite);
     let mut taken = 0;
     for bytes in [16 * MIB, MIB, WASM_PAGE, PAGE] {
-        let part = |taken| region.offset(taken);
-        // SAFETY: nobody relies on the region.
-        while taken + bytes <= 16 * MIB
-            && unsafe { m.allocator.protect_region(part(taken), bytes, access) }.is_ok()
-        {
+        while taken + bytes <= 16 * MIB {
+            // SAFETY: nobody relies on the region.
+            let more = unsafe { m.allocator.protect_region(region.offset(taken), bytes, access) };
+            if more.is_err() {
+                break;
+            }
             taken += bytes;
         }
     }

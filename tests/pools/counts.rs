@@ -102,10 +102,11 @@ pub(crate) fn every_metric<A: TestArch>() {
         .async_stack_keep_resident(2 * PAGE);
     let config = pooled(pools).async_stack_size(8 * PAGE).max_wasm_stack(PAGE).async_stack_zeroing(true);
     let m = Machine::<A>::new(&config, 8 * MIB);
-    let live = |expected: [usize; 6]| {
+    let live = |expected: [u64; 6]| {
         let now = pooling(&m);
-        let instances = [now.core_instances as usize, now.component_instances as usize];
-        let found = [instances[0], instances[1], now.memories, now.tables, now.stacks, now.gc_heaps];
+        let [memories, tables, stacks, heaps] =
+            [now.memories, now.tables, now.stacks, now.gc_heaps].map(|count| count as u64);
+        let found = [now.core_instances, now.component_instances, memories, tables, stacks, heaps];
         assert_eq!(found, expected, "core, component, memories, tables, stacks, GC heaps");
     };
     let unused = |memories: (u32, usize), tables: (u32, usize), stacks: (u32, usize)| {

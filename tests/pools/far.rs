@@ -27,12 +27,16 @@ fn sparse<A: TestArch>(touched: usize) -> Machine<A> {
     machine(pool(3, 3 * GIB).backing(Backing::Elastic(Commit::PerInstance(touched))), 12 * MIB)
 }
 
+/// Where a memory begins, in bytes from the border between two directories.
+fn within<A: TestArch>(memory: &Memory<'_, A>) -> usize {
+    usize::try_from(at(memory, 0).0 % GIB as u64).unwrap()
+}
+
 /// Leaf tables beyond the first, and directories of their own, for a memory of
 /// so many bytes.
 fn tables<A: TestArch>(memory: &Memory<'_, A>, size: usize) -> usize {
-    let base = at(memory, 0).0;
-    let last = base + size.max(1) as u64 - 1;
-    size.div_ceil(SPAN).saturating_sub(1) + (last / GIB as u64 - base / GIB as u64) as usize
+    let base = within(memory);
+    size.div_ceil(SPAN).saturating_sub(1) + (base + size.max(1) - 1) / GIB
 }
 
 pub(crate) fn two_mebibytes<A: TestArch>() {
@@ -80,19 +84,19 @@ pub(crate) fn one_gibibyte<A: TestArch>() {
     for round in 0..2 {
         let mut memory = m.allocator.allocate_memory(PAGE).unwrap();
         // Where the next directory begins, which is not where the slot does.
-        let border = GIB - (at(&memory, 0).0 % GIB as u64) as usize;
+        let border = GIB - within(&memory);
         assert!(border > SPAN && border < GIB, "the slot begins with a directory");
         let sizes = [PAGE, SPAN, SPAN + PAGE, border, border + PAGE, border + GIB, 3 * GIB - PAGE, 3 * GIB];
-        for (nth, size) in sizes.into_iter().enumerate() {
+        for (mark, size) in (1..).zip(sizes) {
             memory.grow_to(size).unwrap();
             let taken = 8 + tables(&memory, size);
             assert_eq!(available(&m), before[5] - taken, "{size:#x} bytes");
             let last = size as i64 - 1;
             assert_eq!(m.load(&memory, last), Ok(0), "{size:#x} bytes, round {round}");
-            m.store(&memory, last, 1 + nth as u8).unwrap();
+            m.store(&memory, last, mark).unwrap();
             m.load(&memory, last + 1).expect_err("one past the end was readable");
-            for (nth, size) in sizes[..nth].iter().enumerate() {
-                assert_eq!(m.load(&memory, *size as i64 - 1), Ok(1 + nth as u8), "at {size:#x}");
+            for (before, size) in (1..=mark).zip(sizes) {
+                assert_eq!(m.load(&memory, size as i64 - 1), Ok(before), "at {size:#x}");
             }
         }
         // All that it may touch is touched.
@@ -157,7 +161,7 @@ pub(crate) fn exhausted_growth<A: TestArch>() {
     // All take the one slot that is left, since slots begin in different places.
     let others = [(); 2].map(|()| m.allocator.allocate_memory(0).unwrap());
     let memory = m.allocator.allocate_memory(PAGE).unwrap();
-    let border = GIB - (at(&memory, 0).0 % GIB as u64) as usize;
+    let border = GIB - within(&memory);
     m.allocator.deallocate_memory(memory);
     grow_with_few(&m, SPAN, 3 * SPAN, 2);
     grow_with_few(&m, border, border + PAGE, 2);

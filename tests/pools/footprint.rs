@@ -20,8 +20,9 @@ pub(crate) fn adds_up<A: TestArch>() {
         let config = pooled(pools).async_stack_size(5 * PAGE).max_wasm_stack(PAGE).region_space(1 << 30);
         let plan = plan::<A>(&config, 24 * MIB);
         let pages = |bytes: usize| bytes / PAGE;
-        let arena = (plan.arena.end.0 - plan.arena.start.0) as usize;
-        assert_eq!(plan.footprint.idle_allocator + (plan.frames + plan.own_frames) * PAGE, arena, "{plan}");
+        let arena = plan.arena.end.0 - plan.arena.start.0;
+        let frames = (plan.frames + plan.own_frames) * PAGE;
+        assert_eq!((plan.footprint.idle_allocator + frames) as u64, arena, "{plan}");
         assert_eq!(plan.footprint.idle_allocator, plan.overhead);
         let slots = [plan.memories.slab, plan.tables.slab, plan.stacks.slab];
         let whole: usize = slots.iter().map(|slab| slab.total_memories * pages(slab.max_memory_size)).sum();

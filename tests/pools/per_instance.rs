@@ -153,6 +153,7 @@ pub(crate) fn prepared<A: TestArch>() {
 
 pub(crate) fn together_on_one_page<A: TestArch>() {
     const PAGES: usize = 100;
+    let mark = |cpu: usize| u8::try_from(1 + cpu).unwrap();
     // One for each CPU that is late holds a frame for a moment.
     let m = machine::<A>(PAGES + 4);
     let before = available(&m);
@@ -166,17 +167,17 @@ pub(crate) fn together_on_one_page<A: TestArch>() {
                 core::hint::spin_loop();
             }
             for nth in 0..PAGES {
-                let byte = page(nth) + cpu as i64;
+                let (byte, mark) = (page(nth) + cpu as i64, mark(cpu));
                 if (nth + cpu).is_multiple_of(3) {
                     assert_eq!(m.load(&memory, byte), Ok(0), "page {nth} in round {round}");
                 }
-                m.store(&memory, byte, 1 + cpu as u8).unwrap();
+                m.store(&memory, byte, mark).unwrap();
             }
         });
         for nth in 0..PAGES {
             for cpu in 0..cpus() {
                 let found = m.load(&memory, page(nth) + cpu as i64);
-                assert_eq!(found, Ok(1 + cpu as u8), "a CPU wrote to another frame of page {nth}");
+                assert_eq!(found, Ok(mark(cpu)), "a CPU wrote to another frame of page {nth}");
             }
         }
         // Each page took one of the promise: there are four left.
