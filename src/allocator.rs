@@ -1,13 +1,16 @@
 //! [`Allocator`]: one window, one arena, and what is carved from them.
 
-use core::{ops::Range, ptr::NonNull};
+use core::{
+    ops::Range,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use allotment_arch::{Arch, FrameSource, Native, PhysAddr, VirtAddr};
 
 use crate::{
-    CarveError, Config, ConfigError, Error, Invalidations, MakeAccessible, Memory, Metrics, Plan,
-    pooling::{MemoryPool, SlotId, SlotRecord},
-    vm::{Arena, Carving, CpuRecord, Epochs, Places, REGION_GRANULE, Records, Regions, Vm},
+    CarveError, Config, Error, Invalidations, Plan,
+    pooling::Pools,
+    vm::{Arena, Carving, CpuRecord, Epochs, Records, Regions, Vm, check_ranges},
 };
 
 /// Allocates memories from one window and one arena.
@@ -22,9 +25,11 @@ use crate::{
 #[derive(Debug)]
 pub struct Allocator<A: Arch = Native> {
     pub(crate) vm: Vm<A>,
-    pub(crate) memories: MemoryPool,
+    pub(crate) pools: Pools,
     pub(crate) regions: Regions,
     pub(crate) plan: Plan,
+    pub(crate) config: Config,
+    sealed: AtomicBool,
 }
 
 impl<A: Arch> Allocator<A> {
@@ -91,57 +96,44 @@ impl<A: Arch> Allocator<A> {
         config: &Config,
         tables: Option<&mut dyn FrameSource>,
     ) -> Result<Self, CarveError> {
-        let slab = config.slab().layout()?;
-        let too_large = ConfigError::TooLarge { knob: "region_space", value: config.region_space };
-        let region_space =
-            config.region_space.checked_next_multiple_of(REGION_GRANULE * 512).ok_or(too_large)?;
+        check_ranges(&window, &arena, arch.levels())?;
+        let bytes = (window.end.0 - window.start.0, arena.end.0 - arena.start.0);
+        let resolved = config.resolve_for_carve(bytes.0, bytes.1, arch.cpus())?;
+        let region_space = resolved.region_space;
         let carving = Carving {
             arch: &arch,
             window: window.clone(),
             arena: arena.clone(),
-            slab,
             region_space,
-            slot_record: size_of::<SlotRecord>(),
-            region_record: Regions::words(region_space) * size_of::<u64>(),
+            region_records: Regions::words(region_space) * size_of::<u64>(),
+            pools: Pools::specs(&resolved),
             cpu_records: arch.cpus() * size_of::<CpuRecord>(),
             upper_from_source: tables.is_some(),
         };
         // SAFETY: by this function's contract.
         let places = unsafe { carving.carve(tables) }?;
 
-        // SAFETY: `places` set each of these five ranges aside for
-        // just this, in an arena that is ours for good; pages are aligned for any record.
-        let slots = unsafe {
-            Records::new(&arch, places.slot_records, slab.total_memories, |_| SlotRecord::default())
-        };
-        // SAFETY: see above. The first slot comes out first.
-        let free_slots =
-            unsafe { Records::new(&arch, places.free_slots, slab.total_memories, |n| last_first(n, &slab)) };
-        // SAFETY: see above.
-        let free_frames = unsafe { Records::new(&arch, places.free_frames, places.frames, |_| 0) };
+        // SAFETY: `places` set each of these ranges aside for just this, in an
+        // arena that is ours for good; pages are aligned for any record.
+        let frame_links = unsafe { Records::as_found(&arch, places.frame_links, places.frames) };
         // SAFETY: see above.
         let bitmaps =
             unsafe { Records::new(&arch, places.region_records, Regions::words(region_space), |_| 0) };
         // SAFETY: see above.
         let cpus = unsafe { Records::new(&arch, places.cpu_records, arch.cpus(), |_| CpuRecord::default()) };
 
-        let Places { regions, slab: slab_start, leaf_tables, first_frame, frames, .. } = places;
-        let plan = Plan {
-            first_memory: slab_start.offset(slab.base(0)),
-            stride: slab.stride,
-            total_memories: slab.total_memories,
-            memory_reservation: config.memory_reservation,
-            max_memory_size: slab.max_memory_size,
-            overhead: usize::try_from(first_frame.0 - arena.start.0).unwrap_or(usize::MAX),
-            frames,
-            window,
-            arena,
-        };
+        let arena_of_frames = Arena::new(places.first_frame, places.frames, frame_links);
+        let vm = Vm { arch, arena: arena_of_frames, epochs: Epochs::new(cpus) };
+        // SAFETY: as above: carved by the specs of the same `resolved`.
+        let pools = unsafe { Pools::in_places(&vm, config, &resolved, &places) };
+        let plan = Plan::new(&resolved, &places, window, arena);
         Ok(Self {
-            vm: Vm { arch, arena: Arena::new(first_frame, frames, free_frames), epochs: Epochs::new(cpus) },
-            memories: MemoryPool::new(slab_start, slab, leaf_tables, slots, free_slots),
-            regions: Regions::new(regions, region_space, bitmaps),
+            vm,
+            pools,
+            regions: Regions::new(places.regions, region_space, bitmaps),
             plan,
+            config: *config,
+            sealed: AtomicBool::new(false),
         })
     }
 
@@ -150,16 +142,16 @@ impl<A: Arch> Allocator<A> {
         &self.plan
     }
 
-    /// Counts of this moment. Walks the slots: not for hot paths.
-    pub fn metrics(&self) -> Metrics {
-        let idle_frames = self.memories.idle_frames();
-        let free_memories = self.memories.free_slots();
-        Metrics {
-            memories: self.plan.total_memories - free_memories,
-            free_memories,
-            available_frames: self.vm.arena.available() + idle_frames,
-            idle_frames,
-        }
+    /// Says that boot is over. From here on the allocator takes no frame of the
+    /// embedder's, as it never does after the carve, and refuses what would:
+    /// see [`is_sealed`](Self::is_sealed). It uses no heap before or after.
+    pub fn seal(&self) {
+        self.sealed.store(true, Ordering::Release);
+    }
+
+    /// Whether boot is over.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Acquire)
     }
 
     /// How often translations were invalidated.
@@ -170,74 +162,6 @@ impl<A: Arch> Allocator<A> {
     /// The machine.
     pub fn arch(&self) -> &A {
         &self.vm.arch
-    }
-
-    /// Allocates a memory of `minimum` bytes, all zeros, that can grow to
-    /// `max_memory_size`.
-    ///
-    /// Access ends at a multiple of 4 KiB: `minimum` rounded up.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::MemoryTooLarge`], [`Error::OutOfSlots`] or
-    /// [`Error::OutOfFrames`]; nothing is allocated then.
-    pub fn allocate_memory(&self, minimum: usize) -> Result<Memory<'_, A>, Error> {
-        let limit = self.memories.layout().max_memory_size;
-        if minimum > limit {
-            return Err(Error::MemoryTooLarge { requested: minimum, limit });
-        }
-        let id = self.memories.allocate(&self.vm)?;
-        if minimum > 0
-            && let Err(error) = self.make_accessible(id, 0, minimum)
-        {
-            self.memories.deallocate(&self.vm, id);
-            return Err(error);
-        }
-        let first = core::ptr::with_exposed_provenance_mut(address(self.memories.base(id.slot)));
-        let first = NonNull::new(first).unwrap_or(NonNull::dangling());
-        Ok(Memory::Static {
-            base: NonNull::slice_from_raw_parts(first, limit),
-            size: minimum,
-            make_accessible: MakeAccessible { allocator: self, id },
-        })
-    }
-
-    /// Takes a memory back. Its slot reads as zeros for the next one. From now
-    /// on its addresses fault, or are the next memory's.
-    ///
-    /// Does nothing if the memory was taken back before, by a copy.
-    ///
-    /// Nobody accesses the memory during the call: a byte that is written
-    /// meanwhile may not be known to be, and could be seen by the next one.
-    pub fn deallocate_memory(&self, memory: Memory<'_, A>) {
-        match memory {
-            Memory::Static { make_accessible, .. } => {
-                let MakeAccessible { allocator, id } = make_accessible;
-                // By its own allocator, should the caller hold several.
-                allocator.memories.deallocate(&allocator.vm, id);
-            }
-        }
-    }
-
-    /// Must run on the CPU that goes on with `memory`, when another one worked
-    /// with it before; [`allocate_memory`](Self::allocate_memory) does it for
-    /// the CPU that calls it. One comparison, unless the slot was taken back
-    /// since this CPU last invalidated.
-    ///
-    /// Without, this CPU may still have what it cached of the slot's former
-    /// users: it could reach beyond the memory's end, and write without leaving
-    /// a mark, so that the next user reads what it wrote.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stale`] after a copy was deallocated.
-    pub fn arrive(&self, memory: &Memory<'_, A>) -> Result<(), Error> {
-        match memory {
-            Memory::Static { make_accessible, .. } => {
-                let MakeAccessible { allocator, id } = make_accessible;
-                allocator.memories.arrive(&allocator.vm, *id)
-            }
-        }
     }
 
     /// Sets `bytes` of address space aside, none of it accessible, and returns
@@ -273,7 +197,7 @@ impl<A: Arch> Allocator<A> {
     ) -> Result<(), Error> {
         loop {
             match self.regions.protect(&self.vm, start, bytes, access) {
-                Err(Error::OutOfFrames { needed, .. }) if self.memories.make_room(&self.vm, needed) => {}
+                Err(Error::OutOfFrames { needed, .. }) if self.pools.make_room(&self.vm, needed) => {}
                 result => return result,
             }
         }
@@ -306,15 +230,6 @@ impl<A: Arch> Allocator<A> {
     pub unsafe fn release_region(&self, start: VirtAddr, bytes: usize) -> Result<(), Error> {
         self.regions.release(&self.vm, start, bytes)
     }
-
-    pub(crate) fn make_accessible(&self, id: SlotId, offset: usize, len: usize) -> Result<(), Error> {
-        self.memories.make_accessible(&self.vm, id, offset, len)
-    }
-}
-
-/// The slot at place `n` of a stack from which slot 0 comes out first.
-fn last_first(n: usize, slab: &crate::pooling::SlabLayout) -> u32 {
-    u32::try_from(slab.total_memories - 1 - n).unwrap_or(0)
 }
 
 pub(crate) fn address(virt: VirtAddr) -> usize {

@@ -4,6 +4,8 @@ use core::fmt;
 
 use allotment_arch::{CpuError, PhysAddr, VirtAddr};
 
+use crate::{ConfigError, PoolKind};
+
 /// Why an [`Allocator`](crate::Allocator) could not be carved. Nothing was
 /// changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +159,11 @@ impl core::error::Error for CarveError {}
 
 impl From<ConfigError> for CarveError {
     fn from(error: ConfigError) -> Self {
-        Self::Config(error)
+        match error {
+            ConfigError::WindowTooSmall { needed, available } => Self::WindowTooSmall { needed, available },
+            ConfigError::ArenaTooSmall { needed, available } => Self::ArenaTooSmall { needed, available },
+            error => Self::Config(error),
+        }
     }
 }
 
@@ -167,50 +173,44 @@ impl From<CpuError> for CarveError {
     }
 }
 
-/// A configuration that no pool can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// `max_memory_size` is larger than `memory_reservation`.
-    MemoryLargerThanReservation {
-        /// `max_memory_size` in bytes.
-        max_memory_size: usize,
-        /// `memory_reservation` in bytes.
-        memory_reservation: usize,
-    },
-    /// A size overflows when it is rounded or multiplied.
-    TooLarge {
-        /// The knob.
-        knob: &'static str,
-        /// Its value.
-        value: usize,
-    },
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::MemoryLargerThanReservation { max_memory_size, memory_reservation } => write!(
-                f,
-                "max_memory_size ({max_memory_size:#x}) is larger than memory_reservation ({memory_reservation:#x}); lower it"
-            ),
-            Self::TooLarge { knob, value } => {
-                write!(f, "{knob} of {value:#x} is too large for the address space")
-            }
-        }
-    }
-}
-
-impl core::error::Error for ConfigError {}
-
 /// Why memory was not given. Everything is as it was before the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// Every memory slot is in use.
-    OutOfSlots {
-        /// How many there are.
+    /// As many are in use as there may be.
+    PoolConcurrencyLimit {
+        /// Of what.
+        kind: PoolKind,
+        /// How many there may be.
         limit: usize,
+    },
+    /// A memory that several threads share.
+    SharedMemory,
+    /// A fiber's stack, of which a configuration with `async_stack_size` 0 has
+    /// none.
+    NoStacks,
+    /// More elements are asked of a table than it may have.
+    TableTooLarge {
+        /// Elements asked for.
+        requested: usize,
+        /// Elements that it may have.
+        limit: usize,
+    },
+    /// An instance may not touch as many more pages.
+    CommitmentExceeded {
+        /// Pages of 4 KiB that lack a frame.
+        needed: usize,
+        /// Pages of 4 KiB that it may still touch.
+        available: usize,
+    },
+    /// The range is not all accessible.
+    OutOfBounds {
+        /// Its first byte, from the memory's.
+        offset: usize,
+        /// Its bytes.
+        len: usize,
+        /// Bytes of the memory that are accessible.
+        accessible: usize,
     },
     /// More is asked of a memory than its slot can hold.
     MemoryTooLarge {
@@ -256,9 +256,29 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OutOfSlots { limit } => {
-                write!(f, "all {limit} memory slots are in use; give one back, or raise total_memories")
+            Self::PoolConcurrencyLimit { kind, limit } => write!(
+                f,
+                "maximum concurrent limit of {limit} for {kind} reached; give one back, or raise {}",
+                kind.knob()
+            ),
+            Self::SharedMemory => {
+                f.write_str("shared memories are not supported; declare the memory without `shared`")
             }
+            Self::NoStacks => f.write_str("async_stack_size is 0, there are no fiber stacks; raise it"),
+            Self::TableTooLarge { requested, limit } => {
+                write!(
+                    f,
+                    "a table of {requested} elements exceeds the limit of {limit} elements; raise table_elements"
+                )
+            }
+            Self::CommitmentExceeded { needed, available } => write!(
+                f,
+                "{needed} more pages of 4 KiB are to be touched, the instance may touch {available}; raise Commit::PerInstance"
+            ),
+            Self::OutOfBounds { offset, len, accessible } => write!(
+                f,
+                "{len:#x} bytes at offset {offset:#x} end after the {accessible:#x} accessible bytes"
+            ),
             Self::MemoryTooLarge { requested, limit } => {
                 write!(
                     f,

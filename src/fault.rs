@@ -14,8 +14,8 @@ use core::{
 use allotment_arch::{Access, Arch, Entry, Format, Invalidation, PAGE_SIZE, Pages, VirtAddr};
 
 use crate::{
-    Allocator,
-    pooling::Position,
+    Allocator, CompiledModuleId, PoolKind,
+    pooling::{Position, SlotPool, Touch, is_in_use},
     vm::{pages::mark_written, region_entry},
 };
 
@@ -43,44 +43,60 @@ pub enum Verdict {
     NotOurs,
 }
 
-/// What an address of the window is.
+/// What an address of the window is, and whose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FaultReport {
     /// The address.
     pub address: VirtAddr,
     /// What was tried.
     pub access: FaultAccess,
-    /// Where that is.
+    /// Which part of what that is.
     pub region: FaultRegion,
+    /// The pool and its slot, where there is one.
+    pub slot: Option<FaultSlot>,
+    /// The module that has the memory or table, or had it last.
+    pub module: Option<CompiledModuleId>,
+    /// Bytes from the first one of the memory, table or stack: for a memory the
+    /// address that wasm computed. Negative before it.
+    pub offset: Option<i64>,
+}
+
+/// One slot, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FaultSlot {
+    /// Of which pool.
+    pub pool: PoolKind,
+    /// Its number.
+    pub slot: u32,
+    /// How often it was given out or taken back: odd while in use.
+    pub generation: u64,
+    /// Bytes of it that are accessible.
+    pub accessible: usize,
 }
 
 /// A part of the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultRegion {
-    /// Inside a memory slot: beyond what is accessible, or fetched as an
-    /// instruction.
-    Memory {
-        /// The slot.
-        slot: u32,
-        /// How often the slot was given out or taken back: odd while in use.
-        generation: u32,
-        /// Bytes from the memory's first byte.
-        offset: usize,
-        /// Bytes that are accessible.
-        accessible: usize,
-    },
-    /// In the guard after a slot, which is the guard before the next.
-    Guard {
-        /// The slot before the guard.
-        slot: u32,
-        /// How often the slot was given out or taken back: odd while in use.
-        generation: u32,
-        /// Bytes from that slot's first byte.
-        offset: usize,
-    },
-    /// In the guard before the first slot.
-    GuardBefore,
+    /// In a memory's reservation: beyond what is accessible, or fetched as an
+    /// instruction. Which of its module's memories, if it has one.
+    Memory(Option<u32>),
+    /// The same of a memory that may not touch a further page.
+    Uncommitted(Option<u32>),
+    /// In the guard before a memory.
+    GuardBefore(Option<u32>),
+    /// In the guard after a memory.
+    GuardAfter(Option<u32>),
+    /// In the memory of a GC heap, or after it.
+    GcHeap,
+    /// In a table's slot, or after it. Which of its module's tables.
+    Table(Option<u32>),
+    /// In a fiber's stack.
+    Stack,
+    /// Below a fiber's stack: it overflowed.
+    StackGuard,
     /// In the address space for regions that are no slot, reserved or not.
     Region,
 }
@@ -97,21 +113,37 @@ impl fmt::Display for FaultAccess {
 
 impl fmt::Display for FaultReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, access, region } = self;
-        match region {
-            FaultRegion::Memory { slot, generation, offset, accessible } => write!(
-                f,
-                "{access} at {address}: memory slot {slot} (generation {generation}), \
-                 offset {offset:#x} of {accessible:#x} accessible bytes"
-            ),
-            FaultRegion::Guard { slot, generation, offset } => write!(
-                f,
-                "{access} at {address}: guard after memory slot {slot} (generation {generation}), offset {offset:#x}"
-            ),
-            FaultRegion::GuardBefore => {
-                write!(f, "{access} at {address}: guard before the first memory slot")
+        write!(f, "{} at {}: {}", self.access, self.address, self.region)?;
+        if let Some(offset) = self.offset {
+            let sign = if offset < 0 { "-" } else { "" };
+            write!(f, ", offset {sign}{:#x}", offset.unsigned_abs())?;
+        }
+        if let Some(FaultSlot { pool, slot, generation, accessible }) = self.slot {
+            if matches!(self.region, FaultRegion::Memory(_) | FaultRegion::Table(_) | FaultRegion::GcHeap) {
+                write!(f, " of {accessible:#x} accessible bytes")?;
             }
-            FaultRegion::Region => write!(f, "{access} at {address}: region without that access"),
+            write!(f, ", slot {slot} of {pool} (generation {generation})")?;
+        }
+        self.module.map_or(Ok(()), |module| write!(f, ", {module}"))
+    }
+}
+
+impl fmt::Display for FaultRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbered = |f: &mut fmt::Formatter<'_>, what: &str, index: Option<u32>| match index {
+            Some(index) => write!(f, "{what} {index}"),
+            None => f.write_str(what),
+        };
+        match *self {
+            Self::Memory(index) => numbered(f, "memory", index),
+            Self::Uncommitted(index) => numbered(f, "no page left to touch in memory", index),
+            Self::GuardBefore(index) => numbered(f, "guard before memory", index),
+            Self::GuardAfter(index) => numbered(f, "guard after memory", index),
+            Self::GcHeap => f.write_str("GC heap"),
+            Self::Table(index) => numbered(f, "table", index),
+            Self::Stack => f.write_str("fiber stack"),
+            Self::StackGuard => f.write_str("guard below a fiber stack, which overflowed"),
+            Self::Region => f.write_str("region without that access"),
         }
     }
 }
@@ -124,33 +156,36 @@ impl<A: Arch> Allocator<A> {
     ///
     /// Safe to call from an exception handler, on any CPU.
     pub fn fault(&self, address: VirtAddr, access: FaultAccess) -> Verdict {
-        match self.entry(address) {
-            Some(entry) if permits::<A>(entry, access) => self.resume(entry, address, access),
-            _ => self.refuse(address, access),
-        }
-    }
-
-    /// The leaf entry for an address, if it has a place in a table.
-    fn entry(&self, address: VirtAddr) -> Option<&AtomicU64> {
-        if self.memories.contains(address) {
-            return self.memories.entry(&self.vm, address);
-        }
-        self.regions.contains(address).then(|| region_entry(&self.vm, address)).flatten()
-    }
-
-    /// What an address is whose access is not allowed.
-    #[cold]
-    fn refuse(&self, address: VirtAddr, access: FaultAccess) -> Verdict {
-        let region = if let Some(position) = self.memories.locate(address) {
-            self.slot_region(position)
-        } else if self.memories.contains(address) {
-            FaultRegion::GuardBefore
-        } else if self.regions.contains(address) {
-            FaultRegion::Region
-        } else {
-            return Verdict::NotOurs;
+        let pool = self.pools.pool_at(address);
+        let entry = match pool {
+            Some(pool) => pool.entry(&self.vm, address),
+            None => self.regions.contains(address).then(|| region_entry(&self.vm, address)).flatten(),
         };
-        Verdict::Trap(FaultReport { address, access, region })
+        match (entry, pool) {
+            (Some(entry), _) if permits::<A>(entry, access) => self.resume(entry, address, access),
+            (Some(_), Some(pool)) if access != FaultAccess::Execute => self.touch(pool, address, access),
+            (_, Some(pool)) => refuse_slot(pool, address, access, false),
+            (_, None) => self.refuse_region(address, access),
+        }
+    }
+
+    /// An accessible page that does not allow the access: it may lack a frame.
+    #[cold]
+    fn touch(&self, pool: &SlotPool, address: VirtAddr, access: FaultAccess) -> Verdict {
+        match pool.touch(&self.vm, address, access == FaultAccess::Write) {
+            Touch::Given => Verdict::Resume,
+            Touch::Exhausted => refuse_slot(pool, address, access, true),
+            Touch::NotHere => refuse_slot(pool, address, access, false),
+        }
+    }
+
+    #[cold]
+    fn refuse_region(&self, address: VirtAddr, access: FaultAccess) -> Verdict {
+        if !self.regions.contains(address) {
+            return Verdict::NotOurs;
+        }
+        let region = FaultRegion::Region;
+        Verdict::Trap(FaultReport { address, access, region, slot: None, module: None, offset: None })
     }
 
     /// The entry allows the access: the fault raced with whoever allowed it, or
@@ -173,15 +208,46 @@ impl<A: Arch> Allocator<A> {
         self.regions.contains(address)
             && region_entry(&self.vm, address).is_some_and(|entry| permits::<A>(entry, FaultAccess::Execute))
     }
+}
 
-    fn slot_region(&self, position: Position) -> FaultRegion {
-        let Position { slot, generation, offset, accessible } = position;
-        if offset < self.plan.memory_reservation {
-            FaultRegion::Memory { slot, generation, offset, accessible }
-        } else {
-            FaultRegion::Guard { slot, generation, offset }
+/// What an address of a slab is whose access is not allowed. Between two slots
+/// in use it is the first one's.
+#[cold]
+fn refuse_slot(pool: &SlotPool, address: VirtAddr, access: FaultAccess, exhausted: bool) -> Verdict {
+    let report = |region, slot, module, offset| {
+        Verdict::Trap(FaultReport { address, access, region, slot, module, offset })
+    };
+    let kind = pool.kind();
+    let here = pool.locate(address);
+    let next = here.map_or(Some(0), |here| here.slot.checked_add(1)).and_then(|next| pool.position_of(next));
+    let is_guard = here.is_none_or(|here| here.offset >= pool.layout().reservation);
+    // Whose guard it is: a stack's is below it, a memory's on both sides.
+    let before = match (here, next) {
+        (None, next) => next,
+        (Some(_), Some(next)) if is_guard && kind == PoolKind::Stacks => Some(next),
+        (Some(here), Some(next)) if is_guard && !is_in_use(here.generation) && is_in_use(next.generation) => {
+            Some(next)
         }
-    }
+        _ => None,
+    };
+    let Some(position) = before.or(here) else {
+        return report(FaultRegion::GuardBefore(None), None, None, None);
+    };
+    let index = position.owner.map(|owner| owner.index);
+    let region = match kind {
+        PoolKind::Stacks if before.is_some() => FaultRegion::StackGuard,
+        PoolKind::Stacks => FaultRegion::Stack,
+        PoolKind::Tables => FaultRegion::Table(index),
+        _ if position.gc_heap => FaultRegion::GcHeap,
+        _ if before.is_some() => FaultRegion::GuardBefore(index),
+        _ if is_guard => FaultRegion::GuardAfter(index),
+        _ if exhausted => FaultRegion::Uncommitted(index),
+        _ => FaultRegion::Memory(index),
+    };
+    let Position { slot, generation, accessible, .. } = position;
+    let offset = address.0.wrapping_sub(pool.base(slot).0).cast_signed();
+    let module = position.owner.map(|owner| owner.module);
+    report(region, Some(FaultSlot { pool: kind, slot, generation, accessible }), module, Some(offset))
 }
 
 /// Whether an entry allows an access now. A fault that raced with the edit

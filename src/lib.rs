@@ -9,25 +9,46 @@ pub mod boot;
 mod config;
 mod error;
 mod fault;
+mod gc_heap;
+mod instances;
 mod memory;
+mod metrics;
 mod plan;
 pub mod pooling;
+mod request;
+mod stack;
+mod table;
+mod validate;
 mod vm;
 #[cfg(feature = "wasmtime-platform")]
 pub mod wasmtime;
 
 pub use allocator::Allocator;
-pub use config::Config;
-pub use error::{CarveError, ConfigError, Error};
-pub use fault::{FaultAccess, FaultRegion, FaultReport, Verdict};
+pub use config::{
+    Backing, BackingReason, Commit, Config, ConfigError, InstanceAllocationStrategy, Limit, MemorySizes,
+    PoolingAllocationConfig, Premapped, Resolved, ResolvedCount, ResolvedPool, Scrub, Total,
+};
+pub use error::{CarveError, Error};
+pub use fault::{FaultAccess, FaultRegion, FaultReport, FaultSlot, Verdict};
+pub use gc_heap::GcHeap;
 pub use memory::{MakeAccessible, Memory};
-pub use plan::{Invalidations, Metrics, Plan};
+pub use metrics::{Metrics, PoolingAllocatorMetrics};
+pub use plan::{Footprint, Invalidations, Plan, PoolPlan};
+pub use pooling::PoolKind;
+pub use request::{CompiledModuleId, MemoryInModule, MemoryRequest, TableRequest};
+pub use stack::FiberStack;
+pub use table::Table;
+pub use validate::{
+    ComponentError, ComponentSummary, MemoryError, MemorySummary, ModuleError, ModuleSummary, TableSummary,
+};
 pub use vm::space;
 
 use arch::Native;
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
 assert_impl_all!(Allocator<Native>: Send, Sync);
+assert_not_impl_any!(Table<'static, Native>: Clone, Copy);
+assert_not_impl_any!(FiberStack<'static, Native>: Clone, Copy);
 assert_impl_all!(MakeAccessible<'static, Native>: Copy, Send, Sync);
 // A memory is one claim on one slot.
 assert_not_impl_any!(Memory<'static, Native>: Clone, Copy);

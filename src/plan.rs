@@ -1,8 +1,14 @@
-//! What there is, in numbers: the carve's plan, and counts of the moment.
+//! What was carved, in numbers.
 
 use core::{fmt, ops::Range};
 
-use allotment_arch::{PhysAddr, VirtAddr};
+use allotment_arch::{PAGE_SIZE, PhysAddr, VirtAddr};
+
+use crate::{
+    Backing, BackingReason, Limit, Resolved, ResolvedPool,
+    pooling::{Pools, SlabLayout},
+    vm::Places,
+};
 
 /// What was carved, as numbers and in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,59 +18,146 @@ pub struct Plan {
     pub window: Range<VirtAddr>,
     /// The whole arena.
     pub arena: Range<PhysAddr>,
-    /// First address of the first memory slot.
-    pub first_memory: VirtAddr,
-    /// Bytes from one slot to the next.
-    pub stride: usize,
-    /// Slots.
-    pub total_memories: usize,
-    /// Bytes of a slot before its guard.
-    pub memory_reservation: usize,
-    /// Bytes that one memory may make accessible.
-    pub max_memory_size: usize,
+    /// First address of the address space beside the slots.
+    pub regions: VirtAddr,
+    /// Its bytes.
+    pub region_space: usize,
+    /// Memory slots.
+    pub memories: PoolPlan,
+    /// Table slots.
+    pub tables: PoolPlan,
+    /// Fiber stacks.
+    pub stacks: PoolPlan,
+    /// What backs the slots, and why.
+    pub backing: Backing,
+    /// Why that.
+    pub backing_reason: BackingReason,
     /// Bytes of the arena that went into tables and records.
     pub overhead: usize,
+    /// Frames of 4 KiB that slots own.
+    pub own_frames: usize,
     /// Frames of 4 KiB that are left for contents.
     pub frames: usize,
+    /// What things cost.
+    pub footprint: Footprint,
+}
+
+/// One pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolPlan {
+    /// First address of the first slot.
+    pub first: VirtAddr,
+    /// Where slots stand.
+    pub slab: SlabLayout,
+    /// Why there are as many.
+    pub limit: Limit,
+}
+
+/// Bytes of the arena that things take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Footprint {
+    /// All tables and records, while nothing is in use and nothing was.
+    pub idle_allocator: usize,
+    /// Of that, what each memory slot has for itself: records and premapped leaf
+    /// tables. The tables above are shared.
+    pub idle_slot: usize,
+    /// The tables above the leaf tables, all of them.
+    pub upper_tables: usize,
+    /// What a page takes that becomes resident.
+    pub touched_page: usize,
+    /// What a memory takes besides for each 2 MiB beyond its slot's premapped
+    /// tables.
+    pub far_table: usize,
+}
+
+impl Plan {
+    pub(crate) fn new(
+        resolved: &Resolved,
+        places: &Places,
+        window: Range<VirtAddr>,
+        arena: Range<PhysAddr>,
+    ) -> Self {
+        let pool = |nth: usize, pool: &ResolvedPool| PoolPlan {
+            first: places.pools[nth].slab.offset(pool.slab.base(0)),
+            slab: pool.slab,
+            limit: pool.limit,
+        };
+        let specs = Pools::specs(resolved);
+        let own_frames = specs.iter().map(|spec| spec.frames_per_slot * spec.slab.total_memories).sum();
+        let taken = usize::try_from(places.first_frame.0 - arena.start.0).unwrap_or(usize::MAX);
+        let overhead = taken - own_frames * PAGE_SIZE;
+        let memories = pool(0, &resolved.memories);
+        Self {
+            window,
+            arena,
+            regions: places.regions,
+            region_space: resolved.region_space,
+            memories,
+            tables: pool(1, &resolved.tables),
+            stacks: pool(2, &resolved.stacks),
+            backing: resolved.backing,
+            backing_reason: resolved.backing_reason,
+            overhead,
+            own_frames,
+            frames: places.frames,
+            footprint: Footprint {
+                idle_allocator: overhead,
+                idle_slot: specs[0].bytes_per_slot(),
+                upper_tables: places.upper_count * PAGE_SIZE,
+                touched_page: PAGE_SIZE,
+                far_table: PAGE_SIZE,
+            },
+        }
+    }
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MIB: usize = 1 << 20;
         let Range { start, end } = &self.window;
         writeln!(f, "window   {start}..{end}")?;
         let Range { start, end } = &self.arena;
         writeln!(f, "arena    {start}..{end}, {} MiB", (end.0 - start.0) >> 20)?;
+        writeln!(f, "regions  from {}, {} GiB", self.regions, self.region_space >> 30)?;
+        for (name, pool) in
+            [("memories", &self.memories), ("tables  ", &self.tables), ("stacks  ", &self.stacks)]
+        {
+            writeln!(f, "{name} {pool}")?;
+        }
+        writeln!(f, "backing  {}: {}", self.backing, self.backing_reason)?;
+        let Footprint { idle_slot, upper_tables, .. } = self.footprint;
         writeln!(
             f,
-            "memories {} slots from {}, {} MiB apart, at most {} MiB each",
-            self.total_memories,
-            self.first_memory,
-            self.stride / MIB,
-            self.max_memory_size / MIB
+            "tables   {} KiB above the leaf tables; {} bytes for each idle memory slot",
+            upper_tables / 1024,
+            idle_slot
         )?;
         write!(
             f,
-            "frames   {} of 4 KiB, after {} KiB of tables and records",
+            "frames   {} of 4 KiB, and {} that slots own, after {} KiB of tables and records",
             self.frames,
+            self.own_frames,
             self.overhead / 1024
         )
     }
 }
 
-/// Counts of this moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Metrics {
-    /// Memory slots in use.
-    pub memories: usize,
-    /// Memory slots that could be allocated.
-    pub free_memories: usize,
-    /// Frames of 4 KiB that could be given: free in the arena, or kept warm by
-    /// slots that do not use them now.
-    pub available_frames: usize,
-    /// Of those, the ones that slots keep.
-    pub idle_frames: usize,
+impl fmt::Display for PoolPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SlabLayout { total_memories, stride, max_memory_size, premapped_tables, .. } = self.slab;
+        if total_memories == 0 {
+            return write!(f, "none ({})", self.limit);
+        }
+        write!(
+            f,
+            "{total_memories} slots ({}) from {}, {} MiB apart, at most {} KiB each, {premapped_tables} tables premapped",
+            self.limit,
+            self.first,
+            stride >> 20,
+            max_memory_size >> 10
+        )
+    }
 }
 
 /// How often translations were invalidated, since the carve. The fault path is

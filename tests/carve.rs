@@ -12,7 +12,7 @@ use allotment::{
     arch::{Access, FrameSource, PhysAddr, VirtAddr},
     boot::{NoArena, arena, largest_arena},
 };
-use common::{MIB, Machine, TestArch, load_at, small, store_at};
+use common::{MIB, Machine, TestArch, load_at, pool, pooled, small, store_at};
 
 harness::tests! {
     fn the_plan_says_where_everything_is() {
@@ -93,10 +93,10 @@ harness::tests! {
 fn plan<A: TestArch>() {
     let m = Machine::<A>::new(&small(), 16 * MIB);
     let plan = m.allocator.plan();
-    assert_eq!(plan.total_memories, 4);
-    assert_eq!(plan.max_memory_size, 4 * MIB);
-    assert!(plan.first_memory >= plan.window.start);
-    assert!(plan.first_memory.offset(4 * plan.stride) <= plan.window.end);
+    assert_eq!(plan.memories.slab.total_memories, 4);
+    assert_eq!(plan.memories.slab.max_memory_size, 4 * MIB);
+    assert!(plan.memories.first >= plan.window.start);
+    assert!(plan.memories.first.offset(4 * plan.memories.slab.stride) <= plan.window.end);
     let arena = plan.arena.end.0 - plan.arena.start.0;
     let sum = (plan.overhead + plan.frames * 4096) as u64;
     assert_eq!(sum, arena, "every byte of the arena is accounted for");
@@ -104,7 +104,7 @@ fn plan<A: TestArch>() {
 }
 
 fn arena_too_small<A: TestArch>() {
-    let config = Config::new().total_memories(100).max_memory_size(64 * MIB);
+    let config = pooled(pool(100, 64 * MIB).premapped_tables(32));
     let Err(CarveError::ArenaTooSmall { needed, available }) = Machine::<A>::try_new(&config, 4 * MIB) else {
         panic!("100 slots of 64 MiB need 12 MiB of leaf tables");
     };
@@ -159,7 +159,7 @@ fn ranges<A: TestArch>() {
 }
 
 fn contradiction<A: TestArch>() {
-    let config = Config::new().memory_reservation(MIB).max_memory_size(2 * MIB);
+    let config = pooled(pool(1, 2 * MIB)).memory_reservation(MIB);
     let refused = Machine::<A>::try_new(&config, 16 * MIB).map(drop).unwrap_err();
     let contradiction =
         ConfigError::MemoryLargerThanReservation { max_memory_size: 2 * MIB, memory_reservation: MIB };
@@ -181,11 +181,11 @@ fn enormous<A: TestArch>() {
         );
     }
     refuse(small().region_space(MOST - (1 << 30)).memory_guard_size(1 << 60));
-    refuse(small().memory_reservation(MOST).max_memory_size(MOST));
-    refuse(small().memory_reservation(MOST).max_memory_size(0).memory_guard_size(0));
+    refuse(pooled(pool(4, MOST)).memory_reservation(MOST));
+    refuse(pooled(pool(4, 0)).memory_reservation(MOST).memory_guard_size(0));
     refuse(small().memory_guard_size(MOST));
-    refuse(small().total_memories(MOST));
-    refuse(small().total_memories(1 << 30));
+    refuse(pooled(pool(MOST, 4 * MIB)));
+    refuse(pooled(pool(1 << 30, 4 * MIB)));
 }
 
 fn unreachable_arena<A: TestArch>() {
@@ -202,12 +202,12 @@ fn unreachable_arena<A: TestArch>() {
 
 fn nothing<A: TestArch>() {
     for config in [
-        small().total_memories(0),
-        small().total_memories(0).region_space(0),
-        small().total_memories(0).region_space(0).guard_before_linear_memory(false),
-        small().max_memory_size(0),
-        small().max_memory_size(0).memory_reservation(0).memory_guard_size(0),
-        small().max_memory_size(0).memory_reservation(0).memory_guard_size(0).region_space(0),
+        pooled(pool(0, 4 * MIB)),
+        pooled(pool(0, 4 * MIB)).region_space(0),
+        pooled(pool(0, 4 * MIB)).region_space(0).guard_before_linear_memory(false),
+        pooled(pool(4, 0)),
+        pooled(pool(4, 0)).memory_reservation(0).memory_guard_size(0),
+        pooled(pool(4, 0)).memory_reservation(0).memory_guard_size(0).region_space(0),
     ] {
         let m = Machine::<A>::new(&config, 16 * MIB);
         let before = m.allocator.metrics();
@@ -239,7 +239,7 @@ fn config_total(metrics: &allotment::Metrics) -> usize {
 }
 
 fn one_frame<A: TestArch>() {
-    let config = small().total_memories(2);
+    let config = pooled(pool(2, 4 * MIB));
     let Err(CarveError::ArenaTooSmall { needed, .. }) = Machine::<A>::try_new(&config, 4096) else {
         panic!("tables and records in one page");
     };
@@ -264,7 +264,7 @@ fn one_frame<A: TestArch>() {
 fn odd_window<A: TestArch>() {
     const GIB: usize = 1 << 30;
     for (skipped, config) in [
-        (2 * MIB, small().total_memories(0).region_space(GIB)),
+        (2 * MIB, pooled(pool(0, 4 * MIB)).region_space(GIB)),
         (GIB - 2 * MIB, small().region_space(2 * GIB)),
         (512 * MIB, small().region_space(GIB).memory_guard_size(2 * GIB)),
     ] {
@@ -297,8 +297,7 @@ fn top_window<A: TestArch>() {
     let (arch, _, arena) = A::machine(16 * MIB);
     let window = VirtAddr(0xffff_ff80_0020_0000)..VirtAddr(0xffff_ffff_ffe0_0000);
     arch.use_window(window.clone());
-    let config = small()
-        .total_memories(1)
+    let config = pooled(pool(1, 4 * MIB))
         .memory_reservation(64 * MIB)
         .region_space(511 * GIB)
         .memory_guard_size(2 * MIB);

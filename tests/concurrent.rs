@@ -14,7 +14,7 @@ use allotment::{
     Config, FaultAccess, Memory, Verdict,
     arch::{Access, Invalidation, VirtAddr},
 };
-use common::{MIB, Machine, PAGE, TestArch, together};
+use common::{MIB, Machine, PAGE, TestArch, pool, pooled, together};
 
 harness::tests! {
     fn tenants_at_the_same_time_see_only_their_own() {
@@ -45,7 +45,7 @@ const MOST_FRAMES: usize = MOST / PAGE + 1;
 const ROOM: usize = if cfg!(miri) { MIB / 4 } else { 4 * MIB };
 
 fn config(slots: usize) -> Config {
-    Config::new().total_memories(slots).max_memory_size(MOST).region_space(1 << 30)
+    pooled(pool(slots, MOST)).region_space(1 << 30)
 }
 
 fn tenants<A: TestArch>() {

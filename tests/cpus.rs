@@ -7,8 +7,8 @@ mod common;
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use allotment::{Config, Error, Invalidations, arch::VirtAddr};
-use common::{MIB, Machine, PAGE, TestArch, WASM_PAGE, at, cpus, together};
+use allotment::{Error, Invalidations, arch::VirtAddr};
+use common::{MIB, Machine, PAGE, TestArch, WASM_PAGE, at, cpus, pool, pooled, together};
 
 harness::tests! {
     fn daily_work_interrupts_nobody() {
@@ -40,7 +40,7 @@ const ROUNDS: usize = 50;
 
 /// A machine whose every CPU can have a slot, and fill it.
 fn roomy<A: TestArch>(slots: usize) -> Machine<A> {
-    let config = Config::new().total_memories(slots).max_memory_size(MIB).region_space(1 << 30);
+    let config = pooled(pool(slots, MIB)).region_space(1 << 30);
     Machine::new(&config, 4 * MIB + slots * MIB)
 }
 
@@ -169,7 +169,7 @@ fn stale<A: TestArch>() {
 /// Frames that slots keep go elsewhere: one batch, one shootdown.
 fn frames<A: TestArch>() {
     const SLOTS: usize = 4;
-    let config = Config::new().total_memories(SLOTS).max_memory_size(MIB).region_space(1 << 30);
+    let config = pooled(pool(SLOTS, MIB)).region_space(1 << 30);
     let overhead = Machine::<A>::new(&config, 16 * MIB).allocator.plan().overhead;
     // As many frames as one slot can hold.
     let m = Machine::<A>::new(&config, overhead + MIB + 16 * PAGE);

@@ -3,10 +3,16 @@
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+extern crate alloc;
+
 mod common;
 
-use allotment::{Config, Error, FaultRegion, Memory, Verdict};
-use common::{MIB, Machine, PAGE, TestArch, WASM_PAGE, small};
+use alloc::{format, string::ToString};
+
+use allotment::{
+    CompiledModuleId, Error, FaultAccess, FaultRegion, Memory, MemoryRequest, PoolKind, Verdict,
+};
+use common::{MIB, Machine, PAGE, TestArch, WASM_PAGE, pool, pooled, small};
 
 harness::tests! {
     fn a_new_memory_is_zero_and_ends_where_it_says() {
@@ -155,7 +161,7 @@ fn slot_limit<A: TestArch>() {
     let m = machine::<A>();
     let memories = [(); 4].map(|()| m.allocator.allocate_memory(WASM_PAGE).unwrap());
     let full = m.allocator.allocate_memory(0).unwrap_err();
-    assert_eq!(full, Error::OutOfSlots { limit: 4 });
+    assert_eq!(full, Error::PoolConcurrencyLimit { kind: PoolKind::Memories, limit: 4 });
     for (number, memory) in (1..).zip(&memories) {
         m.store(memory, 0, number).unwrap();
     }
@@ -172,26 +178,36 @@ fn slot_limit<A: TestArch>() {
 
 fn classification<A: TestArch>() {
     let m = machine::<A>();
-    let memory = m.allocator.allocate_memory(WASM_PAGE).unwrap();
+    let request = MemoryRequest::new(WASM_PAGE).module(CompiledModuleId(77), 3);
+    let memory = m.allocator.allocate_memory(request).unwrap();
     let plan = m.allocator.plan();
-    let (reservation, stride) = (plan.memory_reservation as i64, plan.stride as i64);
+    let slab = plan.memories.slab;
+    let (reservation, stride) = (slab.reservation as i64, slab.stride as i64);
     assert_eq!(m.verdict(&memory, 0), Verdict::Resume, "an accessible page is a spurious fault");
     let Verdict::Trap(report) = m.verdict(&memory, WASM_PAGE as i64) else { panic!("one past the end") };
-    let inside = FaultRegion::Memory { slot: 0, generation: 1, offset: WASM_PAGE, accessible: WASM_PAGE };
-    assert_eq!(report.region, inside);
+    assert_eq!((report.region, report.offset), (FaultRegion::Memory(Some(3)), Some(WASM_PAGE as i64)));
+    let slot = report.slot.unwrap();
+    assert_eq!((slot.pool, slot.slot, slot.generation), (PoolKind::Memories, 0, 1));
+    assert_eq!(slot.accessible, WASM_PAGE);
+    assert_eq!(report.module, Some(CompiledModuleId(77)));
+    assert_eq!(
+        report.to_string(),
+        format!(
+            "read at {}: memory 3, offset 0x10000 of 0x10000 accessible bytes, slot 0 of memories \
+             (generation 1), module 77",
+            report.address
+        )
+    );
     let Verdict::Trap(report) = m.verdict(&memory, reservation) else { panic!("the guard") };
-    let guard = FaultRegion::Guard { slot: 0, generation: 1, offset: plan.memory_reservation };
-    assert_eq!(report.region, guard);
+    assert_eq!((report.region, report.offset), (FaultRegion::GuardAfter(Some(3)), Some(reservation)));
     let Verdict::Trap(report) = m.verdict(&memory, stride - 1) else { panic!("the guard's last byte") };
-    assert!(matches!(report.region, FaultRegion::Guard { slot: 0, .. }));
+    assert_eq!(report.region, FaultRegion::GuardAfter(Some(3)));
     let Verdict::Trap(report) = m.verdict(&memory, stride) else { panic!("the next slot") };
-    assert!(matches!(
-        report.region,
-        FaultRegion::Memory { slot: 1, generation: 0, offset: 0, accessible: 0 }
-    ));
+    assert_eq!((report.region, report.offset), (FaultRegion::Memory(None), Some(0)));
+    assert_eq!(report.slot.map(|slot| (slot.slot, slot.generation, slot.accessible)), Some((1, 0, 0)));
     let Verdict::Trap(report) = m.verdict(&memory, -1) else { panic!("the guard before") };
-    assert_eq!(report.region, FaultRegion::GuardBefore);
-    assert_eq!(m.verdict(&memory, 4 * stride), Verdict::NotOurs);
+    assert_eq!((report.region, report.offset), (FaultRegion::GuardBefore(Some(3)), Some(-1)));
+    assert_eq!(m.allocator.fault(plan.window.end, FaultAccess::Read), Verdict::NotOurs);
     m.allocator.deallocate_memory(memory);
 }
 
@@ -211,7 +227,7 @@ fn many_tenants<A: TestArch>() {
 
 fn reclaim<A: TestArch>() {
     // Room for one slot's contents, not for two.
-    let config = Config::new().total_memories(2).max_memory_size(4 * MIB);
+    let config = pooled(pool(2, 4 * MIB));
     let m = Machine::<A>::new(&config, 7 * MIB);
     let first = m.allocator.allocate_memory(4 * MIB).unwrap();
     let second = m.allocator.allocate_memory(WASM_PAGE).unwrap();
@@ -254,7 +270,7 @@ fn gap<A: TestArch>() {
 
 fn pinned<A: TestArch>() {
     // Room for one slot's contents and little more.
-    let config = Config::new().total_memories(2).max_memory_size(4 * MIB);
+    let config = pooled(pool(2, 4 * MIB));
     let m = Machine::<A>::new(&config, 5 * MIB);
     let before = m.allocator.metrics();
     let large = m.allocator.allocate_memory(4 * MIB).unwrap();

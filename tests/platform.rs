@@ -14,7 +14,7 @@ use allotment::{
         Delivery, Exception, GUARD_SIZE, Platform, PlatformError, Protection, RESERVATION, allocator_config,
     },
 };
-use common::{MIB, PAGE, TestArch, WASM_PAGE, load_at, store_at};
+use common::{MIB, PAGE, TestArch, WASM_PAGE, load_at, pool, store_at};
 
 harness::tests! {
     fn an_instance_from_reservation_to_release() {
@@ -54,13 +54,13 @@ const MAPPING: usize = GUARD_SIZE + RESERVATION + GUARD_SIZE;
 
 fn platform<A: TestArch>() -> Platform<A> {
     let (arch, window, arena) = A::machine(16 * MIB);
-    let config = allocator_config().total_memories(3).max_memory_size(4 * MIB);
+    let config = allocator_config().allocation_strategy(pool(3, 4 * MIB));
     // SAFETY: every test has a machine, window and arena of its own.
     Platform::new(unsafe { Allocator::new(arch, window, arena, &config) }.unwrap())
 }
 
 fn guardless<A: TestArch>() {
-    let good = || allocator_config().total_memories(3).max_memory_size(4 * MIB);
+    let good = || allocator_config().allocation_strategy(pool(3, 4 * MIB));
     for config in [
         good().memory_guard_size(0),
         good().memory_guard_size(GUARD_SIZE - 2 * MIB),
@@ -310,7 +310,13 @@ fn last_error<A: TestArch>() {
     assert_eq!(calls.0.take_last_error(), None);
     let slots = [(); 3].map(|()| calls.0.map(MAPPING, flags(NONE)).unwrap());
     let full = calls.0.map(MAPPING, flags(NONE)).unwrap_err();
-    assert_eq!(full, PlatformError::Allocator(Error::OutOfSlots { limit: 3 }));
+    assert_eq!(
+        full,
+        PlatformError::Allocator(Error::PoolConcurrencyLimit {
+            kind: allotment::PoolKind::Memories,
+            limit: 3
+        })
+    );
     assert_eq!(full.code(), ENOMEM);
     assert_eq!(calls.0.take_last_error(), Some(full));
     assert_eq!(calls.0.take_last_error(), None);

@@ -5,18 +5,24 @@
 //!  |<- guard ->|<------------ stride ------------>|<-- stride ...    |
 //!  |  before   | slot 0: reservation      | guard | slot 1: ...      |
 //!              |accessible| reserved      |
+//!              | premapped tables |
 //!              ^ base(0), multiple of 2 MiB
 //! ```
 //!
 //! A slot's guard is also what stands before its neighbour, so that only the
 //! first needs one of its own in front (Wasmtime shares guards the same way).
 //! Base and stride are multiples of 2 MiB: a leaf table never spans two slots.
+//!
+//! Every size is rounded up to the host page before anything is added: what is
+//! accessible ends at a page, and the bytes that the last one lends to a size
+//! must not be a guard's.
 
-use allotment_arch::TABLE_SPAN;
+use allotment_arch::{TABLE_SPAN, page_ceil};
 
-use crate::error::ConfigError;
+use crate::ConfigError;
 
-/// What a slab of memory slots must satisfy. Bytes, unless said otherwise.
+/// What a slab of slots must satisfy. Bytes, unless said otherwise. Tables and
+/// stacks lie in slabs too, under the names that memories have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlabConstraints {
     /// Address space that each slot reserves before its guard.
@@ -29,20 +35,29 @@ pub struct SlabConstraints {
     pub guard_before_linear_memory: bool,
     /// Slots.
     pub total_memories: usize,
+    /// Leaf tables, of 2 MiB each, that a slot has from the carve on.
+    pub premapped_tables: usize,
 }
 
 /// Where the slots of a slab stand, relative to its first byte. Bytes, unless
 /// said otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlabLayout {
-    /// Unmapped bytes before the first slot.
+    /// Unmapped bytes before the first slot, a multiple of 2 MiB.
     pub guard_before: usize,
-    /// From one slot's base to the next one's.
+    /// From one slot's base to the next one's, a multiple of 2 MiB.
     pub stride: usize,
+    /// Address space of a slot before its guard, a multiple of the host page.
+    pub reservation: usize,
     /// Most that a slot may make accessible, a multiple of the host page.
     pub max_memory_size: usize,
+    /// Bytes that are never mapped, from the end of a slot's reservation to its
+    /// neighbour: at least the guard that was asked for.
+    pub guard_size: usize,
     /// Leaf tables, of 2 MiB each, that cover `max_memory_size`.
     pub tables_per_slot: usize,
+    /// How many of them, the first ones, are there from the carve on.
+    pub premapped_tables: usize,
     /// Slots.
     pub total_memories: usize,
     /// From the slab's first byte to the end of the last slot's guard.
@@ -54,8 +69,11 @@ impl SlabLayout {
     pub(crate) const NONE: Self = Self {
         guard_before: 0,
         stride: TABLE_SPAN,
+        reservation: 0,
         max_memory_size: 0,
+        guard_size: TABLE_SPAN,
         tables_per_slot: 0,
+        premapped_tables: 0,
         total_memories: 0,
         total: 0,
     };
@@ -75,34 +93,49 @@ impl SlabConstraints {
                 memory_reservation: self.memory_reservation,
             });
         }
-        let too_large = |knob, value| ConfigError::TooLarge { knob, value };
-        let round = |knob, value: usize| table_ceil(value).ok_or(too_large(knob, value));
-        let max_memory_size = allotment_arch::page_ceil(self.max_memory_size)
-            .ok_or(too_large("max_memory_size", self.max_memory_size))?;
-        let guard_before = if self.guard_before_linear_memory {
-            round("memory_guard_size", self.memory_guard_size)?
-        } else {
-            0
-        };
-        let needed = self
-            .memory_reservation
-            .checked_add(self.memory_guard_size)
-            .ok_or(too_large("memory_reservation", self.memory_reservation))?;
+        let reservation = round("memory_reservation", self.memory_reservation)?;
+        let guard = round("memory_guard_size", self.memory_guard_size)?;
+        // What is not larger than the reservation is not when both are rounded.
+        let max_memory_size = round("max_memory_size", self.max_memory_size)?;
+
         // Never 0, so that each slot has an address of its own.
-        let stride = round("memory_reservation", needed.max(1))?;
+        let stride = reservation
+            .checked_add(guard)
+            .and_then(|faulting| table_ceil(faulting.max(1)))
+            .ok_or(self.larger_is_too_large())?;
+        // No slots, nothing to guard: a slab that is not there takes nothing.
+        let guarded = self.guard_before_linear_memory && self.total_memories > 0;
+        let guard_before = if guarded { table_ceil(guard) } else { Some(0) };
+        let guard_before = guard_before.ok_or(self.larger_is_too_large())?;
         let total = stride
             .checked_mul(self.total_memories)
             .and_then(|slots| slots.checked_add(guard_before))
-            .ok_or(too_large("total_memories", self.total_memories))?;
+            .ok_or(ConfigError::PoolTooLarge {
+                knob: "total_memories",
+                count: self.total_memories,
+                each: stride,
+            })?;
         let tables_per_slot = max_memory_size.div_ceil(TABLE_SPAN);
         Ok(SlabLayout {
             guard_before,
             stride,
+            reservation,
             max_memory_size,
+            guard_size: stride - reservation,
             tables_per_slot,
+            premapped_tables: self.premapped_tables.min(tables_per_slot),
             total_memories: self.total_memories,
             total,
         })
+    }
+
+    /// When the sum of reservation and guard overflows.
+    fn larger_is_too_large(&self) -> ConfigError {
+        if self.memory_guard_size > self.memory_reservation {
+            ConfigError::TooLarge { knob: "memory_guard_size", value: self.memory_guard_size }
+        } else {
+            ConfigError::TooLarge { knob: "memory_reservation", value: self.memory_reservation }
+        }
     }
 }
 
@@ -123,6 +156,10 @@ impl SlabLayout {
         let within = offset - self.guard_before;
         Some((within / self.stride, within % self.stride))
     }
+}
+
+fn round(knob: &'static str, value: usize) -> Result<usize, ConfigError> {
+    page_ceil(value).ok_or(ConfigError::TooLarge { knob, value })
 }
 
 fn table_ceil(bytes: usize) -> Option<usize> {

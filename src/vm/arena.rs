@@ -4,21 +4,22 @@
 //!   first                fresh                      first + count
 //!   | in use or on stack | never used, not cleared  |
 //!   +--------------------+--------------------------+
+//!
+//!   top -> 7 -> 3 -> 12        below[7] = 3, below[3] = 12: a stack of numbers
 //! ```
 //!
-//! Frames that come back are pushed on a stack of frame numbers, which lies in
-//! the arena's records: a free frame is never written to, so it stays zero. A
+//! Frames that come back are pushed on a stack of frame numbers, whose links lie
+//! in the arena's records: a free frame is never written to, so it stays zero. A
 //! frame is cleared when it first leaves `fresh`, so that boot does not have
 //! to clear an arena of gigabytes.
 //!
 //! Memory is promised before it is taken: [`Promise`] lowers the number of
-//! available frames, and taking from a promise cannot fail. All of this is for
-//! boot, instantiation and growth; the fault path never comes here.
+//! available frames, and taking from a promise cannot fail. Nothing here takes
+//! a lock, so that a fault may take what was promised to its slot before.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use allotment_arch::{Arch, PAGE_SIZE, PhysAddr};
-use spin::Mutex;
 
 use super::{Records, Settled};
 use crate::Error;
@@ -26,28 +27,33 @@ use crate::Error;
 #[derive(Debug)]
 pub(crate) struct Arena {
     first: PhysAddr,
+    count: u32,
     /// Frames that are neither in use nor promised.
     available: AtomicUsize,
-    free: Mutex<Free>,
+    /// The frame on top of the stack, as its number and one, 0 for none; and
+    /// above 32 bits how often the stack changed, so that who read `below` of a
+    /// frame that left and came back meanwhile does not succeed.
+    top: AtomicU64,
+    /// For each frame on the stack the one below it, spelled as in `top`.
+    below: Records<AtomicU32>,
+    /// Number of the first frame that was never used.
+    fresh: AtomicU32,
 }
 
-#[derive(Debug)]
-struct Free {
-    /// Numbers of the frames that came back.
-    stack: Records<u32>,
-    depth: usize,
-    /// Number of the first frame that was never used.
-    fresh: u32,
-}
+/// How much `top` grows with each change.
+const CHANGE: u64 = 1 << 32;
 
 impl Arena {
-    /// An arena of the `count` frames from `first`, all never used. `stack`
+    /// An arena of the `count` frames from `first`, all never used. `below`
     /// has a place for each.
-    pub(crate) fn new(first: PhysAddr, count: usize, stack: Records<u32>) -> Self {
+    pub(crate) fn new(first: PhysAddr, count: usize, below: Records<AtomicU32>) -> Self {
         Self {
             first,
+            count: u32::try_from(count).unwrap_or(u32::MAX),
             available: AtomicUsize::new(count),
-            free: Mutex::new(Free { stack, depth: 0, fresh: 0 }),
+            top: AtomicU64::new(0),
+            below,
+            fresh: AtomicU32::new(0),
         }
     }
 
@@ -57,13 +63,38 @@ impl Arena {
     }
 
     pub(crate) fn promise<'a, A: Arch>(&'a self, arch: &'a A, count: usize) -> Result<Promise<'a, A>, Error> {
-        if count == 0 {
-            return Ok(Promise { arena: self, arch, left: 0 });
-        }
-        self.available
-            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |available| available.checked_sub(count))
-            .map_err(|available| Error::OutOfFrames { needed: count, available })?;
+        self.set_aside(count)?;
         Ok(Promise { arena: self, arch, left: count })
+    }
+
+    /// Promises `count` frames to somebody who keeps the number himself, and
+    /// takes them by [`take`](Self::take) or returns them by
+    /// [`release`](Self::release).
+    pub(crate) fn set_aside(&self, count: usize) -> Result<(), Error> {
+        if count > 0 {
+            self.available
+                .fetch_update(Ordering::Acquire, Ordering::Relaxed, |available| available.checked_sub(count))
+                .map_err(|available| Error::OutOfFrames { needed: count, available })?;
+        }
+        Ok(())
+    }
+
+    /// Takes a promise of `count` frames back.
+    pub(crate) fn release(&self, count: usize) {
+        if count > 0 {
+            self.available.fetch_add(count, Ordering::Release);
+        }
+    }
+
+    /// A frame of zeros that was promised before.
+    pub(crate) fn take<A: Arch>(&self, arch: &A) -> PhysAddr {
+        let (number, zero) = self.pop();
+        let frame = self.first.offset(number as usize * PAGE_SIZE);
+        if !zero {
+            // SAFETY: the frame just left the arena, so it is the caller's alone.
+            unsafe { arch.zero_frame(frame) };
+        }
+        frame
     }
 
     /// Takes back a frame.
@@ -73,32 +104,63 @@ impl Arena {
     /// `frame` was taken from this arena, holds zeros and is in no table, and
     /// has been in none since before `settled`.
     pub(crate) unsafe fn give_back(&self, frame: PhysAddr, _settled: Settled) {
+        // SAFETY: by this function's contract.
+        unsafe { self.put_back(frame) };
+        self.release(1);
+    }
+
+    /// Takes back a frame that nobody has seen, and leaves it promised.
+    ///
+    /// # Safety
+    ///
+    /// `frame` was taken from this arena, holds zeros, and has been in no table
+    /// since, or in none since all CPUs have forgotten it.
+    pub(crate) unsafe fn put_back(&self, frame: PhysAddr) {
         let number = (frame.0 - self.first.0) / PAGE_SIZE as u64;
-        let mut free = self.free.lock();
-        let depth = free.depth;
-        // The stack has a place for every frame of the arena, so that this
-        // finds one as long as no frame is given back twice.
-        if let (Some(place), Ok(number)) = (free.stack.as_mut_slice().get_mut(depth), u32::try_from(number)) {
-            *place = number;
-            free.depth = depth + 1;
-            drop(free);
-            self.available.fetch_add(1, Ordering::Release);
+        let Some(below) = usize::try_from(number).ok().and_then(|number| self.below.as_slice().get(number))
+        else {
+            return;
+        };
+        let mut top = self.top.load(Ordering::Relaxed);
+        loop {
+            below.store(frame_on(top), Ordering::Relaxed);
+            let new = (top & !(CHANGE - 1)).wrapping_add(CHANGE) | (number + 1);
+            match self.top.compare_exchange_weak(top, new, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(changed) => top = changed,
+            }
         }
     }
 
-    /// One promised frame, and whether it is known to hold zeros.
-    fn take(&self) -> (PhysAddr, bool) {
-        let mut free = self.free.lock();
-        let (number, zero) = if let Some(depth) = free.depth.checked_sub(1) {
-            free.depth = depth;
-            (free.stack.as_slice()[depth], true)
-        } else {
-            let number = free.fresh;
-            free.fresh += 1;
-            (number, false)
-        };
-        (self.first.offset(number as usize * PAGE_SIZE), zero)
+    /// The number of a promised frame, and whether it is known to hold zeros.
+    fn pop(&self) -> (u32, bool) {
+        let mut top = self.top.load(Ordering::Acquire);
+        loop {
+            let Some(number) = frame_on(top).checked_sub(1) else {
+                let next = |fresh| (fresh < self.count).then_some(fresh + 1);
+                if let Ok(number) = self.fresh.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
+                    return (number, false);
+                }
+                // What was promised came back to the stack before it could be
+                // promised: it is there, or somebody else took it for one of
+                // his and left another.
+                top = self.top.load(Ordering::Acquire);
+                continue;
+            };
+            let below = self.below.as_slice()[number as usize].load(Ordering::Relaxed);
+            let new = (top & !(CHANGE - 1)).wrapping_add(CHANGE) | u64::from(below);
+            match self.top.compare_exchange_weak(top, new, Ordering::Acquire, Ordering::Acquire) {
+                Ok(_) => return (number, true),
+                Err(changed) => top = changed,
+            }
+        }
     }
+}
+
+/// The frame that a value of [`Arena::top`] names.
+#[expect(clippy::cast_possible_truncation, reason = "the upper half counts changes")]
+fn frame_on(top: u64) -> u32 {
+    top as u32
 }
 
 /// Frames that are set aside for the holder. What is not taken goes back.
@@ -114,19 +176,12 @@ impl<A: Arch> Promise<'_, A> {
     /// A frame of zeros. `None` when all that was promised is taken.
     pub(crate) fn take(&mut self) -> Option<PhysAddr> {
         self.left = self.left.checked_sub(1)?;
-        let (frame, zero) = self.arena.take();
-        if !zero {
-            // SAFETY: the frame just left the arena, so it is ours alone.
-            unsafe { self.arch.zero_frame(frame) };
-        }
-        Some(frame)
+        Some(self.arena.take(self.arch))
     }
 }
 
 impl<A: Arch> Drop for Promise<'_, A> {
     fn drop(&mut self) {
-        if self.left > 0 {
-            self.arena.available.fetch_add(self.left, Ordering::Release);
-        }
+        self.arena.release(self.left);
     }
 }

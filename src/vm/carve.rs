@@ -2,15 +2,20 @@
 //!
 //! ```text
 //!   arena
-//!   +---------+---------+---------+--------+---------+---------------------+---------+
-//!   | slots'  | free    | free    | region | CPUs'   | upper tables, leaf  | frames  |
-//!   | records | slots   | frames  | bitmap | records | tables of all slots | ...     |
-//!   +---------+---------+---------+--------+---------+---------------------+---------+
+//!   +---------+---------+--------+---------+--------------+----- for each pool -----------+--------+
+//!   | links of| region  | CPUs'  | upper   | slot records | leaf tables    | own frames   | frames |
+//!   | frames  | records | records| tables  | and index    | of all slots   | (`Fixed`)    | ...    |
+//!   +---------+---------+--------+---------+--------------+-------------------------------+--------+
 //!     Places (arithmetic first: nothing is written before all of it fits)
+//!
+//!   window
+//!   | regions | slab of memories | slab of tables | slab of stacks |
 //! ```
 //!
-//! The leaf tables of a slot are contiguous, and slots follow one another, so
-//! that the entry of any page of any slot is found by arithmetic. The
+//! The premapped leaf tables of a slot are contiguous, and slots follow one
+//! another, so that the entry of a page is found by arithmetic. Of the tables
+//! above, all that can span two slots are made here; what lies within one slot
+//! beyond its premapped tables is made when the slot grows that far. The
 //! top-level entries of the window are filled here and never change again:
 //! a kernel with several roots copies them once.
 
@@ -23,40 +28,77 @@ use allotment_arch::{
 use super::{check_mappings, check_ranges, check_reach, frames::FrameStack};
 use crate::{CarveError, pooling::SlabLayout};
 
+/// Memories, tables and stacks.
+pub(crate) const POOLS: usize = 3;
+
 /// Window, arena and what is to stand in them.
 #[derive(Debug)]
 pub(crate) struct Carving<'a, A> {
     pub(crate) arch: &'a A,
     pub(crate) window: Range<VirtAddr>,
     pub(crate) arena: Range<PhysAddr>,
-    pub(crate) slab: SlabLayout,
     pub(crate) region_space: usize,
-    /// Bytes of one slot's record.
-    pub(crate) slot_record: usize,
-    /// Bytes of the regions' bitmaps.
-    pub(crate) region_record: usize,
+    /// Bytes of the regions' records.
+    pub(crate) region_records: usize,
+    /// The pools, in the order of their slabs.
+    pub(crate) pools: [PoolSpec; POOLS],
     /// Bytes of the CPUs' records.
     pub(crate) cpu_records: usize,
     /// Whether the embedder gives the frames of the upper tables.
     pub(crate) upper_from_source: bool,
 }
 
-/// Where everything goes.
+/// What one pool needs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Places {
-    /// First address of the regions.
-    pub(crate) regions: VirtAddr,
+pub(crate) struct PoolSpec {
+    pub(crate) slab: SlabLayout,
+    /// Bytes of one slot's record.
+    pub(crate) slot_record: usize,
+    /// Bytes of the index allocator's links, for all slots.
+    pub(crate) links: usize,
+    /// Bytes of its buckets.
+    pub(crate) buckets: usize,
+    /// Frames that each slot owns from the start.
+    pub(crate) frames_per_slot: usize,
+}
+
+impl PoolSpec {
+    /// No slots.
+    pub(crate) const NONE: Self =
+        Self { slab: SlabLayout::NONE, slot_record: 0, links: 0, buckets: 0, frames_per_slot: 0 };
+
+    /// Bytes of records and premapped leaf tables for each slot.
+    pub(crate) fn bytes_per_slot(&self) -> usize {
+        let all = (self.links + self.buckets).checked_div(self.slab.total_memories).unwrap_or(0);
+        self.slot_record + all + self.slab.premapped_tables * PAGE_SIZE
+    }
+}
+
+/// Where everything of one pool goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PoolPlaces {
     /// First address of the slab.
     pub(crate) slab: VirtAddr,
     pub(crate) slot_records: PhysAddr,
-    pub(crate) free_slots: PhysAddr,
-    pub(crate) free_frames: PhysAddr,
+    pub(crate) links: PhysAddr,
+    pub(crate) buckets: PhysAddr,
+    pub(crate) leaf_tables: PhysAddr,
+    /// The frames that slots own.
+    pub(crate) own_frames: PhysAddr,
+}
+
+/// Where everything goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    /// First address of the regions.
+    pub(crate) regions: VirtAddr,
+    pub(crate) pools: [PoolPlaces; POOLS],
+    pub(crate) frame_links: PhysAddr,
     pub(crate) region_records: PhysAddr,
     pub(crate) cpu_records: PhysAddr,
-    upper_tables: PhysAddr,
+    upper_tables: Range<PhysAddr>,
     /// Tables above the leaf tables.
     pub(crate) upper_count: usize,
-    pub(crate) leaf_tables: PhysAddr,
     pub(crate) first_frame: PhysAddr,
     pub(crate) frames: usize,
 }
@@ -91,8 +133,10 @@ impl<A: Arch> Carving<'_, A> {
     /// Arithmetic only: places everything or says what does not fit.
     fn places(&self) -> Result<Places, CarveError> {
         let regions = self.window.start;
-        let slab = regions.offset(self.region_space);
-        let needed = (self.region_space as u64).saturating_add(self.slab.total as u64);
+        let needed = self
+            .pools
+            .iter()
+            .fold(self.region_space as u64, |sum, pool| sum.saturating_add(pool.slab.total as u64));
         let available = self.window.end.0 - self.window.start.0;
         if needed > available {
             return Err(CarveError::WindowTooSmall { needed, available });
@@ -104,41 +148,49 @@ impl<A: Arch> Carving<'_, A> {
         }
         let frames_in_all = to_usize(size) / PAGE_SIZE;
 
-        // What fits the window is far from overflowing a sum: a slot has 2 MiB
-        // of it at least, and takes fewer bytes of the arena.
-        let mut used = 0;
-        let mut place = |bytes: usize| {
-            let here = self.arena.start.offset(used);
-            used += bytes.next_multiple_of(PAGE_SIZE);
-            here
+        // In 128 bits, which no product of two sizes leaves.
+        let mut used = 0u128;
+        let mut place = |count: usize, bytes: usize| {
+            let here = self.arena.start.0 + u64::try_from(used).unwrap_or(u64::MAX).min(size);
+            used += (count as u128 * bytes as u128).next_multiple_of(PAGE_SIZE as u128);
+            PhysAddr(here)
         };
-        let slot_records = place(self.slot_record * self.slab.total_memories);
-        let free_slots = place(size_of::<u32>() * self.slab.total_memories);
-        let free_frames = place(size_of::<u32>() * frames_in_all);
-        let region_records = place(self.region_record);
-        let cpu_records = place(self.cpu_records);
-        let upper_count = self.count_upper_tables(regions, slab);
-        let upper_tables = place(if self.upper_from_source { 0 } else { upper_count * PAGE_SIZE });
-        let leaf_tables = place(self.slab.total_memories * self.slab.tables_per_slot * PAGE_SIZE);
-        let first_frame = place(0);
+        let frame_links = place(frames_in_all, size_of::<u32>());
+        let region_records = place(1, self.region_records);
+        let cpu_records = place(1, self.cpu_records);
+        let upper_count = self.count_upper_tables();
+        let upper_tables = place(if self.upper_from_source { 0 } else { upper_count }, PAGE_SIZE);
+        let after_upper = place(0, 0);
+        let mut slab = regions.offset(self.region_space);
+        let pools = self.pools.map(|pool| {
+            let slots = pool.slab.total_memories;
+            let places = PoolPlaces {
+                slab,
+                slot_records: place(slots, pool.slot_record),
+                links: place(1, pool.links),
+                buckets: place(1, pool.buckets),
+                leaf_tables: place(slots, pool.slab.premapped_tables * PAGE_SIZE),
+                own_frames: place(slots, pool.frames_per_slot.saturating_mul(PAGE_SIZE)),
+            };
+            slab = slab.offset(pool.slab.total);
+            places
+        });
+        let first_frame = place(0, 0);
 
         // One frame more, so that there is anything to give at all.
-        let needed = (used + PAGE_SIZE) as u64;
+        let needed = u64::try_from(used + PAGE_SIZE as u128).unwrap_or(u64::MAX);
         if needed > size {
             return Err(CarveError::ArenaTooSmall { needed, available: size });
         }
-        let frames = frames_in_all - used / PAGE_SIZE;
+        let frames = to_usize((self.arena.end.0 - first_frame.0) / PAGE_SIZE as u64);
         Ok(Places {
             regions,
-            slab,
-            slot_records,
-            free_slots,
-            free_frames,
+            pools,
+            frame_links,
             region_records,
             cpu_records,
-            upper_tables,
+            upper_tables: upper_tables..after_upper,
             upper_count,
-            leaf_tables,
             first_frame,
             frames,
         })
@@ -172,7 +224,7 @@ impl<A: Arch> Carving<'_, A> {
         source: Option<&mut dyn FrameSource>,
     ) -> Result<FrameStack, CarveError> {
         let needed = places.upper_count;
-        let mut own = OwnFrames(places.upper_tables..places.leaf_tables);
+        let mut own = OwnFrames(places.upper_tables.clone());
         let source = source.unwrap_or(&mut own);
         FrameStack::take(self.arch, source, needed)
             .map_err(|available| CarveError::OutOfTableFrames { needed, available })
@@ -185,55 +237,91 @@ impl<A: Arch> Carving<'_, A> {
     /// The arena is ours, the window is empty, and nobody else edits the
     /// window's top-level entries. `upper` are as many frames as were counted.
     unsafe fn link(&self, places: &Places, upper: FrameStack) {
-        let leaf_count = self.slab.total_memories * self.slab.tables_per_slot;
-        for table in 0..leaf_count {
-            // SAFETY: these frames of the arena are ours and not yet linked.
-            unsafe { self.arch.zero_frame(places.leaf_tables.offset(table * PAGE_SIZE)) };
-        }
         let mut linker = Linker { arch: self.arch, upper };
-        if self.region_space > 0 {
-            // By number, as the window may begin within the span of a table and
-            // end at the top of the address space.
-            let span = level_span(2);
-            for table in places.regions.0 / span..=(places.slab.0 - 1) / span {
-                linker.reach(VirtAddr(table * span), 1);
+        // By number, as the window may begin within the span of a table and
+        // end at the top of the address space.
+        let mut reach_all = |start: VirtAddr, bytes: usize, level: u8| {
+            if let Some(last) = bytes.checked_sub(1) {
+                let span = level_span(level + 1);
+                for table in start.0 / span..=start.offset(last).0 / span {
+                    linker.reach(VirtAddr(table * span), level);
+                }
             }
-        }
-        for slot in 0..self.slab.total_memories {
-            let base = places.slab.offset(self.slab.base(slot));
-            for nth in 0..self.slab.tables_per_slot {
-                let number = slot * self.slab.tables_per_slot + nth;
-                let leaf = places.leaf_tables.offset(number * PAGE_SIZE);
-                let address = base.offset(nth * TABLE_SPAN);
-                let directory = linker.reach(address, 1);
-                directory.entries()[index(address, 1)].store(A::Format::table(leaf), Ordering::Release);
-            }
+        };
+        reach_all(places.regions, self.space(), 2);
+        reach_all(places.regions, self.region_space, 1);
+        for (pool, places) in self.pools.iter().zip(&places.pools) {
+            // SAFETY: by this function's contract.
+            unsafe { self.link_pool(pool, places, &mut linker) };
         }
         self.arch.publish();
     }
 
-    /// Tables above the leaf tables: one for each distinct granule of each
-    /// upper level that regions and slots touch.
-    fn count_upper_tables(&self, regions: VirtAddr, slab: VirtAddr) -> usize {
-        let region_run = core::iter::once((regions, self.region_space));
-        let slot_bytes = self.slab.tables_per_slot * TABLE_SPAN;
-        let slot_runs =
-            (0..self.slab.total_memories).map(|slot| (slab.offset(self.slab.base(slot)), slot_bytes));
-        let runs = region_run.chain(slot_runs).filter(|&(_, bytes)| bytes > 0);
-        let mut count = 0;
-        // A table of `level` serves the span of one entry of `level + 1`.
-        for level in 1..self.arch.levels() - 1 {
-            let span = level_span(level + 1);
-            let mut counted = None;
-            for (start, bytes) in runs.clone() {
-                let first = start.0 / span;
-                let last = start.offset(bytes - 1).0 / span;
-                let from = counted.map_or(first, |before: u64| first.max(before + 1));
-                count += to_usize((last + 1).saturating_sub(from));
-                counted = Some(last.max(counted.unwrap_or(0)));
+    /// Clears the leaf tables of a pool's slots and links them.
+    ///
+    /// # Safety
+    ///
+    /// As for [`link`](Self::link).
+    unsafe fn link_pool(&self, pool: &PoolSpec, places: &PoolPlaces, linker: &mut Linker<'_, A>) {
+        let mut leaf = places.leaf_tables;
+        for slot in 0..pool.slab.total_memories {
+            let base = places.slab.offset(pool.slab.base(slot));
+            for nth in 0..pool.slab.premapped_tables {
+                // SAFETY: these frames of the arena are ours and not yet linked.
+                unsafe { self.arch.zero_frame(leaf) };
+                // Not linked: a slot at rest has its tables out of the MMU's way.
+                linker.reach(base.offset(nth * TABLE_SPAN), 1);
+                leaf = leaf.offset(PAGE_SIZE);
             }
         }
-        count
+    }
+
+    /// Bytes of the window that are used.
+    fn space(&self) -> usize {
+        self.pools.iter().fold(self.region_space, |sum, pool| sum.saturating_add(pool.slab.total))
+    }
+
+    /// Tables above the leaf tables: one for each distinct granule of level 1
+    /// that regions and premapped tables touch, and of the levels above one for
+    /// each that anything of the window does.
+    fn count_upper_tables(&self) -> usize {
+        let start = self.window.start;
+        let mut slab = start.offset(self.region_space);
+        let mut directories = Granules::new(level_span(2));
+        directories.add(start, self.region_space);
+        for pool in &self.pools {
+            for slot in 0..pool.slab.total_memories {
+                let base = slab.offset(pool.slab.base(slot));
+                directories.add(base, pool.slab.premapped_tables * TABLE_SPAN);
+            }
+            slab = slab.offset(pool.slab.total);
+        }
+        (2..self.arch.levels() - 1).fold(directories.count, |count, level| {
+            let mut granules = Granules::new(level_span(level + 1));
+            granules.add(start, self.space());
+            count + granules.count
+        })
+    }
+}
+
+/// Counts the distinct granules that ranges touch, which come in order.
+struct Granules {
+    span: u64,
+    count: usize,
+    last: Option<u64>,
+}
+
+impl Granules {
+    fn new(span: u64) -> Self {
+        Self { span, count: 0, last: None }
+    }
+
+    fn add(&mut self, start: VirtAddr, bytes: usize) {
+        let Some(last) = bytes.checked_sub(1) else { return };
+        let (first, last) = (start.0 / self.span, start.offset(last).0 / self.span);
+        let from = self.last.map_or(first, |before| first.max(before + 1));
+        self.count += to_usize((last + 1).saturating_sub(from));
+        self.last = Some(self.last.map_or(last, |before| before.max(last)));
     }
 }
 

@@ -25,11 +25,12 @@ pub mod space;
 use allotment_arch::{Arch, Invalidation, VirtAddr};
 
 pub(crate) use arena::{Arena, Promise};
-pub(crate) use carve::{Carving, Places};
-use checks::{check_mappings, check_ranges, check_reach};
+pub(crate) use carve::{Carving, POOLS, Places, PoolPlaces, PoolSpec};
+pub(crate) use checks::check_ranges;
+use checks::{check_mappings, check_reach};
 pub(crate) use epochs::{CpuRecord, Epoch, Epochs, Settled};
 pub(crate) use records::Records;
-pub(crate) use regions::{REGION_GRANULE, Regions, entry as region_entry};
+pub(crate) use regions::{Regions, entry as region_entry};
 
 /// The machine and the frames that are ours on it.
 #[derive(Debug)]

@@ -11,16 +11,20 @@
 //! | [`hide`], [`hide_live`] | present | hidden | invalidate if it says so |
 //! | [`scrub`] | hidden | hidden, holding zeros | nothing (after invalidation) |
 //! | [`strip`] | hidden, holding zeros | empty | nothing (after invalidation everywhere) |
+//! | [`wipe`], [`poison`] | any | clean, holding zeros; or what [`POISON`] says | nothing (at rest) |
+//! | [`hide_at_rest`], [`reveal_some`] | any | hidden; present | as [`hide`] and [`reveal`] |
+//! | [`strip_at_rest`] | any | empty | nothing (after invalidation everywhere) |
 //! | [`exchange`] | any | what the editor says | what [`Format::needs_invalidation`] says of both |
 //! | [`take_out`] | hidden | empty | nothing (after invalidation everywhere) |
 //! | [`suspend`], [`resume`] | present, hidden, present | | nothing: invalidates everywhere between |
 //!
-//! The last three are what [`space`](super::space) edits with: pages in any
+//! *At rest* is a run under tables that are not linked, or one whose user waits
+//! for the edit. The last three are what [`space`](super::space) edits with: pages in any
 //! state, which others may be using, in tables that come and go.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use allotment_arch::{Access, Arch, Entry, Format, PhysAddr};
+use allotment_arch::{Access, Arch, Entry, Format, PAGE_SIZE, PhysAddr};
 
 use super::{Promise, Settled, Vm};
 
@@ -38,7 +42,8 @@ pub(crate) fn count_empty<A: Arch>(run: &[AtomicU64]) -> usize {
     run.iter().filter(|entry| is_empty::<A>(entry.load(Ordering::Relaxed))).count()
 }
 
-fn is_empty<A: Arch>(entry: u64) -> bool {
+/// Whether an entry has neither a frame nor anything to say.
+pub(crate) fn is_empty<A: Arch>(entry: u64) -> bool {
     matches!(A::Format::decode(entry), Entry::Empty { .. })
 }
 
@@ -154,6 +159,137 @@ pub(crate) unsafe fn scrub<A: Arch>(vm: &Vm<A>, run: &[AtomicU64]) {
             entry.store(A::Format::hidden(frame, false), Ordering::Relaxed);
         }
     }
+}
+
+/// What [`poison`] fills pages with: as a pointer not canonical, as a number
+/// conspicuous, as instructions a trap on neither architecture's good side.
+pub(crate) const POISON: u8 = 0xca;
+
+/// Whether any page of a run was written, all of which have frames.
+#[inline]
+pub(crate) fn any_written<A: Arch>(run: &[AtomicU64]) -> bool {
+    let mut marks = 0;
+    let mut look = |entry: &AtomicU64| marks |= entry.load(Ordering::Relaxed) ^ A::Format::CLEAN;
+    let (eights, rest) = run.as_chunks::<8>();
+    eights.iter().for_each(|eight| eight.iter().for_each(&mut look));
+    rest.iter().for_each(&mut look);
+    marks & A::Format::WRITTEN != 0
+}
+
+/// The same of a run with pages that have none.
+pub(crate) fn any_written_or_empty<A: Arch>(run: &[AtomicU64]) -> bool {
+    run.iter().any(|entry| is_written::<A>(entry.load(Ordering::Relaxed)))
+}
+
+/// Hides what is present. As for [`hide`], nobody uses the pages during the call.
+pub(crate) fn hide_at_rest<A: Arch>(run: &[AtomicU64]) {
+    for entry in run {
+        let old = entry.load(Ordering::Relaxed);
+        entry.store(hidden::<A>(old), Ordering::Relaxed);
+    }
+}
+
+/// Reveals what is hidden.
+pub(crate) fn reveal_some<A: Arch>(run: &[AtomicU64]) {
+    for entry in run {
+        let old = entry.load(Ordering::Relaxed);
+        entry.store(revealed::<A>(old), Ordering::Release);
+    }
+}
+
+/// Clears every page that was written, and its mark.
+///
+/// # Safety
+///
+/// The run is at rest: nobody uses a translation of it that a CPU may still
+/// cache, and none is made anew.
+pub(crate) unsafe fn wipe<A: Arch>(vm: &Vm<A>, run: &[AtomicU64]) {
+    for entry in run {
+        let old = entry.load(Ordering::Relaxed);
+        if let Some(frame) = written_frame::<A>(old) {
+            // SAFETY: nobody reaches the frame by what is cached.
+            unsafe { vm.arch.zero_frame(frame) };
+            entry.store(A::Format::mark_clean(old), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Fills every page that was written with [`POISON`], and keeps its mark.
+///
+/// # Safety
+///
+/// As for [`wipe`].
+pub(crate) unsafe fn poison<A: Arch>(vm: &Vm<A>, run: &[AtomicU64]) {
+    for entry in run {
+        if let Some(frame) = written_frame::<A>(entry.load(Ordering::Relaxed)) {
+            let bytes = vm.arch.physical(frame);
+            // SAFETY: `physical` gives writable memory of a page that nobody
+            // reaches by what is cached.
+            unsafe { bytes.write_bytes(POISON, PAGE_SIZE) };
+        }
+    }
+}
+
+/// Gives all frames of a run back to the arena, cleared, the last first.
+/// Returns how many.
+///
+/// # Safety
+///
+/// As for [`wipe`], on all CPUs: `settled` came after the run was out of
+/// everybody's reach. The frames are the arena's.
+pub(crate) unsafe fn strip_at_rest<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], settled: Settled) -> usize {
+    let mut stripped = 0;
+    for entry in run.iter().rev() {
+        let old = entry.load(Ordering::Relaxed);
+        if let Some(frame) = frame_of::<A>(old) {
+            if is_written::<A>(old) {
+                // SAFETY: nobody reaches the frame any more.
+                unsafe { vm.arch.zero_frame(frame) };
+            }
+            entry.store(0, Ordering::Relaxed);
+            // SAFETY: the frame came from the arena, holds zeros and has just
+            // left its only entry.
+            unsafe { vm.arena.give_back(frame, settled) };
+            stripped += 1;
+        }
+    }
+    stripped
+}
+
+fn written_frame<A: Arch>(entry: u64) -> Option<PhysAddr> {
+    frame_of::<A>(entry).filter(|_| is_written::<A>(entry))
+}
+
+fn frame_of<A: Arch>(entry: u64) -> Option<PhysAddr> {
+    match A::Format::decode(entry) {
+        Entry::Hidden { frame, shared: false, .. } | Entry::Present { frame, .. } => Some(frame),
+        Entry::Hidden { .. } | Entry::Empty { .. } => None,
+    }
+}
+
+/// Gives pages `first` and following the frames from `frame` on, cleared and
+/// hidden.
+///
+/// # Safety
+///
+/// The frames are the run's own, and nobody else uses them.
+pub(crate) unsafe fn fill_from<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], frame: PhysAddr) {
+    for (nth, entry) in run.iter().enumerate() {
+        if is_empty::<A>(entry.load(Ordering::Relaxed)) {
+            let frame = frame.offset(nth * PAGE_SIZE);
+            // SAFETY: by this function's contract.
+            unsafe { vm.arch.zero_frame(frame) };
+            entry.store(A::Format::hidden(frame, false), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Puts a frame into an empty entry, readable and writable. `false` if somebody
+/// else did before.
+pub(crate) fn give<A: Arch>(entry: &AtomicU64, frame: PhysAddr, written: bool) -> bool {
+    let new = A::Format::present(frame, Access::ReadWrite, written);
+    let old = entry.load(Ordering::Relaxed);
+    is_empty::<A>(old) && entry.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 /// Gives the frames of hidden pages back to the arena, the last first.

@@ -1,7 +1,7 @@
 //! Records that live in the arena itself: no heap is needed for them, and
 //! their number is fixed at the carve.
 
-use core::{fmt, ptr::NonNull};
+use core::{fmt, ptr::NonNull, sync::atomic::AtomicU32};
 
 use allotment_arch::{Arch, PhysAddr};
 
@@ -41,6 +41,18 @@ impl<T> Records<T> {
         Self { first, len }
     }
 
+    /// Takes what stands at `place` for records.
+    ///
+    /// # Safety
+    ///
+    /// As for [`new`](Self::new).
+    pub(crate) unsafe fn as_found<A: Arch>(arch: &A, place: PhysAddr, len: usize) -> Self
+    where
+        T: AnyBits,
+    {
+        Self { first: arch.physical(place).cast(), len }
+    }
+
     pub(crate) fn as_slice(&self) -> &[T] {
         let slice = NonNull::slice_from_raw_parts(self.first, self.len);
         // SAFETY: `new` initialised `len` elements that nobody else uses.
@@ -53,6 +65,22 @@ impl<T> Records<T> {
         unsafe { slice.as_mut() }
     }
 }
+
+impl<T> AsRef<[T]> for Records<T> {
+    fn as_ref(&self) -> &[T] {
+        self.as_slice()
+    }
+}
+
+/// Types for which every bit pattern is a value.
+///
+/// # Safety
+///
+/// It is.
+pub(crate) unsafe trait AnyBits {}
+
+// SAFETY: an integer.
+unsafe impl AnyBits for AtomicU32 {}
 
 impl<T> fmt::Debug for Records<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

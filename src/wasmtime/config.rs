@@ -12,12 +12,13 @@ pub const RESERVATION: usize = 4 << 30;
 pub const GUARD_SIZE: usize = 32 << 20;
 
 /// Settings of an [`Allocator`](crate::Allocator) that serves engines
-/// configured by `configure`.
+/// configured by `configure`, from pools of any size.
 pub fn allocator_config() -> crate::Config {
     crate::Config::new()
         .memory_reservation(RESERVATION)
         .memory_guard_size(GUARD_SIZE)
         .guard_before_linear_memory(true)
+        .allocation_strategy(crate::PoolingAllocationConfig::new())
 }
 
 /// What must be the same on both sides. A macro, as each side has a Wasmtime

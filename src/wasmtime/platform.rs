@@ -11,7 +11,7 @@ use super::{GUARD_SIZE, RESERVATION};
 use crate::{
     Allocator, Error,
     allocator::address,
-    pooling::{SlotId, is_in_use},
+    pooling::{SlotId, SlotPool, is_in_use},
 };
 
 /// What a linear memory takes: a guard, the reservation, a guard.
@@ -68,7 +68,7 @@ impl PlatformError {
         match self {
             Self::Allocator(
                 Error::OutOfFrames { .. }
-                | Error::OutOfSlots { .. }
+                | Error::PoolConcurrencyLimit { .. }
                 | Error::OutOfAddressSpace { .. }
                 | Error::MemoryTooLarge { .. },
             ) => ENOMEM,
@@ -149,10 +149,10 @@ impl<A: Arch> Platform<A> {
     /// Nobody uses the mapping any more.
     pub unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) -> Result<(), PlatformError> {
         let start = virt(start);
-        self.note(if self.allocator.memories.contains(start) {
+        self.note(if self.memories().contains(start) {
             match self.slot_of(start) {
                 Some((id, 0)) if bytes == MEMORY_MAPPING => {
-                    self.allocator.memories.deallocate(&self.allocator.vm, id);
+                    self.memories().deallocate(&self.allocator.vm, id);
                     Ok(())
                 }
                 _ => Err(Error::UnknownRange { address: start, bytes }.into()),
@@ -182,7 +182,7 @@ impl<A: Arch> Platform<A> {
         protection: Protection,
     ) -> Result<(), PlatformError> {
         let start = virt(start);
-        self.note(match self.allocator.memories.locate(start) {
+        self.note(match self.memories().locate(start) {
             Some(position) => {
                 let id = SlotId { slot: position.slot, generation: position.generation };
                 self.protect_slot(id, position.offset, bytes, protection)
@@ -208,7 +208,7 @@ impl<A: Arch> Platform<A> {
         protection: Protection,
     ) -> Result<(), PlatformError> {
         let start = virt(start);
-        self.note(match self.allocator.memories.locate(start) {
+        self.note(match self.memories().locate(start) {
             Some(position) => {
                 let id = SlotId { slot: position.slot, generation: position.generation };
                 self.remap_slot(id, position.offset, bytes, protection)
@@ -216,6 +216,10 @@ impl<A: Arch> Platform<A> {
             // SAFETY: by this function's contract.
             None => unsafe { self.remap_region(start, bytes, protection) }.map_err(Into::into),
         })
+    }
+
+    fn memories(&self) -> &SlotPool {
+        &self.allocator.pools.memories
     }
 
     /// Whether a new mapping is the reservation of a linear memory.
@@ -227,15 +231,15 @@ impl<A: Arch> Platform<A> {
     /// guards before and after in which nothing ever becomes accessible.
     /// Compiled code relies on both. With other slots, memories are regions.
     fn slots_are_mappings(&self) -> bool {
-        let slab = self.allocator.memories.layout();
-        self.allocator.plan().memory_reservation == RESERVATION
+        let slab = self.memories().layout();
+        slab.reservation == RESERVATION
             && slab.guard_before >= GUARD_SIZE
             && slab.stride >= RESERVATION + GUARD_SIZE
     }
 
     fn map_slot(&self) -> Result<NonNull<u8>, PlatformError> {
-        let id = self.allocator.memories.allocate(&self.allocator.vm)?;
-        let base = self.allocator.memories.base(id.slot);
+        let id = self.allocator.pools.allocate(&self.allocator.vm, self.memories(), None, 0)?;
+        let base = self.memories().base(id.slot);
         Ok(pointer(VirtAddr(base.0 - GUARD_SIZE as u64)))
     }
 
@@ -266,9 +270,9 @@ impl<A: Arch> Platform<A> {
         if !offset.is_multiple_of(PAGE_SIZE) {
             return Err(refused);
         }
-        let Allocator { vm, memories, .. } = &self.allocator;
+        let (vm, memories) = (&self.allocator.vm, self.memories());
         match protection.0 {
-            Some(Access::ReadWrite) => memories.make_accessible(vm, id, offset, bytes)?,
+            Some(Access::ReadWrite) => self.allocator.make_accessible(id, offset, bytes)?,
             None if self.accessible(id) <= end => memories.make_inaccessible(vm, id, offset)?,
             _ => return Err(refused),
         }
@@ -290,7 +294,7 @@ impl<A: Arch> Platform<A> {
         if page_end(offset, bytes).is_none_or(|end| self.accessible(id) > end) {
             return Err(PlatformError::SlotAccess { offset, bytes });
         }
-        Ok(self.allocator.memories.erase(&self.allocator.vm, id, offset)?)
+        Ok(self.memories().erase(&self.allocator.vm, id, offset)?)
     }
 
     /// # Safety
@@ -317,14 +321,14 @@ impl<A: Arch> Platform<A> {
     /// The slot whose mapping, guard before included, holds `address`, and the
     /// offset from the mapping's first byte.
     fn slot_of(&self, address: VirtAddr) -> Option<(SlotId, usize)> {
-        let position = self.allocator.memories.locate(address.offset(GUARD_SIZE))?;
+        let position = self.memories().locate(address.offset(GUARD_SIZE))?;
         is_in_use(position.generation)
             .then_some((SlotId { slot: position.slot, generation: position.generation }, position.offset))
     }
 
     fn accessible(&self, id: SlotId) -> usize {
-        let base = self.allocator.memories.base(id.slot);
-        self.allocator.memories.locate(base).map_or(0, |position| position.accessible)
+        let base = self.memories().base(id.slot);
+        self.memories().locate(base).map_or(0, |position| position.accessible)
     }
 
     fn note<T>(&self, result: Result<T, PlatformError>) -> Result<T, PlatformError> {

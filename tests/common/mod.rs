@@ -15,7 +15,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "every test file uses its own part")]
 
 use allotment::{
-    Allocator, CarveError, Config, FaultAccess, Memory, Verdict,
+    Allocator, Backing, CarveError, Commit, Config, FaultAccess, Memory, PoolingAllocationConfig, Verdict,
     arch::{Arch, PhysAddr, VirtAddr},
 };
 use spin::Mutex;
@@ -92,7 +92,28 @@ fn litter<A: Arch>(arch: &A, arena: &core::ops::Range<PhysAddr>) {
 
 /// A pool that is small enough to be exhausted in a test.
 pub fn small() -> Config {
-    Config::new().total_memories(4).max_memory_size(4 * MIB)
+    pooled(small_pool())
+}
+
+/// The pools' half of the same.
+pub fn small_pool() -> PoolingAllocationConfig {
+    pool(4, 4 * MIB)
+}
+
+/// So many memories of at most so many bytes, which share frames, and nothing
+/// else.
+pub fn pool(memories: usize, bytes: usize) -> PoolingAllocationConfig {
+    PoolingAllocationConfig::new()
+        .total_memories(memories)
+        .max_memory_size(bytes)
+        .total_tables(0)
+        .total_stacks(0)
+        .backing(Backing::Elastic(Commit::Strict))
+}
+
+/// Usual but for the pools.
+pub fn pooled(pool: PoolingAllocationConfig) -> Config {
+    Config::new().allocation_strategy(pool)
 }
 
 impl<A: TestArch> Machine<A> {

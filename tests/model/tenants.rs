@@ -9,7 +9,7 @@ use allotment::{
 };
 
 use crate::{
-    common::{Fault, Machine, PAGE, TestArch, load_at, on, store_at},
+    common::{Fault, Machine, PAGE, TestArch, load_at, on, pool, pooled, store_at},
     random::{Random, Trace},
 };
 
@@ -22,7 +22,7 @@ const MOST_REGION: usize = 520;
 const TABLE: usize = 512;
 
 fn config() -> Config {
-    Config::new().total_memories(SLOTS).max_memory_size(MOST * PAGE).region_space(1 << 30)
+    pooled(pool(SLOTS, MOST * PAGE)).region_space(1 << 30)
 }
 
 /// A machine with so many frames for tenants, or nearly.
@@ -267,7 +267,11 @@ impl<'a, A: TestArch> Tenants<'a, A> {
             self.trace.agree("the answer", &refused, &Err(Error::MemoryTooLarge { requested: size, limit }));
         } else if self.slots.len() == SLOTS {
             let refused = real.map(|memory| self.allocator.deallocate_memory(memory));
-            self.trace.agree("the answer", &refused, &Err(Error::OutOfSlots { limit: SLOTS }));
+            self.trace.agree(
+                "the answer",
+                &refused,
+                &Err(Error::PoolConcurrencyLimit { kind: allotment::PoolKind::Memories, limit: SLOTS }),
+            );
         } else {
             match real {
                 Ok(memory) if pages <= self.free => {

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use allotment::{
-    Allocator, CarveError,
+    Allocator, CarveError, PoolingAllocationConfig,
     arch::{Cpus, Native, PhysOffset, VirtAddr},
     boot::{NoArena, largest_arena},
     wasmtime::{AlreadyInstalled, Platform, allocator_config, configure, install},
@@ -57,7 +57,12 @@ impl core::error::Error for StartError {}
 pub fn start(boot: &'static BootInfo) -> Result<(Engine, &'static Platform), StartError> {
     let arena = largest_arena(boot.usable.iter().cloned()).map_err(StartError::NoMemory)?;
     let bytes = usize::try_from(arena.end.0 - arena.start.0).unwrap_or(usize::MAX);
-    let config = allocator_config().total_memories(SLOTS).max_memory_size(bytes.min(MAX_MEMORY));
+    let pool = PoolingAllocationConfig::new()
+        .total_memories(SLOTS)
+        .total_tables(0)
+        .total_stacks(0)
+        .max_memory_size(bytes.min(MAX_MEMORY));
+    let config = allocator_config().allocation_strategy(pool);
     let window = kernel::window();
     // SAFETY: the kernel runs privileged with all of RAM mapped at its physical
     // address, and keeps its one root for ever, on the CPUs that it counts.

@@ -264,7 +264,7 @@ mod bare {
         let module = world.module("memory");
         Instance::new(&mut world.store(), &module, &[]).unwrap();
         let before = world.counts();
-        let limit = world.platform.allocator().plan().total_memories;
+        let limit = world.platform.allocator().plan().memories.slab.total_memories;
         let mut store = world.store();
         for _ in 0..limit {
             Instance::new(&mut store, &module, &[]).unwrap();

@@ -81,8 +81,8 @@ pub use shared::{Reserve, SharedTable};
 
 use walk::{Below, nth_of_block};
 
-use super::{Arena, Carving, CpuRecord, Epochs, Places, Records, Vm, pages};
-use crate::{CarveError, Invalidations, pooling::SlabLayout};
+use super::{Arena, Carving, CpuRecord, Epochs, POOLS, Places, PoolSpec, Records, Vm, pages};
+use crate::{CarveError, Invalidations};
 
 /// A window whose pages can be edited, and an arena for its tables.
 ///
@@ -149,23 +149,22 @@ impl<A: Arch> Space<A> {
             arch: &arch,
             window: window.clone(),
             arena: arena.clone(),
-            slab: SlabLayout::NONE,
             region_space: super::distance(window.start, window.end).unwrap_or(usize::MAX),
-            slot_record: 0,
-            region_record: 0,
+            region_records: 0,
+            pools: [PoolSpec::NONE; POOLS],
             cpu_records: arch.cpus() * size_of::<CpuRecord>(),
             upper_from_source: tables.is_some(),
         };
         // SAFETY: by this function's contract.
         let places = unsafe { carving.carve(tables) }?;
 
-        let Places { free_frames, cpu_records, first_frame, frames, .. } = places;
+        let Places { frame_links, cpu_records, first_frame, frames, .. } = places;
         // SAFETY: `places` set both ranges aside for just this, in an arena that
         // is ours for good; pages are aligned for any record.
-        let free_frames = unsafe { Records::new(&arch, free_frames, frames, |_| 0) };
+        let frame_links = unsafe { Records::as_found(&arch, frame_links, frames) };
         // SAFETY: see above.
         let cpus = unsafe { Records::new(&arch, cpu_records, arch.cpus(), |_| CpuRecord::default()) };
-        let arena = Arena::new(first_frame, frames, free_frames);
+        let arena = Arena::new(first_frame, frames, frame_links);
         Ok(Self { vm: Vm { arch, arena, epochs: Epochs::new(cpus) }, window })
     }
 

@@ -248,4 +248,25 @@ pub(super) const DEFECTS: &[Defect] = &[
         "if A::Format::needs_break(pages::revealed::<A>(old), new) {",
         "if A::Format::needs_break(old, new) {",
     ),
+    Defect::new(
+        "slot-freed-twice",
+        "a slot that nobody uses may be given back",
+        "src/pooling/index_allocator/shard.rs",
+        "        if !link.is_used() {\n            return false;\n        }\n        if lists.latest",
+        "        if lists.latest",
+    ),
+    Defect::new(
+        "latest-lost",
+        "the slot that was given back last is forgotten when another one is",
+        "src/pooling/index_allocator/shard.rs",
+        "            self.list_latest(&mut lists, storage.links, storage.buckets);\n        }\n",
+        "        }\n",
+    ),
+    Defect::new(
+        "affinity-of-one",
+        "of a module's slots only the one that was given back last is found",
+        "src/pooling/index_allocator/affinity.rs",
+        "            from.set(older);",
+        "            from.set(next_key);",
+    ),
 ];

@@ -1,0 +1,252 @@
+//! What an instance is made of, by either strategy: memories, tables, stacks
+//! and GC heaps; and the counts of instances themselves.
+
+use core::ptr::NonNull;
+
+use allotment_arch::{Arch, VirtAddr};
+
+use crate::{
+    Allocator, CompiledModuleId, Error, FiberStack, GcHeap, MakeAccessible, Memory, MemoryRequest, PoolKind,
+    Table, TableRequest, allocator::address, pooling::SlotId,
+};
+
+impl<A: Arch> Allocator<A> {
+    /// Allocates a memory of zeros, on the CPU that goes on with it.
+    ///
+    /// Access ends at a multiple of 4 KiB: the minimum rounded up. A number is a
+    /// request of so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MemoryTooLarge`], [`Error::SharedMemory`],
+    /// [`Error::PoolConcurrencyLimit`] or [`Error::OutOfFrames`]; nothing is
+    /// allocated then.
+    #[inline]
+    pub fn allocate_memory(&self, request: impl Into<MemoryRequest>) -> Result<Memory<'_, A>, Error> {
+        let request = request.into();
+        if request.shared {
+            return Err(Error::SharedMemory);
+        }
+        let pool = &self.pools.memories;
+        let id = self.pools.allocate(&self.vm, pool, request.owner, request.minimum)?;
+        let limit = pool.layout().max_memory_size;
+        let first = pointer(pool.base(id.slot));
+        Ok(Memory::Static {
+            base: NonNull::slice_from_raw_parts(first, request.maximum.map_or(limit, |most| most.min(limit))),
+            size: request.minimum,
+            make_accessible: MakeAccessible { allocator: self, id },
+        })
+    }
+
+    /// Takes a memory back. Its slot reads as zeros for the next one. From now
+    /// on its addresses are nobody's, or the next memory's.
+    ///
+    /// Does nothing if the memory was taken back before, by a copy.
+    ///
+    /// Nobody accesses the memory during the call or after it: a byte that is
+    /// written then may not be known to be, and could be seen by the next one.
+    #[inline]
+    pub fn deallocate_memory(&self, memory: Memory<'_, A>) {
+        match memory {
+            Memory::Static { make_accessible, .. } => {
+                let MakeAccessible { allocator, id } = make_accessible;
+                // By its own allocator, should the caller hold several.
+                allocator.pools.memories.deallocate(&allocator.vm, id);
+            }
+        }
+    }
+
+    /// Must run on the CPU that goes on with `memory`, when another one worked
+    /// with it before; [`allocate_memory`](Self::allocate_memory) does it for
+    /// the CPU that calls it. One comparison, unless the slot was taken back
+    /// since this CPU last invalidated.
+    ///
+    /// Without, this CPU may still have what it cached of the slot's former
+    /// users: it could reach beyond the memory's end, and write without leaving
+    /// a mark, so that the next user reads what it wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stale`] after a copy was deallocated.
+    pub fn arrive(&self, memory: &Memory<'_, A>) -> Result<(), Error> {
+        match memory {
+            Memory::Static { make_accessible, .. } => {
+                let MakeAccessible { allocator, id } = make_accessible;
+                allocator.pools.memories.arrive(&allocator.vm, *id)
+            }
+        }
+    }
+
+    /// Gives the `len` bytes from `offset` on, which are accessible, the frames
+    /// that they lack, so that host code can write there without a fault.
+    /// Concerns memories with [`Commit::PerInstance`](crate::Commit) only;
+    /// others have theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`], [`Error::CommitmentExceeded`] when the instance
+    /// may not touch as many more pages, and [`Error::Stale`]; nothing changed
+    /// then.
+    pub fn prepare_write(&self, memory: &Memory<'_, A>, offset: usize, len: usize) -> Result<(), Error> {
+        match memory {
+            Memory::Static { make_accessible, .. } => {
+                let MakeAccessible { allocator, id } = make_accessible;
+                allocator.pools.memories.prepare_write(&allocator.vm, *id, offset, len)
+            }
+        }
+    }
+
+    /// Allocates a table of zeros, which an engine takes for null or for not yet
+    /// filled in. A number is a request of so many elements of 8 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TableTooLarge`], [`Error::PoolConcurrencyLimit`] or
+    /// [`Error::OutOfFrames`]; nothing is allocated then.
+    pub fn allocate_table(&self, request: impl Into<TableRequest>) -> Result<Table<'_, A>, Error> {
+        let request = request.into();
+        let pool = &self.pools.tables;
+        // As many elements as Wasmtime counts: pointers, of whatever size.
+        let fits = pool.layout().max_memory_size / request.element_size;
+        let limit = fits.min(self.config.pooling().map_or(0, |pooling| pooling.table_elements));
+        let capacity = request.maximum.map_or(limit, |most| most.min(limit));
+        if request.minimum > limit {
+            return Err(Error::TableTooLarge { requested: request.minimum, limit });
+        }
+        let bytes = request.minimum * request.element_size;
+        let id = self.pools.allocate(&self.vm, pool, request.owner, bytes)?;
+        let base = pointer(pool.base(id.slot));
+        Ok(Table {
+            allocator: self,
+            id,
+            base,
+            size: request.minimum,
+            capacity,
+            element_size: request.element_size,
+        })
+    }
+
+    /// Takes a table back.
+    ///
+    /// Nobody accesses it during the call or after it, as with
+    /// [`deallocate_memory`](Self::deallocate_memory).
+    pub fn deallocate_table(&self, table: Table<'_, A>) {
+        table.allocator.pools.tables.deallocate(&table.allocator.vm, table.id);
+    }
+
+    /// Allocates a stack of `async_stack_size` bytes, all accessible, with pages
+    /// below it that never are.
+    ///
+    /// It holds zeros if `async_stack_zeroing` is set, else whatever its last
+    /// user left.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoStacks`] when their size is 0,
+    /// [`Error::PoolConcurrencyLimit`] or [`Error::OutOfFrames`]; nothing is
+    /// allocated then.
+    pub fn allocate_fiber_stack(&self) -> Result<FiberStack<'_, A>, Error> {
+        let pool = &self.pools.stacks;
+        let bytes = pool.layout().max_memory_size;
+        if self.config.async_stack_size == 0 {
+            return Err(Error::NoStacks);
+        }
+        let id = self.pools.allocate(&self.vm, pool, None, bytes)?;
+        let base = pointer(pool.base(id.slot));
+        Ok(FiberStack { allocator: self, id, stack: NonNull::slice_from_raw_parts(base, bytes) })
+    }
+
+    /// Takes a stack back. Nobody runs on it.
+    pub fn deallocate_fiber_stack(&self, stack: FiberStack<'_, A>) {
+        stack.allocator.pools.stacks.deallocate(&stack.allocator.vm, stack.id);
+    }
+
+    /// Allocates a GC heap: a memory, counted by `total_gc_heaps` as well.
+    ///
+    /// # Errors
+    ///
+    /// As for [`allocate_memory`](Self::allocate_memory).
+    pub fn allocate_gc_heap(&self, request: impl Into<MemoryRequest>) -> Result<GcHeap<'_, A>, Error> {
+        self.pools.gc_heaps.increment()?;
+        match self.allocate_memory(request) {
+            Ok(memory) => {
+                self.mark_gc_heap(&memory, true);
+                Ok(GcHeap { memory })
+            }
+            Err(error) => {
+                self.pools.gc_heaps.decrement();
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a GC heap back, as [`deallocate_memory`](Self::deallocate_memory)
+    /// does a memory.
+    pub fn deallocate_gc_heap(&self, heap: GcHeap<'_, A>) {
+        let allocator = match &heap.memory {
+            Memory::Static { make_accessible, .. } => make_accessible.allocator,
+        };
+        allocator.mark_gc_heap(&heap.memory, false);
+        allocator.deallocate_memory(heap.memory);
+        allocator.pools.gc_heaps.decrement();
+    }
+
+    fn mark_gc_heap(&self, memory: &Memory<'_, A>, enable: bool) {
+        match memory {
+            Memory::Static { make_accessible, .. } => {
+                make_accessible.allocator.pools.memories.mark_gc_heap(make_accessible.id, enable);
+            }
+        }
+    }
+
+    /// Counts a core instance that is about to be made.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PoolConcurrencyLimit`] when there are `total_core_instances`;
+    /// it is not counted then.
+    pub fn increment_core_instance_count(&self) -> Result<(), Error> {
+        self.count(PoolKind::CoreInstances)
+    }
+
+    /// Counts a core instance no longer.
+    pub fn decrement_core_instance_count(&self) {
+        self.pools.core_instances.decrement();
+    }
+
+    /// Counts a component instance that is about to be made.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PoolConcurrencyLimit`] when there are
+    /// `total_component_instances`; it is not counted then.
+    pub fn increment_component_instance_count(&self) -> Result<(), Error> {
+        self.count(PoolKind::ComponentInstances)
+    }
+
+    /// Counts a component instance no longer.
+    pub fn decrement_component_instance_count(&self) {
+        self.pools.component_instances.decrement();
+    }
+
+    fn count(&self, kind: PoolKind) -> Result<(), Error> {
+        match kind {
+            PoolKind::ComponentInstances => self.pools.component_instances.increment(),
+            _ => self.pools.core_instances.increment(),
+        }
+    }
+
+    /// Forgets which slots `module` had: it is gone, and will not come back for
+    /// them.
+    pub fn purge_module(&self, module: CompiledModuleId) {
+        self.pools.purge_module(module);
+    }
+
+    pub(crate) fn make_accessible(&self, id: SlotId, offset: usize, len: usize) -> Result<(), Error> {
+        self.pools.make_accessible(&self.vm, &self.pools.memories, id, offset, len)
+    }
+}
+
+pub(crate) fn pointer(virt: VirtAddr) -> NonNull<u8> {
+    NonNull::new(core::ptr::with_exposed_provenance_mut(address(virt))).unwrap_or(NonNull::dangling())
+}

@@ -1,0 +1,146 @@
+//! Counts of the moment, readable at any time: nothing is stopped for them.
+
+use core::fmt;
+
+use allotment_arch::Arch;
+
+use crate::{Allocator, pooling::SlotPool};
+
+/// Counts of this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Memories in use, GC heaps among them.
+    pub memories: usize,
+    /// Memory slots that could be allocated.
+    pub free_memories: usize,
+    /// Tables in use.
+    pub tables: usize,
+    /// Fiber stacks in use.
+    pub stacks: usize,
+    /// GC heaps in use.
+    pub gc_heaps: usize,
+    /// Frames of 4 KiB that could be given: free in the arena, or kept warm by
+    /// slots that do not use them now.
+    pub available_frames: usize,
+    /// Of those, the ones that slots keep.
+    pub idle_frames: usize,
+    /// Slots that wait for a batch before their frames go back.
+    pub queued_slots: usize,
+}
+
+impl fmt::Display for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { memories, free_memories, tables, stacks, gc_heaps, .. } = self;
+        writeln!(
+            f,
+            "in use   {memories} memories ({free_memories} free), {tables} tables, {stacks} stacks, {gc_heaps} GC heaps"
+        )?;
+        write!(
+            f,
+            "frames   {} of 4 KiB available, {} of them kept by idle slots; {} slots wait to give some back",
+            self.available_frames, self.idle_frames, self.queued_slots
+        )
+    }
+}
+
+/// What Wasmtime's pooling allocator counts, by its names.
+///
+/// Sums over parts that change meanwhile: each is right for some moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolingAllocatorMetrics {
+    /// Core instances that live.
+    pub core_instances: u64,
+    /// Component instances that live.
+    pub component_instances: u64,
+    /// Memories in use, GC heaps among them.
+    pub memories: usize,
+    /// Tables in use.
+    pub tables: usize,
+    /// Fiber stacks in use.
+    pub stacks: usize,
+    /// GC heaps in use.
+    pub gc_heaps: usize,
+    /// Memory slots that were used and now are free.
+    pub unused_warm_memories: u32,
+    /// Bytes of frames that free memory slots keep.
+    pub unused_memory_bytes_resident: usize,
+    /// Table slots that were used and now are free.
+    pub unused_warm_tables: u32,
+    /// Bytes of frames that free table slots keep.
+    pub unused_table_bytes_resident: usize,
+    /// Stacks that were used and now are free.
+    pub unused_warm_stacks: u32,
+    /// Bytes of frames that free stacks keep. `None` without
+    /// `async_stack_zeroing`, as in Wasmtime.
+    pub unused_stack_bytes_resident: Option<usize>,
+}
+
+impl fmt::Display for PoolingAllocatorMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "live     {} core and {} component instances, {} memories, {} tables, {} stacks, {} GC heaps",
+            self.core_instances,
+            self.component_instances,
+            self.memories,
+            self.tables,
+            self.stacks,
+            self.gc_heaps
+        )?;
+        write!(
+            f,
+            "warm     {} memories ({} KiB), {} tables ({} KiB), {} stacks ({} KiB)",
+            self.unused_warm_memories,
+            self.unused_memory_bytes_resident / 1024,
+            self.unused_warm_tables,
+            self.unused_table_bytes_resident / 1024,
+            self.unused_warm_stacks,
+            self.unused_stack_bytes_resident.unwrap_or(0) / 1024
+        )
+    }
+}
+
+impl<A: Arch> Allocator<A> {
+    /// Counts of this moment. Walks the slots: not for hot paths.
+    pub fn metrics(&self) -> Metrics {
+        let pools = &self.pools;
+        let idle_frames = pools.idle_frames();
+        let memories = pools.memories.in_use();
+        Metrics {
+            memories,
+            free_memories: pools.memories.layout().total_memories - memories,
+            tables: pools.tables.in_use(),
+            stacks: pools.stacks.in_use(),
+            gc_heaps: pools.gc_heaps.live(),
+            available_frames: self.vm.arena.available() + idle_frames,
+            idle_frames,
+            queued_slots: pools.all().into_iter().map(SlotPool::queued).sum(),
+        }
+    }
+
+    /// What Wasmtime counts. `None` for an allocator without pools.
+    ///
+    /// Reads a few numbers, and takes no lock.
+    pub fn pooling_allocator_metrics(&self) -> Option<PoolingAllocatorMetrics> {
+        self.config.pooling()?;
+        let pools = &self.pools;
+        let warm = |pool: &SlotPool| u32::try_from(pool.index.unused_warm_slots()).unwrap_or(u32::MAX);
+        let zeroes = self.config.async_stack_zeroing;
+        Some(PoolingAllocatorMetrics {
+            core_instances: pools.core_instances.live() as u64,
+            component_instances: pools.component_instances.live() as u64,
+            memories: pools.memories.in_use(),
+            tables: pools.tables.in_use(),
+            stacks: pools.stacks.in_use(),
+            gc_heaps: pools.gc_heaps.live(),
+            unused_warm_memories: warm(&pools.memories),
+            unused_memory_bytes_resident: pools.memories.index.unused_bytes_resident(),
+            unused_warm_tables: warm(&pools.tables),
+            unused_table_bytes_resident: pools.tables.index.unused_bytes_resident(),
+            unused_warm_stacks: warm(&pools.stacks),
+            unused_stack_bytes_resident: zeroes.then(|| pools.stacks.index.unused_bytes_resident()),
+        })
+    }
+}

@@ -1,0 +1,282 @@
+//! Taking frames from slots: of what they may not keep, in batches; and of what
+//! they could, when somebody else needs it.
+//!
+//! ```text
+//!   deallocate ──> keeps all it has ─────────────────────> free
+//!             '──> has more than it may keep ──> queue
+//!                                                  | a batch is full, or something ran out
+//!                                                  v
+//!                         every CPU forgets, once ──> frames and far tables go back ──> free
+//! ```
+//!
+//! A frame that leaves a slot must be forgotten by every CPU first, which costs
+//! an interrupt to each on x86_64. So slots wait for one another; one that waits
+//! cannot be taken.
+
+use core::sync::atomic::Ordering;
+
+use allotment_arch::{Arch, Invalidation, PAGE_SIZE};
+use heapless::Vec;
+use spin::mutex::SpinMutex;
+
+use super::{
+    PoolKind, SlotRecord,
+    slot::SlotState,
+    slot_pool::{Slot, SlotBacking, SlotPool},
+};
+use crate::vm::{Settled, Vm, pages};
+
+/// Slots whose frames are taken after one shootdown when frames run out.
+const RECLAIM_BATCH: usize = 32;
+/// Parts of the queue, so that CPUs do not wait for one another.
+const SHARDS: usize = 16;
+
+/// Slots that wait for their frames to be taken, linked through their records.
+#[derive(Debug)]
+pub(super) struct DecommitQueue {
+    batch: usize,
+    shards: [Shard; SHARDS],
+}
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Shard(SpinMutex<Waiting>);
+
+/// The last one that came, as its number and one, and how many there are.
+#[derive(Debug, Default)]
+struct Waiting {
+    last: u32,
+    count: usize,
+}
+
+impl DecommitQueue {
+    pub(super) fn new(batch: usize) -> Self {
+        Self { batch, shards: Default::default() }
+    }
+
+    /// Slots that wait.
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.0.lock().count).sum()
+    }
+}
+
+impl SlotPool {
+    /// Has a slot at rest give back what it may not keep, soon.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn enqueue<A: Arch>(&self, vm: &Vm<A>, slot: u32) {
+        let shard = &self.queue.shards[vm.arch.current_cpu() % SHARDS];
+        let batch = {
+            let mut waiting = shard.0.lock();
+            self.slots.as_slice()[slot as usize].next_queued.store(waiting.last, Ordering::Relaxed);
+            waiting.last = slot + 1;
+            waiting.count += 1;
+            if waiting.count < self.queue.batch {
+                return;
+            }
+            core::mem::take(&mut *waiting)
+        };
+        self.decommit(vm, batch);
+    }
+
+    /// Has all that wait give back what they may not keep. Returns how many
+    /// slots that were.
+    pub(crate) fn flush<A: Arch>(&self, vm: &Vm<A>) -> usize {
+        let mut flushed = 0;
+        for shard in &self.queue.shards {
+            let batch = core::mem::take(&mut *shard.0.lock());
+            flushed += batch.count;
+            self.decommit(vm, batch);
+        }
+        flushed
+    }
+
+    fn decommit<A: Arch>(&self, vm: &Vm<A>, batch: Waiting) {
+        if batch.count == 0 {
+            return;
+        }
+        let settled = vm.settle(Invalidation::EVERYTHING);
+        let mut next = batch.last;
+        while let Some(number) = next.checked_sub(1) {
+            let slot = self.slot(vm, number);
+            next = slot.record.next_queued.load(Ordering::Relaxed);
+            let bytes = {
+                let mut state = slot.record.state.lock();
+                // SAFETY: the slot is at rest, and `settled` came after that.
+                unsafe { slot.strip(&mut state, self.settings.keep_resident / PAGE_SIZE, settled) };
+                slot.resident_bytes(&state)
+            };
+            if bytes > 0 {
+                self.index.free(number, bytes);
+            } else {
+                self.index.free_cold(number);
+            }
+        }
+    }
+
+    /// Takes about `wanted` frames from slots that do not use them: from those
+    /// that wait for it anyway, from free ones, the least recently used first,
+    /// and from what others have beyond what is accessible. Returns how many.
+    pub(crate) fn reclaim<A: Arch>(&self, vm: &Vm<A>, wanted: usize) -> usize {
+        let before = vm.arena.available();
+        self.flush(vm);
+        if matches!(self.settings.backing, SlotBacking::Fixed { .. }) {
+            return 0;
+        }
+        let mut reclaimed = vm.arena.available().saturating_sub(before);
+        while reclaimed < wanted {
+            let taken = self.reclaim_free(vm, wanted - reclaimed);
+            if taken == 0 {
+                break;
+            }
+            reclaimed += taken;
+        }
+        if reclaimed < wanted {
+            reclaimed += self.reclaim_in_use(vm, wanted - reclaimed);
+        }
+        reclaimed
+    }
+
+    fn reclaim_free<A: Arch>(&self, vm: &Vm<A>, wanted: usize) -> usize {
+        let mut slots = Vec::<u32, RECLAIM_BATCH>::new();
+        let mut expected = 0;
+        while expected < wanted && !slots.is_full() {
+            let Some((slot, bytes)) = self.index.take_least_recently_used() else { break };
+            expected += bytes / PAGE_SIZE;
+            let _ = slots.push(slot);
+        }
+        if slots.is_empty() {
+            return 0;
+        }
+        let settled = vm.settle(Invalidation::EVERYTHING);
+        let mut reclaimed = 0;
+        for number in slots {
+            let slot = self.slot(vm, number);
+            {
+                let mut state = slot.record.state.lock();
+                // SAFETY: the slot was free, hence at rest, before `settled`.
+                reclaimed += unsafe { slot.strip(&mut state, 0, settled) };
+            }
+            self.index.free_cold(number);
+        }
+        reclaimed
+    }
+
+    /// From slots in use, what grew there for former users and is not accessible.
+    fn reclaim_in_use<A: Arch>(&self, vm: &Vm<A>, wanted: usize) -> usize {
+        let mut reclaimed = 0;
+        for number in 0..self.settings.layout.total_memories {
+            if reclaimed >= wanted {
+                break;
+            }
+            #[expect(clippy::cast_possible_truncation, reason = "slots are numbered with u32 at the carve")]
+            let slot = self.slot(vm, number as u32);
+            let mut state = slot.record.state.lock();
+            // Far tables are in use; pages in them leave with the tables.
+            let last = state.top.min(slot.near_pages());
+            if !slot.record.is_in_use() || state.linked == 0 || state.present >= last {
+                continue;
+            }
+            let keep = state.present.max(last.saturating_sub(wanted - reclaimed));
+            // What was accessible to former users was revoked before this one came.
+            let settled = slot.record.settle(vm);
+            let run = slot.near(keep, last);
+            // SAFETY: what is not accessible is not used, and we hold the slot.
+            let stripped = unsafe { pages::strip_at_rest(vm, run, settled) };
+            slot.record.frames.fetch_sub(stripped, Ordering::Relaxed);
+            state.resident = state.resident.min(keep);
+            if state.top == last {
+                state.top = keep;
+            }
+            reclaimed += stripped;
+        }
+        reclaimed
+    }
+
+    #[inline]
+    pub(super) fn resident_bytes(&self, record: &SlotRecord, state: &SlotState) -> usize {
+        let pages = match self.settings.backing {
+            SlotBacking::Fixed { .. } => state.resident,
+            _ => record.frames.load(Ordering::Relaxed),
+        };
+        pages * PAGE_SIZE
+    }
+
+    /// Frames that slots hold beyond what is accessible, and could give back.
+    pub(crate) fn idle_frames(&self) -> usize {
+        if matches!(self.settings.backing, SlotBacking::Fixed { .. }) {
+            return 0;
+        }
+        let idle = |record: &SlotRecord| {
+            let state = record.state.lock();
+            let frames = record.frames.load(Ordering::Relaxed);
+            let used = if state.linked == 0 { 0 } else { state.present };
+            if matches!(self.settings.backing, SlotBacking::PerInstance { .. }) && used > 0 {
+                // Which of them are within reach only the entries say.
+                return 0;
+            }
+            frames.saturating_sub(used)
+        };
+        self.slots.as_slice().iter().map(idle).sum()
+    }
+}
+
+impl<A: Arch> Slot<'_, A> {
+    /// Whether a slot at rest has more than it may keep.
+    #[inline]
+    pub(super) fn has_excess(&self, state: &SlotState) -> bool {
+        state.far > 0 || state.top > self.pool.settings.keep_resident / PAGE_SIZE
+    }
+
+    /// Bytes that a slot at rest keeps.
+    #[inline]
+    pub(super) fn resident_bytes(&self, state: &SlotState) -> usize {
+        self.pool.resident_bytes(self.record, state)
+    }
+
+    /// Gives the arena all frames but those of `keep` pages, and the far tables.
+    /// Memories and tables keep their first pages, stacks their last: what is
+    /// used most. Returns how many frames that were, tables included.
+    ///
+    /// # Safety
+    ///
+    /// The slot is at rest, and has been since before `settled`.
+    unsafe fn strip(&self, state: &mut SlotState, keep: usize, settled: Settled) -> usize {
+        let mut stripped = 0;
+        if state.far > 0 {
+            let near = self.near_pages();
+            let frames = self.remove_far(settled);
+            self.record.frames.fetch_sub(frames, Ordering::Relaxed);
+            stripped += frames + state.far;
+            state.far = 0;
+            state.present = state.present.min(near);
+            state.resident = state.resident.min(near);
+            state.top = state.top.min(near);
+            state.unwiped = state.unwiped.min(near);
+        }
+        if matches!(self.pool.settings.backing, SlotBacking::Fixed { .. }) || state.top <= keep {
+            return stripped;
+        }
+        let run = match self.pool.settings.kind {
+            PoolKind::Stacks => {
+                let top = state.top;
+                pages::hide_at_rest::<A>(self.near(0, state.present));
+                (state.present, state.resident) = (0, 0);
+                state.top = if keep == 0 { 0 } else { top };
+                self.near(0, top - keep)
+            }
+            _ => {
+                let run = self.near(keep, state.top);
+                state.present = state.present.min(keep);
+                state.resident = state.resident.min(keep);
+                state.unwiped = state.unwiped.min(keep);
+                state.top = keep;
+                run
+            }
+        };
+        // SAFETY: by this function's contract.
+        let frames = unsafe { pages::strip_at_rest(self.vm, run, settled) };
+        self.record.frames.fetch_sub(frames, Ordering::Relaxed);
+        stripped + frames
+    }
+}

@@ -1,0 +1,238 @@
+//! All pools of an allocator, and what they do for one another.
+
+use core::sync::atomic::AtomicU32;
+
+use allotment_arch::{Arch, PAGE_SIZE, PhysAddr, VirtAddr};
+
+use super::{
+    Count, Link, ModuleAffinityIndexAllocator, PoolKind, PoolSettings, SlotBacking, SlotId, SlotPool,
+    SlotRecord, buckets, directory_place,
+};
+use crate::{
+    Backing, Commit, CompiledModuleId, Config, Error, MemoryInModule, PoolingAllocationConfig, Resolved,
+    vm::{POOLS, Places, PoolPlaces, PoolSpec, Records, Vm},
+};
+
+/// The pools, in the order of their slabs, and what is only counted.
+#[derive(Debug)]
+pub(crate) struct Pools {
+    pub(crate) memories: SlotPool,
+    pub(crate) tables: SlotPool,
+    pub(crate) stacks: SlotPool,
+    pub(crate) gc_heaps: Count,
+    pub(crate) core_instances: Count,
+    pub(crate) component_instances: Count,
+    /// Memories that one module may have.
+    pub(crate) memories_per_module: u32,
+    /// Tables that one module may have.
+    pub(crate) tables_per_module: u32,
+}
+
+impl Pools {
+    /// What the carve sets aside for the pools.
+    pub(crate) fn specs(resolved: &Resolved) -> [PoolSpec; POOLS] {
+        let fixed = resolved.backing == Backing::Fixed;
+        [resolved.memories, resolved.tables, resolved.stacks].map(|pool| {
+            let slots = pool.slab.total_memories;
+            PoolSpec {
+                slab: pool.slab,
+                slot_record: size_of::<SlotRecord>(),
+                links: slots.saturating_mul(size_of::<Link>()),
+                buckets: buckets(slots).saturating_mul(size_of::<AtomicU32>()),
+                frames_per_slot: if fixed { pool.slab.max_memory_size / PAGE_SIZE } else { 0 },
+            }
+        })
+    }
+
+    /// The pools, in the places that were carved for these specs.
+    ///
+    /// # Safety
+    ///
+    /// `places` are the carve's, in an arena that is ours for good, and used by
+    /// nobody else.
+    pub(crate) unsafe fn in_places<A: Arch>(
+        vm: &Vm<A>,
+        config: &Config,
+        resolved: &Resolved,
+        places: &Places,
+    ) -> Self {
+        let none = PoolingAllocationConfig::new();
+        let pooling = config.pooling().unwrap_or(&none);
+        let [memories, tables, stacks] = places.pools;
+        let common = |kind, layout, own_frames, keep_resident| PoolSettings {
+            kind,
+            layout,
+            backing: match resolved.backing {
+                Backing::Fixed => SlotBacking::Fixed { first: own_frames },
+                // Stacks and tables are the host's to touch: it cannot be stopped
+                // by a trap.
+                Backing::Elastic(Commit::PerInstance(pages)) if kind == PoolKind::Memories => {
+                    SlotBacking::PerInstance { pages }
+                }
+                _ => SlotBacking::Strict,
+            },
+            keep_resident,
+            decommit_batch_size: pooling.decommit_batch_size,
+            wipes: kind != PoolKind::Stacks || config.async_stack_zeroing,
+            poison: pooling.poison,
+        };
+        let warm = pooling.max_unused_warm_slots;
+        let keep = pooling.linear_memory_keep_resident;
+        let settings = common(PoolKind::Memories, resolved.memories.slab, memories.own_frames, keep);
+        // SAFETY: by this function's contract.
+        let memories = unsafe { SlotPool::in_places(vm, settings, &memories, warm) };
+        let keep = pooling.table_keep_resident;
+        let settings = common(PoolKind::Tables, resolved.tables.slab, tables.own_frames, keep);
+        // SAFETY: as above. Tables and stacks have no module to be kept for.
+        let tables = unsafe { SlotPool::in_places(vm, settings, &tables, warm) };
+        let keep = if config.async_stack_zeroing { pooling.async_stack_keep_resident } else { usize::MAX };
+        let settings = common(PoolKind::Stacks, resolved.stacks.slab, stacks.own_frames, keep);
+        // SAFETY: as above.
+        let stacks = unsafe { SlotPool::in_places(vm, settings, &stacks, 0) };
+        Self {
+            memories,
+            tables,
+            stacks,
+            gc_heaps: Count::new(PoolKind::GcHeaps, resolved.gc_heaps.count),
+            core_instances: Count::new(PoolKind::CoreInstances, resolved.core_instances.count),
+            component_instances: Count::new(PoolKind::ComponentInstances, resolved.component_instances.count),
+            memories_per_module: pooling.max_memories_per_module,
+            tables_per_module: pooling.max_tables_per_module,
+        }
+    }
+}
+
+impl SlotPool {
+    /// The pool of `settings` in places that were carved for its spec.
+    ///
+    /// # Safety
+    ///
+    /// `places` are the carve's, in an arena that is ours for good, and used by
+    /// nobody else.
+    pub(crate) unsafe fn in_places<A: Arch>(
+        vm: &Vm<A>,
+        settings: PoolSettings,
+        places: &PoolPlaces,
+        max_unused_warm_slots: u32,
+    ) -> Self {
+        let slots = settings.layout.total_memories;
+        let directory = |slot: usize| -> PhysAddr {
+            let base: VirtAddr = places.slab.offset(settings.layout.base(slot));
+            directory_place(vm, base)
+        };
+        // SAFETY: by this function's contract; pages are aligned for any record.
+        let records = unsafe {
+            Records::new(&vm.arch, places.slot_records, slots, |slot| SlotRecord::new(directory(slot)))
+        };
+        // SAFETY: as above.
+        let links = unsafe { Records::new(&vm.arch, places.links, slots, |_| Link::default()) };
+        // SAFETY: as above.
+        let buckets =
+            unsafe { Records::new(&vm.arch, places.buckets, buckets(slots), |_| AtomicU32::new(0)) };
+        let index = ModuleAffinityIndexAllocator::new(links, buckets, vm.arch.cpus(), max_unused_warm_slots);
+        Self::new(settings, places.slab, places.leaf_tables, records, index)
+    }
+
+    /// Gives back a slot that was taken from the index without its owner.
+    fn forget_owner(&self, slot: u32) {
+        let record = &self.slots.as_slice()[slot as usize];
+        record.set_owner(None);
+        let bytes = self.resident_bytes(record, &record.state.lock());
+        self.index.free(slot, bytes);
+    }
+}
+
+impl Pools {
+    /// Takes a slot of `pool`, making room first where it has to.
+    #[inline]
+    pub(crate) fn allocate<A: Arch>(
+        &self,
+        vm: &Vm<A>,
+        pool: &SlotPool,
+        owner: Option<MemoryInModule>,
+        bytes: usize,
+    ) -> Result<SlotId, Error> {
+        loop {
+            let error = match pool.allocate(vm, owner, bytes) {
+                Ok(id) => return Ok(id),
+                Err(error) => error,
+            };
+            if !self.can_help(vm, pool, &error) {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Makes more of a slot accessible, making room first where it has to.
+    #[inline]
+    pub(crate) fn make_accessible<A: Arch>(
+        &self,
+        vm: &Vm<A>,
+        pool: &SlotPool,
+        id: SlotId,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        loop {
+            let error = match pool.make_accessible(vm, id, offset, len) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if !self.can_help(vm, pool, &error) {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Whether what `error` says is missing is there now.
+    #[cold]
+    #[inline(never)]
+    fn can_help<A: Arch>(&self, vm: &Vm<A>, pool: &SlotPool, error: &Error) -> bool {
+        match *error {
+            Error::PoolConcurrencyLimit { kind, .. } if kind == pool.kind() => pool.flush(vm) > 0,
+            Error::OutOfFrames { needed, .. } => self.make_room(vm, needed),
+            _ => false,
+        }
+    }
+
+    /// After a promise of `needed` frames failed: takes idle frames back, and
+    /// says whether asking again is worth it.
+    pub(crate) fn make_room<A: Arch>(&self, vm: &Vm<A>, needed: usize) -> bool {
+        for pool in self.all() {
+            let short = needed.saturating_sub(vm.arena.available());
+            if short == 0 {
+                break;
+            }
+            pool.reclaim(vm, short);
+        }
+        // Another CPU may have taken back what this one needs, or taken what
+        // this one got back; then the next try says so.
+        vm.arena.available() >= needed
+    }
+
+    pub(crate) fn all(&self) -> [&SlotPool; 3] {
+        [&self.memories, &self.tables, &self.stacks]
+    }
+
+    /// Frames that slots hold and do not use.
+    pub(crate) fn idle_frames(&self) -> usize {
+        self.all().into_iter().map(SlotPool::idle_frames).sum()
+    }
+
+    /// The pool in whose slab `address` lies.
+    #[inline]
+    pub(crate) fn pool_at(&self, address: VirtAddr) -> Option<&SlotPool> {
+        self.all().into_iter().find(|pool| pool.contains(address))
+    }
+
+    /// Forgets which slots a module had.
+    pub(crate) fn purge_module(&self, module: CompiledModuleId) {
+        for (pool, most) in
+            [(&self.memories, self.memories_per_module), (&self.tables, self.tables_per_module)]
+        {
+            while let Some(slot) = pool.index.take_module(module, most) {
+                pool.forget_owner(slot);
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What is known of a slot beside its page tables.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use allotment_arch::{Arch, Invalidation, Pages, PhysAddr};
+use spin::mutex::SpinMutex;
+
+use crate::{
+    CompiledModuleId, MemoryInModule,
+    vm::{Epoch, Settled, Vm},
+};
+
+/// A slot that is in use, as its holder names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlotId {
+    pub(crate) slot: u32,
+    pub(crate) generation: u64,
+}
+
+/// Scalars of one slot. What only its editor needs is under the lock.
+#[derive(Debug)]
+pub(crate) struct SlotRecord {
+    /// Raised whenever the slot is given out or taken back: odd while in use.
+    pub(super) generation: AtomicU64,
+    /// Bytes that can be accessed, from the slot's base.
+    pub(super) accessible: AtomicUsize,
+    /// The epoch in which something of the slot was last taken away.
+    revoked: AtomicU64,
+    /// The CPU that has forgotten everything of that, by whatever means.
+    clean_on: AtomicUsize,
+    /// Frames of the arena in the slot's entries, tables not counted.
+    pub(super) frames: AtomicUsize,
+    /// Frames that faults may still put into its entries.
+    pub(super) promised: AtomicUsize,
+    /// Whose slot it is: a module's number, and one of its memories or tables.
+    /// What holds without one has [`NO_MODULE`] here.
+    module: AtomicU64,
+    index: AtomicU32,
+    pub(super) gc_heap: AtomicBool,
+    /// The slot after it in the decommit queue.
+    pub(super) next_queued: AtomicU32,
+    /// Where the directory's entry for the slot's first leaf table is.
+    pub(super) directory: PhysAddr,
+    pub(super) state: SpinMutex<SlotState>,
+}
+
+/// In [`SlotRecord::index`]: there is no module.
+const NO_MODULE: u32 = u32::MAX;
+
+/// What the editor of a slot knows of its entries, in pages from its base.
+///
+/// ```text
+///   entry:  | present ........ | hidden ......... | either or empty | empty ........ |
+///   page:   0               present           resident             top         slot size
+/// ```
+///
+/// While the slot is open, `present` is what can be accessed. In a slot at rest
+/// it is what a next user of that size finds ready: its tables are unlinked,
+/// so that nothing translates.
+#[derive(Debug, Default)]
+pub(crate) struct SlotState {
+    pub(super) present: usize,
+    /// All pages below have frames.
+    pub(super) resident: usize,
+    /// No page from here on has a frame, nor one that a fault has not given it.
+    pub(super) top: usize,
+    /// Premapped leaf tables that are linked, from the first.
+    pub(super) linked: usize,
+    /// Tables and directories beyond the premapped ones.
+    pub(super) far: usize,
+    /// Pages below may hold something else than zeros, and are wiped before
+    /// they are used.
+    pub(super) unwiped: usize,
+}
+
+impl SlotRecord {
+    pub(super) fn new(directory: PhysAddr) -> Self {
+        Self {
+            generation: AtomicU64::new(0),
+            accessible: AtomicUsize::new(0),
+            revoked: AtomicU64::new(0),
+            clean_on: AtomicUsize::new(usize::MAX),
+            frames: AtomicUsize::new(0),
+            promised: AtomicUsize::new(0),
+            module: AtomicU64::new(0),
+            index: AtomicU32::new(NO_MODULE),
+            gc_heap: AtomicBool::new(false),
+            next_queued: AtomicU32::new(0),
+            directory,
+            state: SpinMutex::new(SlotState::default()),
+        }
+    }
+
+    pub(super) fn is_in_use(&self) -> bool {
+        is_in_use(self.generation.load(Ordering::Relaxed))
+    }
+
+    /// Notes who has the slot.
+    #[inline]
+    pub(super) fn set_owner(&self, owner: Option<MemoryInModule>) {
+        let (module, index) = owner.map_or((0, NO_MODULE), |owner| (owner.module.0, owner.index));
+        self.module.store(module, Ordering::Relaxed);
+        self.index.store(index, Ordering::Relaxed);
+    }
+
+    /// Who has the slot, or had it last.
+    pub(super) fn owner(&self) -> Option<MemoryInModule> {
+        let index = self.index.load(Ordering::Relaxed);
+        let module = CompiledModuleId(self.module.load(Ordering::Relaxed));
+        (index != NO_MODULE).then_some(MemoryInModule { module, index })
+    }
+
+    /// Whether `cpu` caches nothing that was taken away from the slot.
+    #[inline]
+    fn is_clean_on<A: Arch>(&self, vm: &Vm<A>, cpu: usize) -> bool {
+        self.clean_on.load(Ordering::Relaxed) == cpu
+            || vm.epochs.has_forgotten(cpu, Epoch(self.revoked.load(Ordering::Relaxed)))
+    }
+
+    /// Makes this CPU forget what was taken away from the slot, unless it has.
+    #[inline]
+    pub(super) fn forget<A: Arch>(&self, vm: &Vm<A>, cpu: usize) {
+        if !self.is_clean_on(vm, cpu) {
+            vm.epochs.invalidate_local(&vm.arch, cpu, Invalidation::EVERYTHING);
+        }
+    }
+
+    /// Notes that `pages` of the slot, or tables above them, were taken away, and
+    /// makes this CPU forget them. The caller holds the slot.
+    pub(super) fn revoke<A: Arch>(&self, vm: &Vm<A>, pages: Pages) {
+        let cpu = vm.arch.current_cpu();
+        // Asked before this revocation: what is left of earlier ones is more
+        // than `pages`.
+        let clean = self.is_clean_on(vm, cpu);
+        let stale = if clean { Invalidation::tables(pages) } else { Invalidation::EVERYTHING };
+        let epoch = vm.epochs.revoke();
+        vm.epochs.invalidate_local(&vm.arch, cpu, stale);
+        self.revoked.store(epoch.0, Ordering::Relaxed);
+        self.clean_on.store(cpu, Ordering::Relaxed);
+    }
+
+    /// Makes every CPU forget what was taken away from the slot, unless they
+    /// have. The caller holds the slot.
+    pub(super) fn settle<A: Arch>(&self, vm: &Vm<A>) -> Settled {
+        vm.epochs.settle_since(&vm.arch, Epoch(self.revoked.load(Ordering::Relaxed)))
+    }
+}
+
+/// Whether a slot of this generation is given out.
+pub(crate) fn is_in_use(generation: u64) -> bool {
+    !generation.is_multiple_of(2)
+}

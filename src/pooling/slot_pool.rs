@@ -1,0 +1,555 @@
+//! A pool of slots of one size: for linear memories, for tables, for stacks.
+//!
+//! ```text
+//!   at rest      directory: 0 0 0                     nothing translates
+//!                leaf:      | present ... | hidden .. | empty ...
+//!
+//!   in use       directory: T T 0                     T: linked leaf table
+//!                leaf:      | present ... | hidden .. | empty ...
+//!                           0        accessible
+//! ```
+//!
+//! The premapped leaf tables of all slots are one array of entries, so that the
+//! entry of page `p` of slot `s` is `leaf_tables[s * entries_per_slot + p]`: no
+//! walk, no table to allocate. [`far`](super::far) has what lies beyond.
+//!
+//! Taking a slot back clears what was written and unlinks its leaf tables: one
+//! store per 2 MiB. The entries stay as they are, so that a next user of the
+//! same size only links them again. What nobody wrote costs nothing else, not
+//! even an invalidation: what a CPU still caches of such a slot are the entries
+//! that the next user gets. A smaller user has the rest taken away first.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use allotment_arch::{
+    Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, Pages, PhysAddr, TABLE_SPAN, Table, VirtAddr, page_ceil,
+};
+use spin::mutex::SpinMutexGuard;
+
+use super::{
+    Link, ModuleAffinityIndexAllocator, PoolKind, SlabLayout, SlotId, SlotRecord,
+    decommit_queue::DecommitQueue, is_in_use, slot::SlotState,
+};
+use crate::{
+    Error, MemoryInModule,
+    vm::{Records, Vm, distance, pages},
+};
+
+/// What a pool is made of, and how it treats its slots.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PoolSettings {
+    pub(crate) kind: PoolKind,
+    pub(crate) layout: SlabLayout,
+    pub(crate) backing: SlotBacking,
+    /// Bytes of a slot at rest that keep their frames.
+    pub(crate) keep_resident: usize,
+    pub(crate) decommit_batch_size: usize,
+    /// Whether contents are cleared when a slot is taken back.
+    pub(crate) wipes: bool,
+    /// Whether they are filled with [`pages::POISON`] then, and cleared when the slot
+    /// is taken anew.
+    pub(crate) poison: bool,
+}
+
+/// Where the frames of a slot come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SlotBacking {
+    /// Each slot owns as many as it has pages, from this one on.
+    Fixed { first: PhysAddr },
+    /// From the arena, for each page that becomes accessible.
+    Strict,
+    /// From the arena, for each page that is touched, up to so many.
+    PerInstance { pages: usize },
+}
+
+#[derive(Debug)]
+pub(crate) struct SlotPool {
+    pub(super) start: VirtAddr,
+    pub(super) settings: PoolSettings,
+    leaf_tables: PhysAddr,
+    pub(super) slots: Records<SlotRecord>,
+    pub(crate) index: ModuleAffinityIndexAllocator<Records<Link>, Records<AtomicU32>>,
+    pub(super) queue: DecommitQueue,
+}
+
+/// Where an address stands in the slab.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    pub(crate) slot: u32,
+    pub(crate) generation: u64,
+    /// Bytes from the slot's base.
+    pub(crate) offset: usize,
+    pub(crate) accessible: usize,
+    pub(crate) owner: Option<MemoryInModule>,
+    pub(crate) gc_heap: bool,
+}
+
+impl SlotPool {
+    /// A pool of slots that nobody used yet, whose premapped leaf tables hold
+    /// zeros.
+    pub(crate) fn new(
+        settings: PoolSettings,
+        start: VirtAddr,
+        leaf_tables: PhysAddr,
+        slots: Records<SlotRecord>,
+        index: ModuleAffinityIndexAllocator<Records<Link>, Records<AtomicU32>>,
+    ) -> Self {
+        Self {
+            start,
+            settings,
+            leaf_tables,
+            slots,
+            index,
+            queue: DecommitQueue::new(settings.decommit_batch_size),
+        }
+    }
+
+    pub(crate) fn layout(&self) -> &SlabLayout {
+        &self.settings.layout
+    }
+
+    pub(crate) fn kind(&self) -> PoolKind {
+        self.settings.kind
+    }
+
+    /// Takes a free slot for `owner`, with the first `bytes` of it accessible,
+    /// for use on this CPU.
+    #[inline]
+    pub(crate) fn allocate<A: Arch>(
+        &self,
+        vm: &Vm<A>,
+        owner: Option<MemoryInModule>,
+        bytes: usize,
+    ) -> Result<SlotId, Error> {
+        let (kind, limit) = (self.settings.kind, self.settings.layout.max_memory_size);
+        let too_large = Error::MemoryTooLarge { requested: bytes, limit };
+        let end = page_ceil(bytes).filter(|&end| end <= limit).ok_or(too_large)?;
+        let cpu = vm.arch.current_cpu();
+        let full = Error::PoolConcurrencyLimit { kind, limit: self.settings.layout.total_memories };
+        let number = self.index.alloc(cpu, owner).ok_or(full)?.slot;
+        let record = &self.slots.as_slice()[number as usize];
+        let slot = Slot { pool: self, vm, number, record };
+        record.forget(vm, cpu);
+        let mut state = record.state.lock();
+        if let Err(error) = slot.open(&mut state, end / PAGE_SIZE) {
+            let bytes = slot.resident_bytes(&state);
+            drop(state);
+            self.index.free(number, bytes);
+            return Err(error);
+        }
+        record.set_owner(owner);
+        let generation = record.generation.load(Ordering::Relaxed) + 1;
+        record.generation.store(generation, Ordering::Release);
+        Ok(SlotId { slot: number, generation })
+    }
+
+    /// Takes a slot back: nothing of it is accessible, and it reads as zeros for
+    /// the next one. Does nothing for a stale id.
+    #[inline]
+    pub(crate) fn deallocate<A: Arch>(&self, vm: &Vm<A>, id: SlotId) {
+        let Ok((slot, mut state)) = self.hold(vm, id) else { return };
+        slot.close(&mut state);
+        slot.record.generation.store(id.generation + 1, Ordering::Release);
+        let (excess, bytes) = (slot.has_excess(&state), slot.resident_bytes(&state));
+        drop(state);
+        if excess {
+            self.enqueue(vm, id.slot);
+        } else {
+            self.index.free(id.slot, bytes);
+        }
+    }
+
+    /// Makes sure that this CPU caches nothing that the slot's former users
+    /// left.
+    pub(crate) fn arrive<A: Arch>(&self, vm: &Vm<A>, id: SlotId) -> Result<(), Error> {
+        let record = self.record(id)?;
+        if record.generation.load(Ordering::Acquire) != id.generation {
+            return Err(Error::Stale { slot: id.slot });
+        }
+        record.forget(vm, vm.arch.current_cpu());
+        Ok(())
+    }
+
+    /// Makes `[offset, offset + len)` accessible, where `offset` does not go
+    /// beyond what is accessible already.
+    #[inline]
+    pub(crate) fn make_accessible<A: Arch>(
+        &self,
+        vm: &Vm<A>,
+        id: SlotId,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        let limit = self.settings.layout.max_memory_size;
+        let too_large = Error::MemoryTooLarge { requested: offset.saturating_add(len), limit };
+        let end = offset.checked_add(len).and_then(page_ceil).ok_or(too_large)?;
+        if end > limit {
+            return Err(too_large);
+        }
+        let (slot, mut state) = self.hold(vm, id)?;
+        let accessible = slot.record.accessible.load(Ordering::Relaxed);
+        if offset > accessible {
+            return Err(Error::NotAPrefix { offset, accessible });
+        }
+        if end <= accessible {
+            return Ok(());
+        }
+        let last = end / PAGE_SIZE;
+        // In tables that are linked, all with frames: nothing but to reveal.
+        if last <= state.resident && last <= state.linked * ENTRIES_PER_TABLE {
+            pages::reveal::<A>(slot.near(state.present, last));
+            vm.arch.publish();
+            state.present = last;
+            slot.record.accessible.store(end, Ordering::Release);
+            return Ok(());
+        }
+        slot.extend(&mut state, last)
+    }
+
+    /// Takes access away from everything at or above `keep` bytes, a multiple
+    /// of the page, and clears it.
+    #[cfg(feature = "wasmtime-platform")]
+    pub(crate) fn make_inaccessible<A: Arch>(
+        &self,
+        vm: &Vm<A>,
+        id: SlotId,
+        keep: usize,
+    ) -> Result<(), Error> {
+        let (slot, mut state) = self.hold(vm, id)?;
+        slot.shrink(&mut state, keep / PAGE_SIZE);
+        Ok(())
+    }
+
+    /// Clears everything from `offset` on, a multiple of the page. What was
+    /// accessible still is.
+    #[cfg(feature = "wasmtime-platform")]
+    pub(crate) fn erase<A: Arch>(&self, vm: &Vm<A>, id: SlotId, offset: usize) -> Result<(), Error> {
+        let (slot, mut state) = self.hold(vm, id)?;
+        let last = state.present;
+        if state.linked > 0 && offset / PAGE_SIZE < last {
+            slot.shrink(&mut state, offset / PAGE_SIZE);
+            // Every page that had a frame has it still.
+            slot.extend(&mut state, last)?;
+        }
+        Ok(())
+    }
+
+    /// Slots that somebody has.
+    pub(crate) fn in_use(&self) -> usize {
+        self.index.used().saturating_sub(self.queued())
+    }
+
+    /// Slots that wait for their frames to be taken.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Says that a slot is a GC heap's, or no longer.
+    pub(crate) fn mark_gc_heap(&self, id: SlotId, enable: bool) {
+        if let Ok(record) = self.record(id) {
+            record.gc_heap.store(enable, Ordering::Relaxed);
+        }
+    }
+
+    /// Address of a slot's first byte.
+    pub(crate) fn base(&self, slot: u32) -> VirtAddr {
+        self.start.offset(self.settings.layout.base(slot as usize))
+    }
+
+    /// Where `address` stands, if it is in the slab and not in the guard
+    /// before the first slot. One subtraction and one division, no lock.
+    pub(crate) fn locate(&self, address: VirtAddr) -> Option<Position> {
+        let (slot, offset) = self.settings.layout.locate(distance(self.start, address)?)?;
+        let position = self.position_of(u32::try_from(slot).ok()?)?;
+        Some(Position { offset, ..position })
+    }
+
+    /// What is known of a slot, for its first byte.
+    pub(crate) fn position_of(&self, slot: u32) -> Option<Position> {
+        let record = self.slots.as_slice().get(slot as usize)?;
+        Some(Position {
+            slot,
+            generation: record.generation.load(Ordering::Acquire),
+            offset: 0,
+            accessible: record.accessible.load(Ordering::Acquire),
+            owner: record.owner(),
+            gc_heap: record.gc_heap.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Whether `address` is in the slab at all.
+    #[inline]
+    pub(crate) fn contains(&self, address: VirtAddr) -> bool {
+        distance(self.start, address).is_some_and(|offset| offset < self.settings.layout.total)
+    }
+
+    /// The entry of the page at `address`, if that is accessible. No lock.
+    #[inline]
+    pub(crate) fn entry<'a, A: Arch>(&self, vm: &'a Vm<A>, address: VirtAddr) -> Option<&'a AtomicU64> {
+        let layout = &self.settings.layout;
+        let (slot, offset) = layout.locate(distance(self.start, address)?)?;
+        // The entries of a slot at rest may be present, under an unlinked table.
+        if offset >= self.slots.as_slice().get(slot)?.accessible.load(Ordering::Acquire) {
+            return None;
+        }
+        match self.premapped(vm, slot).get(offset / PAGE_SIZE) {
+            Some(entry) => Some(entry),
+            None => super::far::entry(vm, address),
+        }
+    }
+
+    /// The premapped entries of a slot.
+    #[inline]
+    fn premapped<'a, A: Arch>(&self, vm: &'a Vm<A>, slot: usize) -> &'a [AtomicU64] {
+        let tables = self.settings.layout.premapped_tables;
+        let frame = self.leaf_tables.offset(slot * tables * PAGE_SIZE);
+        // SAFETY: the carve set these contiguous tables aside for this slot,
+        // for good; only atomics are used on them.
+        unsafe { Table::new(&vm.arch, frame, tables) }.entries()
+    }
+
+    fn record(&self, id: SlotId) -> Result<&SlotRecord, Error> {
+        let stale = Error::Stale { slot: id.slot };
+        let record = self.slots.as_slice().get(id.slot as usize).ok_or(stale)?;
+        if is_in_use(id.generation) { Ok(record) } else { Err(stale) }
+    }
+
+    /// Holds a slot for editing, if `id` still names the one who has it.
+    #[inline]
+    pub(super) fn hold<'p, A: Arch>(
+        &'p self,
+        vm: &'p Vm<A>,
+        id: SlotId,
+    ) -> Result<(Slot<'p, A>, SpinMutexGuard<'p, SlotState>), Error> {
+        let record = self.record(id)?;
+        let state = record.state.lock();
+        if record.generation.load(Ordering::Relaxed) != id.generation {
+            return Err(Error::Stale { slot: id.slot });
+        }
+        Ok((Slot { pool: self, vm, number: id.slot, record }, state))
+    }
+
+    /// A slot that the caller took from the index, or looks at under its lock.
+    pub(super) fn slot<'p, A: Arch>(&'p self, vm: &'p Vm<A>, number: u32) -> Slot<'p, A> {
+        Slot { pool: self, vm, number, record: &self.slots.as_slice()[number as usize] }
+    }
+}
+
+/// One slot, as whoever holds it edits it.
+#[derive(Debug)]
+pub(super) struct Slot<'p, A: Arch> {
+    pub(super) pool: &'p SlotPool,
+    pub(super) vm: &'p Vm<A>,
+    pub(super) number: u32,
+    pub(super) record: &'p SlotRecord,
+}
+
+impl<'p, A: Arch> Slot<'p, A> {
+    pub(super) fn base(&self) -> VirtAddr {
+        self.pool.base(self.number)
+    }
+
+    /// Pages whose leaf tables exist since the carve.
+    pub(super) fn near_pages(&self) -> usize {
+        self.pool.settings.layout.premapped_tables * ENTRIES_PER_TABLE
+    }
+
+    /// The entries of pages `first..last`, which are premapped.
+    #[inline]
+    pub(super) fn near(&self, first: usize, last: usize) -> &'p [AtomicU64] {
+        &self.pool.premapped(self.vm, self.number as usize)[first..last]
+    }
+
+    /// Gives `edit` the entries of pages `first..last`, as far as they have
+    /// tables.
+    pub(super) fn for_each_run(&self, first: usize, last: usize, mut edit: impl FnMut(&[AtomicU64])) {
+        let near = self.near_pages();
+        if first < near {
+            edit(self.near(first, last.min(near)));
+        }
+        if last > near {
+            self.for_each_far_run(first.max(near), last, edit);
+        }
+    }
+
+    /// Makes the first `last` pages of a slot at rest accessible, and no others.
+    #[inline]
+    fn open(&self, state: &mut SlotState, last: usize) -> Result<(), Error> {
+        if let SlotBacking::PerInstance { pages } = self.pool.settings.backing {
+            self.promise(pages)?;
+        }
+        if state.unwiped > 0 {
+            self.wipe(state);
+        }
+        if last < state.present {
+            self.drop_present(state, last);
+        }
+        if last == state.present && last <= state.resident && last <= ENTRIES_PER_TABLE && last > 0 {
+            // As the last user left it.
+            self.link(0);
+            self.vm.arch.publish();
+            state.linked = 1;
+            self.record.accessible.store(last * PAGE_SIZE, Ordering::Release);
+            return Ok(());
+        }
+        if last == 0 {
+            return Ok(());
+        }
+        let opened = self.extend(state, last);
+        if opened.is_err() {
+            self.unpromise();
+        }
+        opened
+    }
+
+    /// Has all written pages cleared, nothing accessible, and the slot at rest.
+    #[inline]
+    fn close(&self, state: &mut SlotState) {
+        let (vm, record) = (self.vm, self.record);
+        record.accessible.store(0, Ordering::Release);
+        if state.linked > 0 {
+            for table in 0..state.linked {
+                self.set_directory_entry(table, 0);
+            }
+            state.linked = 0;
+        }
+        if self.pool.settings.wipes && state.present > 0 {
+            vm.await_marks();
+            if self.any_written(state.present) {
+                self.clear_written(state);
+            }
+        }
+        if state.far > 0 {
+            self.park_far();
+        }
+        self.unpromise();
+        #[cfg(feature = "audit")]
+        self.audit(state);
+    }
+
+    #[inline]
+    fn any_written(&self, last: usize) -> bool {
+        if last <= self.near_pages() && !self.is_sparse() {
+            return pages::any_written::<A>(self.near(0, last));
+        }
+        let mut written = false;
+        self.for_each_run(0, last, |run| written |= pages::any_written_or_empty::<A>(run));
+        written
+    }
+
+    /// Clears what was written, or poisons it, of a slot whose tables are
+    /// unlinked.
+    #[cold]
+    #[inline(never)]
+    fn clear_written(&self, state: &mut SlotState) {
+        self.record.revoke(self.vm, Pages { start: self.base(), count: state.present });
+        let poison = self.pool.settings.poison;
+        self.for_each_run(0, state.present, |run| {
+            if poison {
+                // SAFETY: this CPU caches nothing of the slot, and its tables are
+                // out of all CPUs' way. What others cache is used by nobody: a
+                // CPU arrives before it uses a slot.
+                unsafe { pages::poison(self.vm, run) };
+            } else {
+                // SAFETY: as above.
+                unsafe { pages::wipe(self.vm, run) };
+            }
+        });
+        if poison {
+            state.unwiped = state.present;
+        }
+    }
+
+    /// Clears what poison is left in a slot at rest.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn wipe(&self, state: &mut SlotState) {
+        self.for_each_run(0, state.unwiped, |run| {
+            // SAFETY: as in `clear_written`: nobody used the slot since.
+            unsafe { pages::wipe(self.vm, run) };
+        });
+        state.unwiped = 0;
+    }
+
+    /// Takes away the pages of a slot at rest from `last` on: they hold zeros, or
+    /// will be wiped.
+    #[cold]
+    #[inline(never)]
+    fn drop_present(&self, state: &mut SlotState, last: usize) {
+        let pages = Pages { start: self.base().offset(last * PAGE_SIZE), count: state.present - last };
+        if last > 0 {
+            // For nobody at all the entries may stay: no table is linked.
+            self.for_each_run(last, state.present, |run| pages::hide_at_rest::<A>(run));
+            state.present = last;
+        }
+        self.record.revoke(self.vm, pages);
+    }
+
+    /// Makes pages up to `last` accessible, and links their tables.
+    #[cold]
+    #[inline(never)]
+    fn extend(&self, state: &mut SlotState, last: usize) -> Result<(), Error> {
+        if state.linked == 0 && last < state.present {
+            self.drop_present(state, last);
+        }
+        let from = state.present;
+        if last > from {
+            self.populate(state, from, last)?;
+            let sparse = self.is_sparse();
+            self.for_each_run(from, last, |run| {
+                if sparse { pages::reveal_some::<A>(run) } else { pages::reveal::<A>(run) }
+            });
+            state.present = last;
+        }
+        let tables = last.min(self.near_pages()).div_ceil(ENTRIES_PER_TABLE);
+        (state.linked..tables).for_each(|table| self.link(table));
+        state.linked = state.linked.max(tables);
+        self.vm.arch.publish();
+        self.record.accessible.store(last * PAGE_SIZE, Ordering::Release);
+        Ok(())
+    }
+
+    /// Hides, invalidates and clears what is accessible from page `keep` on.
+    #[cfg(feature = "wasmtime-platform")]
+    fn shrink(&self, state: &mut SlotState, keep: usize) {
+        if state.linked == 0 || keep >= state.present {
+            return;
+        }
+        let last = state.present;
+        self.record.accessible.store(keep * PAGE_SIZE, Ordering::Release);
+        self.vm.await_marks();
+        self.for_each_run(keep, last, |run| pages::hide_at_rest::<A>(run));
+        let start = self.base().offset(keep * PAGE_SIZE);
+        self.record.revoke(self.vm, Pages { start, count: last - keep });
+        self.for_each_run(keep, last, |run| {
+            // SAFETY: this CPU caches nothing of the run. What others cache is
+            // used by nobody: a CPU arrives before it uses a slot.
+            unsafe { pages::wipe(self.vm, run) };
+        });
+        state.present = keep;
+    }
+
+    /// Links the `nth` premapped leaf table.
+    #[inline]
+    fn link(&self, nth: usize) {
+        let tables = self.pool.settings.layout.premapped_tables;
+        let leaf = self.pool.leaf_tables.offset((self.number as usize * tables + nth) * PAGE_SIZE);
+        self.set_directory_entry(nth, A::Format::table(leaf));
+    }
+
+    /// Sets the directory's entry for the `nth` premapped leaf table.
+    #[inline]
+    fn set_directory_entry(&self, nth: usize, entry: u64) {
+        let first = self.record.directory;
+        let place = first.offset(nth * size_of::<u64>());
+        if place.0 / PAGE_SIZE as u64 == first.0 / PAGE_SIZE as u64 {
+            let found = self.vm.arch.physical(place).cast::<AtomicU64>();
+            // SAFETY: the carve made the directory, for good, and found the entry
+            // there; everybody uses atomics on it.
+            unsafe { found.as_ref() }.store(entry, Ordering::Release);
+        } else if let Some(found) = super::far::directory_entry(self.vm, self.base().offset(nth * TABLE_SPAN))
+        {
+            found.store(entry, Ordering::Release);
+        }
+    }
+}
