@@ -4,7 +4,7 @@
 use core::cell::Cell;
 
 use allotment::{
-    Allocator, FaultAccess, FaultReport, Verdict,
+    Allocator, Backing, Commit, FaultAccess, FaultReport, Verdict,
     arch::{
         Access, VirtAddr,
         emulated::{AccessFault, Emulated, FaultKind, Mmu},
@@ -23,13 +23,19 @@ pub(crate) struct Ground<'a, F: Mmu> {
     pub(crate) allocator: &'a Allocator<Emulated<F>>,
     /// Frames that no tenant has, by the model.
     pub(crate) free: usize,
+    /// Whether frames are counted by the page. Where instances are promised
+    /// frames that they may not touch, what a slot in use has kept from former
+    /// tenants is no count's until it is reclaimed.
+    pub(crate) exact: bool,
     pub(crate) tally: Tally,
     mark: Cell<u8>,
 }
 
 impl<'a, F: Mmu> Ground<'a, F> {
     pub(crate) fn new(allocator: &'a Allocator<Emulated<F>>) -> Self {
-        Self { allocator, free: allocator.plan().frames, tally: Tally::default(), mark: Cell::new(0) }
+        let plan = allocator.plan();
+        let exact = !matches!(plan.backing, Backing::Elastic(Commit::PerInstance(_)));
+        Self { allocator, free: plan.frames, exact, tally: Tally::default(), mark: Cell::new(0) }
     }
 
     /// What to write next: another byte than anybody wrote lately, and not 0.
@@ -60,6 +66,25 @@ impl<'a, F: Mmu> Ground<'a, F> {
             }
         }
         panic!("a fetch from {from} was resumed again and again")
+    }
+
+    /// Frames that were given since this was asked last: the price of what was
+    /// just done, at most `most`.
+    pub(crate) fn paid(&mut self, most: usize) -> usize {
+        let available = self.allocator.metrics().available_frames;
+        let paid = self.free.saturating_sub(available);
+        assert!(available <= self.free || !self.exact, "what is given does not make frames");
+        assert!(paid <= most || !self.exact, "{paid} frames were taken for what takes {most} at most");
+        self.free = available;
+        paid
+    }
+
+    /// Holds the count of frames that nobody has against the model's.
+    pub(crate) fn count(&mut self, available: usize) {
+        if !self.exact {
+            self.free = available;
+        }
+        assert_eq!(available, self.free, "frames that are available");
     }
 
     /// Asserts that this access traps.

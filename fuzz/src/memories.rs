@@ -1,7 +1,10 @@
 //! Tenants that are linear memories.
 
+use std::collections::BTreeSet;
+
 use allotment::{
-    Error, FaultAccess, FaultRegion, MakeAccessible, Memory,
+    Backing, Commit, CompiledModuleId, Error, FaultAccess, FaultRegion, FaultReport, MakeAccessible, Memory,
+    MemoryRequest, PoolKind,
     arch::{
         VirtAddr,
         emulated::{Emulated, Mmu, on_cpu},
@@ -12,7 +15,7 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 use crate::{
     amount::{Amount, PAGE, Place},
     contents::Contents,
-    ground::Ground,
+    ground::{Ground, TABLE},
     input::Access,
     tally::Event,
 };
@@ -24,18 +27,27 @@ const PAGES_LOOKED_AT: usize = 24;
 
 #[derive(Clone, Debug)]
 pub(crate) enum OnMemories {
-    Allocate(Amount),
+    Allocate(Amount, Option<Owner>),
     Live(u8, OnMemory),
     Gone(u8, OnGone),
+    PurgeModule(u8),
+}
+
+/// One of a few memories of a few modules.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(crate) struct Owner {
+    module: u8,
+    index: u8,
 }
 
 impl<'a> Arbitrary<'a> for OnMemories {
     /// Most of what happens, happens to memories that somebody has.
     fn arbitrary(bytes: &mut Unstructured<'a>) -> Result<Self> {
-        Ok(match bytes.int_in_range(0..=7)? {
-            0 | 1 => Self::Allocate(bytes.arbitrary()?),
-            2..=6 => Self::Live(bytes.arbitrary()?, bytes.arbitrary()?),
-            _ => Self::Gone(bytes.arbitrary()?, bytes.arbitrary()?),
+        Ok(match bytes.int_in_range(0..=15)? {
+            0..=3 => Self::Allocate(bytes.arbitrary()?, bytes.arbitrary()?),
+            4..=13 => Self::Live(bytes.arbitrary()?, bytes.arbitrary()?),
+            14 => Self::Gone(bytes.arbitrary()?, bytes.arbitrary()?),
+            _ => Self::PurgeModule(bytes.arbitrary()?),
         })
     }
 }
@@ -58,6 +70,7 @@ pub(crate) enum OnMemory {
     /// So many bytes before the first.
     Before(u64, Access),
     Arrive,
+    PrepareWrite(Amount, Amount),
     Deallocate,
 }
 
@@ -71,10 +84,15 @@ pub(crate) enum OnGone {
     Deallocate,
 }
 
+/// Modules that have memories.
+const MODULES: u64 = 4;
+
 /// All memories, and what they are carved from.
 pub(crate) struct Memories<'a, F: Mmu> {
     live: Vec<Tenant<'a, F>>,
     gone: Vec<Gone<'a, F>>,
+    /// Slots that had a tenant, by address.
+    used: BTreeSet<VirtAddr>,
     /// Slots.
     total: usize,
     /// Bytes that a memory may have.
@@ -84,6 +102,9 @@ pub(crate) struct Memories<'a, F: Mmu> {
     first: VirtAddr,
     guard: usize,
     guard_before: bool,
+    backing: Backing,
+    /// Leaf tables that a slot has from the carve on.
+    premapped: usize,
 }
 
 struct Tenant<'a, F: Mmu> {
@@ -92,6 +113,15 @@ struct Tenant<'a, F: Mmu> {
     contents: Contents,
     /// The CPUs that may use it, as bits.
     cpus: u8,
+    owner: Option<Owner>,
+    /// Frames that it took, and gives back.
+    paid: usize,
+    /// Pages that it may touch, and which it has, where that is bounded.
+    commit: Option<usize>,
+    /// Whether its slot keeps frames of former tenants. They count as touched,
+    /// wherever they lie.
+    warm: bool,
+    touched: BTreeSet<usize>,
 }
 
 /// What a copy of a memory is made of.
@@ -107,18 +137,24 @@ impl<'a, F: Mmu> Memories<'a, F> {
         Self {
             live: Vec::new(),
             gone: Vec::new(),
-            total: plan.total_memories,
-            limit: plan.max_memory_size,
-            stride: plan.stride,
-            first: plan.first_memory,
+            used: BTreeSet::new(),
+            total: plan.memories.slab.total_memories,
+            limit: plan.memories.slab.max_memory_size,
+            stride: plan.memories.slab.stride,
+            first: plan.memories.first,
             guard,
             guard_before,
+            backing: plan.backing,
+            premapped: plan.memories.slab.premapped_tables,
         }
     }
 
     pub(crate) fn step(&mut self, ground: &mut Ground<'a, F>, operation: &OnMemories, cpu: usize) {
         match operation {
-            OnMemories::Allocate(size) => self.allocate(ground, size.of(self.limit), cpu),
+            OnMemories::Allocate(size, owner) => self.allocate(ground, size.of(self.limit), *owner, cpu),
+            OnMemories::PurgeModule(module) => {
+                ground.allocator.purge_module(CompiledModuleId(u64::from(*module) % MODULES));
+            }
             OnMemories::Live(nth, operation) if !self.live.is_empty() => {
                 let nth = usize::from(*nth) % self.live.len();
                 self.on_live(ground, nth, operation, cpu);
@@ -158,9 +194,13 @@ impl<'a, F: Mmu> Memories<'a, F> {
         true
     }
 
-    fn allocate(&mut self, ground: &mut Ground<'a, F>, size: usize, cpu: usize) {
+    fn allocate(&mut self, ground: &mut Ground<'a, F>, size: usize, owner: Option<Owner>, cpu: usize) {
         let (pages, limit) = (size.div_ceil(PAGE), self.limit);
-        let memory = match ground.allocator.allocate_memory(size) {
+        let mut request = MemoryRequest::new(size);
+        if let Some(owner) = owner {
+            request = request.module(owner.module(), owner.index.into());
+        }
+        let memory = match ground.allocator.allocate_memory(request) {
             Ok(memory) => memory,
             Err(error) => {
                 assert!(!error.to_string().is_empty());
@@ -168,11 +208,13 @@ impl<'a, F: Mmu> Memories<'a, F> {
                     Error::MemoryTooLarge { requested, limit: most } if size > limit => {
                         assert_eq!((requested, most), (size, limit));
                     }
-                    Error::OutOfSlots { limit } if self.live.len() == self.total => {
-                        assert_eq!(limit, self.total);
+                    Error::PoolConcurrencyLimit { kind: PoolKind::Memories, limit } => {
+                        assert_eq!((self.live.len(), limit), (self.total, self.total));
                         ground.tally.note(Event::OutOfSlots);
                     }
-                    Error::OutOfFrames { .. } if pages > ground.free => {
+                    Error::OutOfFrames { .. } => {
+                        let most = self.promised() + self.price(0, pages);
+                        assert!(most > ground.free, "{most} frames of {} free: {error}", ground.free);
                         ground.tally.note(Event::OutOfFrames);
                     }
                     other => panic!("{size} bytes, {} frames free: {other}", ground.free),
@@ -180,7 +222,7 @@ impl<'a, F: Mmu> Memories<'a, F> {
                 return;
             }
         };
-        assert!(size <= limit && self.live.len() < self.total && pages <= ground.free, "{memory:?}");
+        assert!(size <= limit && self.live.len() < self.total, "{memory:?}");
         assert_eq!((memory.size(), memory.capacity()), (size, limit));
         let offset = base(&memory).0 - self.first.0;
         assert_eq!(offset % self.stride as u64, 0, "a memory begins with its slot");
@@ -190,17 +232,55 @@ impl<'a, F: Mmu> Memories<'a, F> {
         if self.gone.iter().any(|gone| gone.base.cast() == memory.base()) {
             ground.tally.note(Event::Reused);
         }
-        ground.free -= pages;
-        self.live.push(Tenant { memory, contents: Contents::new(pages), cpus: 1 << cpu });
+        let paid = ground.paid(self.promised() + self.price(0, pages));
+        let commit = match self.backing {
+            Backing::Elastic(Commit::PerInstance(pages)) => Some(pages),
+            _ => None,
+        };
+        self.live.push(Tenant {
+            contents: Contents::new(pages),
+            cpus: 1 << cpu,
+            owner,
+            paid,
+            commit,
+            warm: !self.used.insert(base(&memory)),
+            touched: BTreeSet::new(),
+            memory,
+        });
+    }
+
+    /// Frames that a memory is promised, however small it is.
+    fn promised(&self) -> usize {
+        if let Backing::Elastic(Commit::PerInstance(pages)) = self.backing { pages } else { 0 }
+    }
+
+    /// Frames that it takes, at most, to go from some pages to more.
+    fn price(&self, from: usize, to: usize) -> usize {
+        let tables = if to > self.premapped * TABLE { to / TABLE + 2 } else { 0 };
+        let strict = self.backing == Backing::Elastic(Commit::Strict);
+        tables + if strict { to.saturating_sub(from) } else { 0 }
     }
 
     fn on_live(&mut self, ground: &mut Ground<'a, F>, nth: usize, operation: &OnMemory, cpu: usize) {
         let Self { limit, stride, .. } = *self;
+        let before = self.live[nth].contents.pages();
+        let price = |to: usize| self.price(before, to.div_ceil(PAGE).min(limit / PAGE));
+        let (grown, extended) = match *operation {
+            OnMemory::Grow(size) => (price(size.of(limit)), 0),
+            OnMemory::Extend { offset, len } => (0, price(offset.of(limit).saturating_add(len.of(limit)))),
+            _ => (0, 0),
+        };
         let tenant = &mut self.live[nth];
         let (start, bytes) = (base(&tenant.memory), tenant.contents.bytes());
         match *operation {
-            OnMemory::Grow(size) => tenant.grow(ground, size.of(limit), limit),
-            OnMemory::Extend { offset, len } => tenant.extend(ground, offset.of(limit), len.of(limit), limit),
+            OnMemory::Grow(size) => tenant.grow(ground, size.of(limit), limit, grown),
+            OnMemory::Extend { offset, len } => {
+                tenant.extend(ground, offset.of(limit), len.of(limit), limit, extended);
+            }
+            OnMemory::PrepareWrite(offset, len) => {
+                tenant.arrive(ground, cpu);
+                tenant.prepare_write(ground, offset.of(limit), len.of(limit));
+            }
             OnMemory::Arrive => tenant.arrive(ground, cpu),
             OnMemory::Deallocate => self.deallocate(ground, nth),
             OnMemory::Store(place, more) => {
@@ -213,7 +293,8 @@ impl<'a, F: Mmu> Memories<'a, F> {
             }
             OnMemory::Fetch(place) => {
                 tenant.arrive(ground, cpu);
-                let _ = ground.refuse(start.offset(place.of(bytes)), FaultAccess::Execute);
+                let report = ground.refuse(start.offset(place.of(bytes)), FaultAccess::Execute);
+                tenant.reported(&report, place.of(bytes));
             }
             OnMemory::Beyond(distance, access) => {
                 tenant.arrive(ground, cpu);
@@ -235,7 +316,7 @@ impl<'a, F: Mmu> Memories<'a, F> {
     }
 
     fn deallocate(&mut self, ground: &mut Ground<'a, F>, nth: usize) {
-        let Tenant { memory, contents, .. } = self.live.swap_remove(nth);
+        let Tenant { memory, paid, .. } = self.live.swap_remove(nth);
         if let Memory::Static { base, size, make_accessible, .. } = memory {
             if self.gone.len() == MOST_GONE {
                 self.gone.remove(0);
@@ -243,7 +324,7 @@ impl<'a, F: Mmu> Memories<'a, F> {
             self.gone.push(Gone { base, size, make_accessible });
         }
         ground.allocator.deallocate_memory(memory);
-        ground.free += contents.pages();
+        ground.free += paid;
     }
 }
 
@@ -256,15 +337,14 @@ impl<F: Mmu> Tenant<'_, F> {
         }
     }
 
-    fn grow(&mut self, ground: &mut Ground<'_, F>, size: usize, limit: usize) {
+    fn grow(&mut self, ground: &mut Ground<'_, F>, size: usize, limit: usize, price: usize) {
         let before = self.memory.size();
         let done = self.memory.grow_to(size);
         assert_eq!(self.memory.size(), if done.is_ok() { before.max(size) } else { before });
-        let wanted = if size > before { Some((size, size.div_ceil(PAGE))) } else { None };
-        self.answered(ground, done, wanted, limit);
+        self.answered(ground, done, if size > before { size } else { 0 }, limit, price);
     }
 
-    fn extend(&mut self, ground: &mut Ground<'_, F>, offset: usize, len: usize, limit: usize) {
+    fn extend(&mut self, ground: &mut Ground<'_, F>, offset: usize, len: usize, limit: usize, price: usize) {
         let Memory::Static { make_accessible, .. } = &self.memory else { return };
         let done = make_accessible.call(offset, len);
         let end = offset.saturating_add(len);
@@ -272,89 +352,146 @@ impl<F: Mmu> Tenant<'_, F> {
         if end <= limit && offset > accessible {
             return assert_eq!(done, Err(Error::NotAPrefix { offset, accessible }));
         }
-        self.answered(ground, done, Some((end, end.div_ceil(PAGE))), limit);
+        self.answered(ground, done, end, limit, price);
     }
 
-    /// Holds an answer against what was wanted: so many bytes, that many pages.
+    /// Holds an answer against what was wanted: so many bytes, for that many
+    /// frames at most.
     fn answered(
         &mut self,
         ground: &mut Ground<'_, F>,
         done: Result<(), Error>,
-        wanted: Option<(usize, usize)>,
+        bytes: usize,
         limit: usize,
+        price: usize,
     ) {
-        let (bytes, pages) = wanted.unwrap_or_default();
-        let more = pages.saturating_sub(self.contents.pages());
         match done {
-            Ok(()) if bytes <= limit && more <= ground.free => {
-                self.contents.resize(self.contents.pages() + more);
-                ground.free -= more;
+            Ok(()) if bytes <= limit => {
+                let pages = bytes.div_ceil(PAGE).max(self.contents.pages());
+                self.contents.resize(pages);
+                self.paid += ground.paid(price);
                 ground.tally.note(Event::Grown);
             }
             Err(Error::MemoryTooLarge { requested, limit: most }) if bytes > limit => {
                 assert_eq!((requested, most), (bytes, limit));
             }
-            Err(Error::OutOfFrames { .. }) if bytes <= limit && more > ground.free => {
+            Err(Error::OutOfFrames { .. }) if bytes <= limit && price > ground.free => {
                 ground.tally.note(Event::OutOfFrames);
             }
-            other => panic!("{more} pages more, of {} free frames: {other:?}", ground.free),
+            other => panic!("{price} frames, of {} free: {other:?}", ground.free),
+        }
+    }
+
+    fn prepare_write(&mut self, ground: &Ground<'_, F>, offset: usize, len: usize) {
+        let done = ground.allocator.prepare_write(&self.memory, offset, len);
+        let (accessible, end) = (self.contents.bytes(), offset.saturating_add(len));
+        if end > accessible {
+            return assert_eq!(done, Err(Error::OutOfBounds { offset, len, accessible }));
+        }
+        let pages = if len == 0 { 0..0 } else { offset / PAGE..end.div_ceil(PAGE) };
+        let more = pages.clone().filter(|page| !self.touched.contains(page)).count();
+        match done {
+            Ok(()) => self.touched.extend(pages),
+            Err(Error::CommitmentExceeded { needed, available }) => {
+                assert!(needed > available && more >= needed, "{done:?}");
+                assert!(!self.may_touch(more), "{more} pages more: {done:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Whether so many pages more may surely be touched.
+    fn may_touch(&self, more: usize) -> bool {
+        self.commit.is_none_or(|commit| !self.warm && self.touched.len() + more <= commit)
+    }
+
+    /// Holds an access to one page against what it should be.
+    fn accessed(&mut self, done: Result<(), FaultReport>, page: usize, at: usize) -> bool {
+        let inside = page < self.contents.pages();
+        let surely = self.touched.contains(&page) || self.may_touch(1);
+        match done {
+            Ok(()) => {
+                assert!(inside, "byte {at:#x} is not in the memory's {:#x}", self.contents.bytes());
+                self.touched.insert(page);
+                true
+            }
+            Err(report) => {
+                assert!(!inside || !surely, "byte {at:#x} of {:#x}: {report}", self.contents.bytes());
+                assert_eq!(inside, matches!(report.region, FaultRegion::Uncommitted(_)), "{report}");
+                self.reported(&report, at);
+                false
+            }
         }
     }
 
     fn store(&mut self, ground: &Ground<'_, F>, at: usize, count: usize) {
         let mark = ground.mark();
-        let done = ground.store(base(&self.memory).offset(at), &vec![mark; count]);
-        let end = self.contents.bytes();
-        assert_eq!(done.is_ok(), at + count <= end, "{count} bytes at {at:#x} of {end:#x}: {done:?}");
-        for byte in at..end.min(at + count) {
-            self.contents.store(byte, mark);
-        }
-        if let Err(report) = done {
-            self.reported(&report.region, end.max(at));
+        for (page, from, to) in parts(at, count) {
+            let done = ground.store(base(&self.memory).offset(from), &vec![mark; to - from]);
+            if !self.accessed(done, page, from) {
+                return;
+            }
+            (from..to).for_each(|byte| self.contents.store(byte, mark));
         }
     }
 
-    fn load(&self, ground: &Ground<'_, F>, at: usize, count: usize) {
-        let mut real = vec![0; count];
-        let done = ground.load(base(&self.memory).offset(at), &mut real);
-        let end = self.contents.bytes();
-        assert_eq!(done.is_ok(), at + count <= end, "{count} bytes at {at:#x} of {end:#x}: {done:?}");
-        for byte in at..end.min(at + count) {
-            assert_eq!(real[byte - at], self.contents.page(byte / PAGE)[byte % PAGE], "byte {byte:#x}");
+    fn load(&mut self, ground: &Ground<'_, F>, at: usize, count: usize) {
+        for (page, from, to) in parts(at, count) {
+            let mut real = vec![0; to - from];
+            let done = ground.load(base(&self.memory).offset(from), &mut real);
+            if !self.accessed(done, page, from) {
+                return;
+            }
+            let own = &self.contents.page(page)[from % PAGE..][..to - from];
+            assert_eq!(real, own, "bytes from {from:#x} on are not the tenant's own");
         }
     }
 
     fn beyond(&self, ground: &Ground<'_, F>, offset: usize, access: FaultAccess) {
         let report = ground.refuse(base(&self.memory).offset(offset), access);
-        self.reported(&report.region, offset);
+        self.reported(&report, offset);
     }
 
     /// A report for an address in or after this memory names it.
-    fn reported(&self, region: &FaultRegion, at: usize) {
-        match *region {
-            FaultRegion::Memory { generation, offset, accessible, .. } => {
-                assert_eq!((offset, accessible), (at, self.contents.bytes()));
-                assert_eq!(generation % 2, 1, "the slot is in use");
+    fn reported(&self, report: &FaultReport, at: usize) {
+        let index = self.owner.map(|owner| u32::from(owner.index));
+        let named = match report.region {
+            FaultRegion::Memory(named) | FaultRegion::Uncommitted(named) | FaultRegion::GuardAfter(named) => {
+                named
             }
-            FaultRegion::Guard { generation, offset, .. } => {
-                assert_eq!(offset, at);
-                assert_eq!(generation % 2, 1, "the slot is in use");
-            }
-            // A store that crossed from the last slot's last page, or a stride
-            // that ends with the memory: somebody else's place.
-            _ => panic!("offset {at:#x} of a memory is reported as {region:?}"),
-        }
+            _ => panic!("offset {at:#x} of a memory is reported as {report}"),
+        };
+        assert_eq!((named, report.module), (index, self.owner.map(Owner::module)), "{report}");
+        assert_eq!(report.offset, i64::try_from(at).ok(), "{report}");
+        let slot = report.slot.expect("a memory lies in a slot");
+        assert_eq!((slot.pool, slot.accessible), (PoolKind::Memories, self.contents.bytes()), "{report}");
+        assert_eq!(slot.generation % 2, 1, "the slot is in use: {report}");
     }
 
     fn inspect(&self, ground: &Ground<'_, F>) {
         let pages = self.contents.pages();
         let every = pages.div_ceil(PAGES_LOOKED_AT).max(1);
         for page in 0..pages {
-            if self.contents.is_written(page) || page % every == 0 || page + 1 == pages {
+            let looked_at = self.contents.is_written(page) || page % every == 0 || page + 1 == pages;
+            // To look would be to touch.
+            if looked_at && (self.commit.is_none() || self.touched.contains(&page)) {
                 ground.inspect(base(&self.memory).offset(page * PAGE), self.contents.page(page));
             }
         }
     }
+}
+
+impl Owner {
+    fn module(self) -> CompiledModuleId {
+        CompiledModuleId(u64::from(self.module) % MODULES)
+    }
+}
+
+/// Cuts bytes where they cross from page to page: the page, its first byte, and
+/// the one after its last.
+fn parts(at: usize, count: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    let end = at + count;
+    (at / PAGE..end.div_ceil(PAGE)).map(move |page| (page, at.max(page * PAGE), end.min((page + 1) * PAGE)))
 }
 
 /// A handle that outlives its memory does nothing.

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use allotment::{
-    Allocator, CarveError, Config,
+    Allocator, Backing, CarveError, Commit, Config, PoolingAllocationConfig,
     arch::{
         Arch, PhysAddr, VirtAddr,
         emulated::{Emulated, Mmu},
@@ -50,6 +50,26 @@ struct Pool {
     reservation: Reservation,
     guard: Guard,
     guard_before: bool,
+    share: Share,
+    keep_resident: u16,
+    decommit_batch_size: u8,
+    max_unused_warm_slots: u8,
+    poison: bool,
+    tables: u8,
+    table_elements: u16,
+    stacks: u8,
+    stack_size: u8,
+    stack_zeroing: bool,
+    gc_heaps: u8,
+}
+
+/// [`Backing`], as the fuzzer chooses it.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Share {
+    Auto,
+    Fixed,
+    Strict,
+    PerInstance(u8),
 }
 
 /// The most that a memory may have.
@@ -114,13 +134,43 @@ impl Setup {
             Reservation::AndBytes(more) => max_memory_size + more as usize % (8 * MIB),
             Reservation::FourGib => 4 * GIB,
         };
-        Config::new()
+        let pooling = PoolingAllocationConfig::new()
             .total_memories(usize::from(slots) % 7)
             .max_memory_size(max_memory_size)
+            .linear_memory_keep_resident(self.keep_resident())
+            .table_keep_resident(self.keep_resident())
+            .async_stack_keep_resident(self.keep_resident())
+            .decommit_batch_size(usize::from(self.pool.decommit_batch_size) % 5)
+            .max_unused_warm_slots(u32::from(self.pool.max_unused_warm_slots) % 8)
+            .poison(self.pool.poison)
+            .total_tables(usize::from(self.pool.tables) % 4)
+            .table_elements(usize::from(self.pool.table_elements) % 4000)
+            .total_stacks(usize::from(self.pool.stacks) % 4)
+            .total_gc_heaps(usize::from(self.pool.gc_heaps) % 4)
+            .backing(match self.pool.share {
+                Share::Auto => Backing::Auto,
+                Share::Fixed => Backing::Fixed,
+                Share::Strict => Backing::Elastic(Commit::Strict),
+                Share::PerInstance(pages) => Backing::Elastic(Commit::PerInstance(usize::from(pages) % 16)),
+            });
+        let stack = (1 + usize::from(self.pool.stack_size) % 8) * PAGE;
+        Config::new()
             .memory_reservation(memory_reservation)
             .memory_guard_size(self.memory_guard_size())
+            .gc_heap_reservation(memory_reservation)
+            .gc_heap_guard_size(self.memory_guard_size())
             .guard_before_linear_memory(guard_before)
+            .max_wasm_stack(stack)
+            .async_stack_size(stack)
+            .async_stack_zeroing(self.pool.stack_zeroing)
             .region_space(self.region_space())
+            .allocation_strategy(pooling)
+    }
+
+    /// Everything, or so many bytes.
+    fn keep_resident(&self) -> usize {
+        let bytes = usize::from(self.pool.keep_resident);
+        if bytes.is_multiple_of(4) { usize::MAX } else { bytes }
     }
 
     pub(crate) fn memory_guard_size(&self) -> usize {

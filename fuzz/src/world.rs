@@ -11,6 +11,7 @@ use allotment::{
 };
 
 use crate::{
+    amount::PAGE,
     ground::Ground,
     input::{Access, Anywhere, Operation, Step},
     memories::Memories,
@@ -85,8 +86,9 @@ impl<'a, F: Mmu> World<'a, F> {
         let address = match anywhere {
             Anywhere::Wild(address) => VirtAddr(address),
             Anywhere::InWindow(offset) => {
-                let carved = plan.first_memory.0 - plan.window.start.0
-                    + (plan.stride as u64) * (plan.total_memories as u64 + 1);
+                let slabs = [plan.memories.slab, plan.tables.slab, plan.stacks.slab];
+                let slots: usize = slabs.iter().map(|slab| slab.total).sum();
+                let carved = (plan.region_space + slots + PAGE) as u64;
                 VirtAddr(plan.window.start.0 + offset % carved)
             }
         };
@@ -103,11 +105,11 @@ impl<'a, F: Mmu> World<'a, F> {
     }
 
     /// What is counted is what the model has.
-    fn count(&self) {
+    fn count(&mut self) {
         let metrics = self.ground.allocator.metrics();
-        assert_eq!(metrics.available_frames, self.ground.free, "frames that are available");
+        self.ground.count(metrics.available_frames);
         assert_eq!(metrics.memories, self.memories.len(), "memories");
-        let total = self.ground.allocator.plan().total_memories;
+        let total = self.ground.allocator.plan().memories.slab.total_memories;
         assert_eq!(metrics.free_memories, total - self.memories.len(), "free memories");
         assert!(metrics.idle_frames <= metrics.available_frames, "{metrics:?}");
     }
