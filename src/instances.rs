@@ -6,8 +6,8 @@ use core::ptr::NonNull;
 use allotment_arch::{Arch, VirtAddr};
 
 use crate::{
-    Allocator, CompiledModuleId, Error, FiberStack, GcHeap, MakeAccessible, Memory, MemoryRequest, PoolKind,
-    Table, TableRequest, allocator::address, pooling::SlotId,
+    Allocator, CompiledModuleId, Config, Error, FiberStack, GcHeap, MakeAccessible, Memory, MemoryRequest,
+    PoolKind, Table, TableRequest, allocator::address, pooling::SlotId,
 };
 
 impl<A: Arch> Allocator<A> {
@@ -34,7 +34,11 @@ impl<A: Arch> Allocator<A> {
         Ok(Memory::Static {
             base: NonNull::slice_from_raw_parts(first, request.maximum.map_or(limit, |most| most.min(limit))),
             size: request.minimum,
-            make_accessible: MakeAccessible { allocator: self, id },
+            make_accessible: MakeAccessible {
+                allocator: self,
+                id,
+                needs_bounds_checks: self.needs_bounds_checks(&request),
+            },
         })
     }
 
@@ -49,7 +53,7 @@ impl<A: Arch> Allocator<A> {
     pub fn deallocate_memory(&self, memory: Memory<'_, A>) {
         match memory {
             Memory::Static { make_accessible, .. } => {
-                let MakeAccessible { allocator, id } = make_accessible;
+                let MakeAccessible { allocator, id, .. } = make_accessible;
                 // By its own allocator, should the caller hold several.
                 allocator.pools.memories.deallocate(&allocator.vm, id);
             }
@@ -71,7 +75,7 @@ impl<A: Arch> Allocator<A> {
     pub fn arrive(&self, memory: &Memory<'_, A>) -> Result<(), Error> {
         match memory {
             Memory::Static { make_accessible, .. } => {
-                let MakeAccessible { allocator, id } = make_accessible;
+                let MakeAccessible { allocator, id, .. } = make_accessible;
                 allocator.pools.memories.arrive(&allocator.vm, *id)
             }
         }
@@ -90,7 +94,7 @@ impl<A: Arch> Allocator<A> {
     pub fn prepare_write(&self, memory: &Memory<'_, A>, offset: usize, len: usize) -> Result<(), Error> {
         match memory {
             Memory::Static { make_accessible, .. } => {
-                let MakeAccessible { allocator, id } = make_accessible;
+                let MakeAccessible { allocator, id, .. } = make_accessible;
                 allocator.pools.memories.prepare_write(&allocator.vm, *id, offset, len)
             }
         }
@@ -189,6 +193,18 @@ impl<A: Arch> Allocator<A> {
         allocator.mark_gc_heap(&heap.memory, false);
         allocator.deallocate_memory(heap.memory);
         allocator.pools.gc_heaps.decrement();
+    }
+
+    /// Whether an access beyond such a memory's end may not fault.
+    #[inline]
+    fn needs_bounds_checks(&self, request: &MemoryRequest) -> bool {
+        const ADDRESSES: usize = 1 << 32;
+        let Config { signals_based_traps, memory_guard_size, memory_reservation, .. } = self.config;
+        !signals_based_traps
+            || memory_guard_size == 0
+            || memory_reservation < ADDRESSES
+            || request.memory64
+            || request.page_size_log2 < 12
     }
 
     fn mark_gc_heap(&self, memory: &Memory<'_, A>, enable: bool) {

@@ -64,6 +64,21 @@ impl<A: Arch> Memory<'_, A> {
         }
     }
 
+    /// Whether compiled code must compare addresses with the size by itself.
+    ///
+    /// If not, every access faults that a 32-bit address plus an offset of at
+    /// most the guard makes beyond [`size`](Self::size). So it must when there is
+    /// no guard or faults are not to become traps, when addresses have 64 bits or
+    /// the reservation fewer than 4 GiB, and when the size need not be a multiple
+    /// of 4 KiB: the rest of the last page is accessible, and holds zeros until
+    /// somebody writes there.
+    #[must_use]
+    pub fn needs_bounds_checks(&self) -> bool {
+        match self {
+            Self::Static { make_accessible, .. } => make_accessible.needs_bounds_checks,
+        }
+    }
+
     /// Grows to `new_size` bytes; what is added reads as zeros. A size that is
     /// not larger changes nothing.
     ///
@@ -74,7 +89,10 @@ impl<A: Arch> Memory<'_, A> {
     /// memory is then as before.
     pub fn grow_to(&mut self, new_size: usize) -> Result<(), Error> {
         match self {
-            Self::Static { size, make_accessible, .. } => {
+            Self::Static { base, size, make_accessible } => {
+                if new_size > base.len() {
+                    return Err(Error::MemoryTooLarge { requested: new_size, limit: base.len() });
+                }
                 if new_size > *size {
                     make_accessible.call(*size, new_size - *size)?;
                     *size = new_size;
@@ -103,6 +121,7 @@ impl<A: Arch> fmt::Debug for Memory<'_, A> {
 pub struct MakeAccessible<'a, A: Arch = Native> {
     pub(crate) allocator: &'a Allocator<A>,
     pub(crate) id: SlotId,
+    pub(crate) needs_bounds_checks: bool,
 }
 
 impl<A: Arch> MakeAccessible<'_, A> {

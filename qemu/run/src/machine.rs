@@ -57,11 +57,13 @@ impl core::error::Error for StartError {}
 pub fn start(boot: &'static BootInfo) -> Result<(Engine, &'static Platform), StartError> {
     let arena = largest_arena(boot.usable.iter().cloned()).map_err(StartError::NoMemory)?;
     let bytes = usize::try_from(arena.end.0 - arena.start.0).unwrap_or(usize::MAX);
+    // Tables, fiber stacks and GC heaps are Wasmtime's own, on the kernel's heap.
     let pool = PoolingAllocationConfig::new()
         .total_memories(SLOTS)
+        .max_memory_size(bytes.min(MAX_MEMORY))
         .total_tables(0)
         .total_stacks(0)
-        .max_memory_size(bytes.min(MAX_MEMORY));
+        .total_gc_heaps(0);
     let config = allocator_config().allocation_strategy(pool);
     let window = kernel::window();
     // SAFETY: the kernel runs privileged with all of RAM mapped at its physical
