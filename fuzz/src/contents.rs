@@ -2,7 +2,7 @@
 
 use crate::amount::PAGE;
 
-type Page = [u8; PAGE];
+pub(crate) type Page = [u8; PAGE];
 
 const ZERO: Page = [0; PAGE];
 
@@ -42,6 +42,11 @@ impl Contents {
     /// All bytes of a page.
     pub(crate) fn page(&self, page: usize) -> &Page {
         self.pages[page].as_deref().unwrap_or(&ZERO)
+    }
+
+    /// Has these bytes from now on.
+    pub(crate) fn set(&mut self, page: usize, bytes: Box<Page>) {
+        self.pages[page] = Some(bytes);
     }
 
     pub(crate) fn is_written(&self, page: usize) -> bool {

@@ -13,6 +13,7 @@ use allotment::{
 
 use crate::{
     amount::PAGE,
+    contents::Page,
     tally::{Event, Tally},
 };
 
@@ -98,18 +99,23 @@ impl<'a, F: Mmu> Ground<'a, F> {
     }
 
     /// Asserts that a page reads as it should.
-    pub(crate) fn inspect(&self, at: VirtAddr, expected: &[u8; PAGE]) {
+    pub(crate) fn inspect(&self, at: VirtAddr, expected: &Page) {
         self.tally.note(Event::Page);
-        let mut real = [0; PAGE];
-        let done = self.load(at, &mut real);
-        assert_eq!(done, Ok(()), "a tenant's page cannot be read");
-        if real == *expected {
+        let real = self.page(at);
+        if *real == *expected {
             return;
         }
         if let Some(byte) = (0..PAGE).find(|&byte| real[byte] != expected[byte]) {
             let (real, own) = (real[byte], expected[byte]);
             panic!("at {} a tenant reads {real:#x}, it wrote {own:#x}", at.offset(byte));
         }
+    }
+
+    /// The bytes of a tenant's page.
+    pub(crate) fn page(&self, at: VirtAddr) -> Box<Page> {
+        let mut bytes = Box::new([0; PAGE]);
+        assert_eq!(self.load(at, &mut *bytes), Ok(()), "a tenant's page cannot be read");
+        bytes
     }
 
     /// Takes all frames but `leave`, or nearly.

@@ -3,7 +3,7 @@
 use allotment::FaultAccess;
 use arbitrary::{Arbitrary, Result, Unstructured};
 
-use crate::{memories::OnMemories, regions::OnRegions, setup::Setup};
+use crate::{memories::OnMemories, others::OnOthers, regions::OnRegions, setup::Setup};
 
 /// The most steps of one sequence: beyond, the fuzzer's time is better spent on
 /// another one.
@@ -29,6 +29,7 @@ pub(crate) struct Step {
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
     Memories(OnMemories),
+    Others(OnOthers),
     Regions(OnRegions),
     /// Ask what a fault means, anywhere.
     Ask(Anywhere, Access),
@@ -39,10 +40,11 @@ pub(crate) enum Operation {
 impl<'a> Arbitrary<'a> for Operation {
     /// What changes something more often than what asks.
     fn arbitrary(bytes: &mut Unstructured<'a>) -> Result<Self> {
-        Ok(match bytes.int_in_range(0..=15)? {
-            0..=7 => Self::Memories(bytes.arbitrary()?),
-            8..=12 => Self::Regions(bytes.arbitrary()?),
-            13 | 14 => Self::Ask(bytes.arbitrary()?, bytes.arbitrary()?),
+        Ok(match bytes.int_in_range(0..=19)? {
+            0..=8 => Self::Memories(bytes.arbitrary()?),
+            9..=12 => Self::Others(bytes.arbitrary()?),
+            13..=16 => Self::Regions(bytes.arbitrary()?),
+            17 | 18 => Self::Ask(bytes.arbitrary()?, bytes.arbitrary()?),
             _ => Self::Inspect,
         })
     }

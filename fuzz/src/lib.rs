@@ -8,10 +8,10 @@
 //!             World, step by step, each on one of 1 to 4 CPUs         world
 //!               |    \--- now and then with few frames left: what fails changes nothing
 //!               |
-//!      +--------+--------+
-//!      v                 v
-//!    Memories          Regions                                       memories, regions
-//!      |                 |
+//!      +--------+-------+
+//!      v        v       v
+//!    Memories  Others  Regions                                       memories, others, regions
+//!      |        |       |
 //!      +---> Ground: allocator, machine, and what frames are left <--+         ground
 //!               answers, bytes, faults, counts: the same as the model's
 //! ```
@@ -30,6 +30,7 @@ mod contents;
 mod ground;
 mod input;
 mod memories;
+mod others;
 mod regions;
 mod setup;
 mod tally;

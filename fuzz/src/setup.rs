@@ -144,7 +144,7 @@ impl Setup {
             .max_unused_warm_slots(u32::from(self.pool.max_unused_warm_slots) % 8)
             .poison(self.pool.poison)
             .total_tables(usize::from(self.pool.tables) % 4)
-            .table_elements(usize::from(self.pool.table_elements) % 4000)
+            .table_elements(self.table_elements())
             .total_stacks(usize::from(self.pool.stacks) % 4)
             .total_gc_heaps(usize::from(self.pool.gc_heaps) % 4)
             .backing(match self.pool.share {
@@ -153,7 +153,7 @@ impl Setup {
                 Share::Strict => Backing::Elastic(Commit::Strict),
                 Share::PerInstance(pages) => Backing::Elastic(Commit::PerInstance(usize::from(pages) % 16)),
             });
-        let stack = (1 + usize::from(self.pool.stack_size) % 8) * PAGE;
+        let stack = self.stack_bytes();
         Config::new()
             .memory_reservation(memory_reservation)
             .memory_guard_size(self.memory_guard_size())
@@ -165,6 +165,18 @@ impl Setup {
             .async_stack_zeroing(self.pool.stack_zeroing)
             .region_space(self.region_space())
             .allocation_strategy(pooling)
+    }
+
+    pub(crate) fn table_elements(&self) -> usize {
+        usize::from(self.pool.table_elements) % 4000
+    }
+
+    pub(crate) fn stack_bytes(&self) -> usize {
+        (1 + usize::from(self.pool.stack_size) % 8) * PAGE
+    }
+
+    pub(crate) fn stack_zeroing(&self) -> bool {
+        self.pool.stack_zeroing
     }
 
     /// Everything, or so many bytes.

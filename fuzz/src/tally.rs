@@ -20,6 +20,8 @@ pub enum Event {
     OutOfFrames,
     /// A call by a handle of a memory that was gone was refused.
     Stale,
+    /// A table or a stack was allocated.
+    Other,
     /// Pages of a region were given access.
     Region,
     /// A region wanted more frames than there were.
@@ -32,7 +34,7 @@ pub enum Event {
 
 impl Event {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Carved,
         Self::Memory,
         Self::Reused,
@@ -40,6 +42,7 @@ impl Event {
         Self::OutOfSlots,
         Self::OutOfFrames,
         Self::Stale,
+        Self::Other,
         Self::Region,
         Self::RegionOutOfFrames,
         Self::Trap,

@@ -15,6 +15,7 @@ use crate::{
     ground::Ground,
     input::{Access, Anywhere, Operation, Step},
     memories::Memories,
+    others::Others,
     regions::Regions,
     setup::Setup,
     tally::{Event, Tally},
@@ -26,6 +27,7 @@ const FEW: usize = 12;
 pub(crate) struct World<'a, F: Mmu> {
     ground: Ground<'a, F>,
     memories: Memories<'a, F>,
+    others: Others<'a, F>,
     regions: Regions,
     cpus: usize,
     watch: Option<usize>,
@@ -37,7 +39,8 @@ impl<'a, F: Mmu> World<'a, F> {
         let ground = Ground::new(allocator);
         let memories = Memories::new(&ground, setup.memory_guard_size(), setup.guard_before());
         let regions = Regions::new(setup.region_space());
-        Self { ground, memories, regions, cpus: setup.cpus(), watch: setup.watch() }
+        let others = Others::new(&ground, setup.table_elements(), setup.stack_bytes(), setup.stack_zeroing());
+        Self { ground, memories, others, regions, cpus: setup.cpus(), watch: setup.watch() }
     }
 
     /// All steps, and the end of every tenant.
@@ -66,6 +69,7 @@ impl<'a, F: Mmu> World<'a, F> {
             let starved = step.leave.and_then(|leave| self.ground.starve(usize::from(leave) % FEW));
             match &step.operation {
                 Operation::Memories(operation) => self.memories.step(&mut self.ground, operation, cpu),
+                Operation::Others(operation) => self.others.step(&mut self.ground, operation, cpu),
                 Operation::Regions(operation) => self.regions.step(&mut self.ground, operation),
                 Operation::Ask(anywhere, access) => self.ask(*anywhere, *access),
                 Operation::Inspect => {
@@ -93,7 +97,9 @@ impl<'a, F: Mmu> World<'a, F> {
             }
         };
         let access = access.into();
-        let allowed = self.memories.allows(address, access) || self.regions.allows(address, access);
+        let allowed = self.memories.allows(address, access)
+            || self.others.allows(address, access)
+            || self.regions.allows(address, access);
         match self.ground.allocator.fault(address, access) {
             Verdict::Resume => assert!(allowed, "{access} at {address} is nobody's right"),
             Verdict::Trap(report) => {
@@ -109,6 +115,7 @@ impl<'a, F: Mmu> World<'a, F> {
         let metrics = self.ground.allocator.metrics();
         self.ground.count(metrics.available_frames);
         assert_eq!(metrics.memories, self.memories.len(), "memories");
+        assert_eq!((metrics.tables, metrics.stacks), self.others.len(), "tables and stacks");
         let total = self.ground.allocator.plan().memories.slab.total_memories;
         assert_eq!(metrics.free_memories, total - self.memories.len(), "free memories");
         assert!(metrics.idle_frames <= metrics.available_frames, "{metrics:?}");
@@ -116,6 +123,7 @@ impl<'a, F: Mmu> World<'a, F> {
 
     fn inspect(&self) {
         self.memories.inspect(&self.ground);
+        self.others.inspect(&self.ground);
         self.regions.inspect(&self.ground);
     }
 
@@ -123,7 +131,9 @@ impl<'a, F: Mmu> World<'a, F> {
     fn end(&mut self) {
         for cpu in (0..self.cpus).cycle() {
             let more = on_cpu(cpu, || {
-                self.memories.end_one(&mut self.ground) | self.regions.end_one(&mut self.ground)
+                self.memories.end_one(&mut self.ground)
+                    | self.others.end_one(&mut self.ground)
+                    | self.regions.end_one(&mut self.ground)
             });
             self.count();
             if !more {
