@@ -172,9 +172,16 @@ impl SlotPool {
             #[expect(clippy::cast_possible_truncation, reason = "slots are numbered with u32 at the carve")]
             let slot = self.slot(vm, number as u32);
             let mut state = slot.record.state.lock();
+            if slot.record.is_in_use() && state.linked == 0 {
+                // By a memory of nothing: the slot is at rest.
+                let settled = vm.settle(Invalidation::EVERYTHING);
+                // SAFETY: it is, we hold it, and was before `settled`.
+                reclaimed += unsafe { slot.strip(&mut state, 0, settled) };
+                continue;
+            }
             // Far tables are in use; pages in them leave with the tables.
             let last = state.top.min(slot.near_pages());
-            if !slot.record.is_in_use() || state.linked == 0 || state.present >= last {
+            if !slot.record.is_in_use() || state.present >= last {
                 continue;
             }
             let keep = state.present.max(last.saturating_sub(wanted - reclaimed));
