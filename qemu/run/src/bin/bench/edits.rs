@@ -290,18 +290,11 @@ fn allocator(boot: &BootInfo) -> Allocator {
     let (window, arena) = whole(boot);
     let pool = PoolingAllocationConfig::new()
         .total_memories(16)
-<<<<<<< HEAD
         .total_tables(0)
         .total_stacks(0)
         .max_memory_size(1 << 20)
         .poison(false)
         .backing(Backing::Elastic(Commit::Strict));
-=======
-        .max_memory_size(1 << 20)
-        .total_tables(0)
-        .total_stacks(0)
-        .total_gc_heaps(0);
->>>>>>> kernel
     let config = Config::new().allocation_strategy(pool);
     // SAFETY: nobody else uses window or arena.
     unsafe { Allocator::new(native(), window, arena, &config) }.expect("an allocator")
