@@ -285,11 +285,14 @@ impl<'a, F: Mmu> Memories<'a, F> {
             OnMemory::Deallocate => self.deallocate(ground, nth),
             OnMemory::Store(place, more) => {
                 tenant.arrive(ground, cpu);
-                tenant.store(ground, place.of(bytes), 1 + usize::from(more));
+                let at = place.of(bytes);
+                // What comes after the slot is another tenant's.
+                tenant.store(ground, at, (1 + usize::from(more)).min(stride - at));
             }
             OnMemory::Load(place, more) => {
                 tenant.arrive(ground, cpu);
-                tenant.load(ground, place.of(bytes), 1 + usize::from(more));
+                let at = place.of(bytes);
+                tenant.load(ground, at, (1 + usize::from(more)).min(stride - at));
             }
             OnMemory::Fetch(place) => {
                 tenant.arrive(ground, cpu);
@@ -464,7 +467,11 @@ impl<F: Mmu> Tenant<'_, F> {
         assert_eq!((named, report.module), (index, self.owner.map(Owner::module)), "{report}");
         assert_eq!(report.offset, i64::try_from(at).ok(), "{report}");
         let slot = report.slot.expect("a memory lies in a slot");
-        assert_eq!((slot.pool, slot.accessible), (PoolKind::Memories, self.contents.bytes()), "{report}");
+        assert_eq!(
+            (slot.pool, slot.accessible),
+            (Some(PoolKind::Memories), self.contents.bytes()),
+            "{report}"
+        );
         assert_eq!(slot.generation % 2, 1, "the slot is in use: {report}");
     }
 
