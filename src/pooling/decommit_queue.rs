@@ -218,11 +218,13 @@ impl SlotPool {
             let state = record.state.lock();
             let frames = record.frames.load(Ordering::Relaxed);
             let used = if state.linked == 0 { 0 } else { state.present };
+            // A slot that waits in the queue has its far tables still.
+            let tables = if state.linked == 0 { state.far } else { 0 };
             if matches!(self.settings.backing, SlotBacking::PerInstance { .. }) && used > 0 {
                 // Which of them are within reach only the entries say.
                 return 0;
             }
-            frames.saturating_sub(used)
+            frames.saturating_sub(used) + tables
         };
         self.slots.as_slice().iter().map(idle).sum()
     }
