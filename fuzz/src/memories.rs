@@ -84,6 +84,9 @@ pub(crate) enum OnGone {
     Deallocate,
 }
 
+/// Bytes to which memories on demand are asked to grow, or nearly.
+const MOST_ON_DEMAND: usize = 24 * PAGE;
+
 /// Modules that have memories.
 const MODULES: u64 = 4;
 
@@ -103,6 +106,8 @@ pub(crate) struct Memories<'a, F: Mmu> {
     guard: usize,
     guard_before: bool,
     backing: Backing,
+    /// Whether each has a range of its own instead of a slot.
+    on_demand: bool,
     /// Leaf tables that a slot has from the carve on.
     premapped: usize,
 }
@@ -132,19 +137,20 @@ struct Gone<'a, F: Mmu> {
 }
 
 impl<'a, F: Mmu> Memories<'a, F> {
-    pub(crate) fn new(ground: &Ground<'a, F>, guard: usize, guard_before: bool) -> Self {
+    pub(crate) fn new(ground: &Ground<'a, F>, guard: usize, guard_before: bool, on_demand: bool) -> Self {
         let plan = ground.allocator.plan();
         Self {
             live: Vec::new(),
             gone: Vec::new(),
             used: BTreeSet::new(),
             total: plan.memories.slab.total_memories,
-            limit: plan.memories.slab.max_memory_size,
+            limit: if on_demand { MOST_ON_DEMAND } else { plan.memories.slab.max_memory_size },
             stride: plan.memories.slab.stride,
             first: plan.memories.first,
             guard,
             guard_before,
             backing: plan.backing,
+            on_demand,
             premapped: plan.memories.slab.premapped_tables,
         }
     }
@@ -217,24 +223,28 @@ impl<'a, F: Mmu> Memories<'a, F> {
                         assert!(most > ground.free, "{most} frames of {} free: {error}", ground.free);
                         ground.tally.note(Event::OutOfFrames);
                     }
+                    Error::OutOfAddressSpace { .. } | Error::OutOfRegions { .. } if self.on_demand => {}
                     other => panic!("{size} bytes, {} frames free: {other}", ground.free),
                 }
                 return;
             }
         };
-        assert!(size <= limit && self.live.len() < self.total, "{memory:?}");
-        assert_eq!((memory.size(), memory.capacity()), (size, limit));
-        let offset = base(&memory).0 - self.first.0;
-        assert_eq!(offset % self.stride as u64, 0, "a memory begins with its slot");
-        assert!(offset / (self.stride as u64) < self.total as u64, "{memory:?} is in no slot");
-        assert!(self.live.iter().all(|other| base(&other.memory) != base(&memory)), "a slot has two tenants");
+        if self.on_demand {
+            assert!(memory.size() == size && memory.capacity() >= size, "{memory:?}");
+        } else {
+            self.check_slot(&memory, size);
+        }
+        assert!(
+            self.live.iter().all(|other| base(&other.memory) != base(&memory)),
+            "a place has two tenants"
+        );
         ground.tally.note(Event::Memory);
         if self.gone.iter().any(|gone| gone.base.cast() == memory.base()) {
             ground.tally.note(Event::Reused);
         }
         let paid = ground.paid(self.promised() + self.price(0, pages));
         let commit = match self.backing {
-            Backing::Elastic(Commit::PerInstance(pages)) => Some(pages),
+            Backing::Elastic(Commit::PerInstance(pages)) if !self.on_demand => Some(pages),
             _ => None,
         };
         self.live.push(Tenant {
@@ -249,50 +259,70 @@ impl<'a, F: Mmu> Memories<'a, F> {
         });
     }
 
+    /// A memory of a pool begins with a slot.
+    fn check_slot(&self, memory: &Memory<'_, Emulated<F>>, size: usize) {
+        assert!(size <= self.limit && self.live.len() < self.total, "{memory:?}");
+        assert_eq!((memory.size(), memory.capacity()), (size, self.limit));
+        let offset = base(memory).0 - self.first.0;
+        assert_eq!(offset % self.stride as u64, 0, "a memory begins with its slot");
+        assert!(offset / (self.stride as u64) < self.total as u64, "{memory:?} is in no slot");
+    }
+
     /// Frames that a memory is promised, however small it is.
     fn promised(&self) -> usize {
-        if let Backing::Elastic(Commit::PerInstance(pages)) = self.backing { pages } else { 0 }
+        match self.backing {
+            Backing::Elastic(Commit::PerInstance(pages)) if !self.on_demand => pages,
+            _ => 0,
+        }
     }
 
     /// Frames that it takes, at most, to go from some pages to more.
     fn price(&self, from: usize, to: usize) -> usize {
+        if self.on_demand {
+            // A table, where there is none yet.
+            return to.saturating_sub(from).saturating_add(to.div_ceil(TABLE));
+        }
         let tables = if to > self.premapped * TABLE { to / TABLE + 2 } else { 0 };
         let strict = self.backing == Backing::Elastic(Commit::Strict);
         tables + if strict { to.saturating_sub(from) } else { 0 }
     }
 
     fn on_live(&mut self, ground: &mut Ground<'a, F>, nth: usize, operation: &OnMemory, cpu: usize) {
-        let Self { limit, stride, .. } = *self;
+        let Self { stride, on_demand, .. } = *self;
+        // Nothing but address space limits memories on demand.
+        let limit = if on_demand { usize::MAX } else { self.limit };
+        let most = self.limit;
         let before = self.live[nth].contents.pages();
         let price = |to: usize| self.price(before, to.div_ceil(PAGE).min(limit / PAGE));
         let (grown, extended) = match *operation {
-            OnMemory::Grow(size) => (price(size.of(limit)), 0),
-            OnMemory::Extend { offset, len } => (0, price(offset.of(limit).saturating_add(len.of(limit)))),
+            OnMemory::Grow(size) => (price(size.of(most)), 0),
+            OnMemory::Extend { offset, len } => (0, price(offset.of(most).saturating_add(len.of(most)))),
             _ => (0, 0),
         };
         let tenant = &mut self.live[nth];
         let (start, bytes) = (base(&tenant.memory), tenant.contents.bytes());
+        // What comes after is another tenant's, or may be.
+        let room = if on_demand { tenant.memory.capacity() + self.guard } else { stride };
         match *operation {
-            OnMemory::Grow(size) => tenant.grow(ground, size.of(limit), limit, grown),
+            OnMemory::Grow(size) => tenant.grow(ground, size.of(most), limit, grown),
             OnMemory::Extend { offset, len } => {
-                tenant.extend(ground, offset.of(limit), len.of(limit), limit, extended);
+                tenant.extend(ground, offset.of(most), len.of(most), limit, extended);
             }
             OnMemory::PrepareWrite(offset, len) => {
                 tenant.arrive(ground, cpu);
-                tenant.prepare_write(ground, offset.of(limit), len.of(limit));
+                tenant.prepare_write(ground, offset.of(most), len.of(most));
             }
             OnMemory::Arrive => tenant.arrive(ground, cpu),
             OnMemory::Deallocate => self.deallocate(ground, nth),
             OnMemory::Store(place, more) => {
                 tenant.arrive(ground, cpu);
                 let at = place.of(bytes);
-                // What comes after the slot is another tenant's.
-                tenant.store(ground, at, (1 + usize::from(more)).min(stride - at));
+                tenant.store(ground, at, (1 + usize::from(more)).min(room - at));
             }
             OnMemory::Load(place, more) => {
                 tenant.arrive(ground, cpu);
                 let at = place.of(bytes);
-                tenant.load(ground, at, (1 + usize::from(more)).min(stride - at));
+                tenant.load(ground, at, (1 + usize::from(more)).min(room - at));
             }
             OnMemory::Fetch(place) => {
                 tenant.arrive(ground, cpu);
@@ -302,13 +332,13 @@ impl<'a, F: Mmu> Memories<'a, F> {
             OnMemory::Beyond(distance, access) => {
                 tenant.arrive(ground, cpu);
                 // With a guard of nothing the next slot may begin here.
-                if let Some(distance) = below(distance, stride - bytes) {
+                if let Some(distance) = below(distance, room - bytes) {
                     tenant.beyond(ground, bytes + distance, access.into());
                 }
             }
             OnMemory::Before(distance, access) => {
                 tenant.arrive(ground, cpu);
-                let guarded = self.guard_before || start != self.first;
+                let guarded = self.guard_before || !on_demand && start != self.first;
                 if let Some(distance) = below(distance, self.guard).filter(|_| guarded) {
                     let at = VirtAddr(start.0 - 1 - distance as u64);
                     let report = ground.refuse(at, access.into());
@@ -378,6 +408,9 @@ impl<F: Mmu> Tenant<'_, F> {
             Err(Error::MemoryTooLarge { requested, limit: most }) if bytes > limit => {
                 assert_eq!((requested, most), (bytes, limit));
             }
+            Err(
+                Error::OutOfAddressSpace { .. } | Error::OutOfRegions { .. } | Error::BeyondCapacity { .. },
+            ) if self.is_dynamic() && bytes > self.memory.capacity() => {}
             Err(Error::OutOfFrames { .. }) if bytes <= limit && price > ground.free => {
                 ground.tally.note(Event::OutOfFrames);
             }
@@ -401,6 +434,10 @@ impl<F: Mmu> Tenant<'_, F> {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    fn is_dynamic(&self) -> bool {
+        matches!(self.memory, Memory::Dynamic(_))
     }
 
     /// Whether so many pages more may surely be touched.
@@ -466,12 +503,9 @@ impl<F: Mmu> Tenant<'_, F> {
         };
         assert_eq!((named, report.module), (index, self.owner.map(Owner::module)), "{report}");
         assert_eq!(report.offset, i64::try_from(at).ok(), "{report}");
-        let slot = report.slot.expect("a memory lies in a slot");
-        assert_eq!(
-            (slot.pool, slot.accessible),
-            (Some(PoolKind::Memories), self.contents.bytes()),
-            "{report}"
-        );
+        let slot = report.slot.expect("a memory lies in a slot, or in a range");
+        let pool = if self.is_dynamic() { None } else { Some(PoolKind::Memories) };
+        assert_eq!((slot.pool, slot.accessible), (pool, self.contents.bytes()), "{report}");
         assert_eq!(slot.generation % 2, 1, "the slot is in use: {report}");
     }
 

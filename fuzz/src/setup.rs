@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use allotment::{
-    Allocator, Backing, CarveError, Commit, Config, PoolingAllocationConfig,
+    Allocator, Backing, CarveError, Commit, Config, InstanceAllocationStrategy, PoolingAllocationConfig,
     arch::{
         Arch, PhysAddr, VirtAddr,
         emulated::{Emulated, Mmu},
@@ -29,6 +29,10 @@ pub(crate) struct Setup {
     lower_half: bool,
     /// Frames for contents.
     frames: u8,
+    strategy: Strategy,
+    /// How memories on demand grow.
+    may_move: bool,
+    reservation_for_growth: u16,
     pool: Pool,
     /// Address space for regions, or seldom none.
     regions: u8,
@@ -40,6 +44,19 @@ pub(crate) struct Setup {
 enum Machine {
     X86_64 { five_levels: bool, invpcid: bool },
     Aarch64 { hardware_dirty: bool, ranges: bool },
+}
+
+/// [`InstanceAllocationStrategy`]: most of what there is is the pools'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Strategy {
+    OnDemand,
+    Pooling,
+}
+
+impl<'a> Arbitrary<'a> for Strategy {
+    fn arbitrary(bytes: &mut Unstructured<'a>) -> Result<Self> {
+        Ok(if bytes.ratio(1, 4)? { Self::OnDemand } else { Self::Pooling })
+    }
 }
 
 /// The pool of memories.
@@ -113,6 +130,10 @@ impl Setup {
         matches!(self.machine, Machine::X86_64 { .. })
     }
 
+    pub(crate) fn on_demand(&self) -> bool {
+        self.strategy == Strategy::OnDemand
+    }
+
     pub(crate) fn cpus(&self) -> usize {
         1 + usize::from(self.cpus) % 4
     }
@@ -132,6 +153,8 @@ impl Setup {
         let memory_reservation = match reservation {
             Reservation::Tight => max_memory_size,
             Reservation::AndBytes(more) => max_memory_size + more as usize % (8 * MIB),
+            // Regions have 1 GiB.
+            Reservation::FourGib if self.on_demand() => 64 * MIB,
             Reservation::FourGib => 4 * GIB,
         };
         let pooling = PoolingAllocationConfig::new()
@@ -164,7 +187,15 @@ impl Setup {
             .async_stack_size(stack)
             .async_stack_zeroing(self.pool.stack_zeroing)
             .region_space(self.region_space())
-            .allocation_strategy(pooling)
+            .memory_may_move(self.may_move)
+            .gc_heap_may_move(self.may_move)
+            .memory_reservation_for_growth(self.reservation_for_growth.into())
+            .gc_heap_reservation_for_growth(self.reservation_for_growth.into())
+            .allocation_strategy(if self.on_demand() {
+                InstanceAllocationStrategy::OnDemand
+            } else {
+                pooling.into()
+            })
     }
 
     pub(crate) fn table_elements(&self) -> usize {

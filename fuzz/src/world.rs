@@ -29,6 +29,7 @@ pub(crate) struct World<'a, F: Mmu> {
     memories: Memories<'a, F>,
     others: Others<'a, F>,
     regions: Regions,
+    on_demand: bool,
     cpus: usize,
     watch: Option<usize>,
 }
@@ -37,10 +38,19 @@ impl<'a, F: Mmu> World<'a, F> {
     pub(crate) fn new(allocator: &'a Allocator<Emulated<F>>, setup: &Setup) -> Self {
         assert!(!allocator.plan().to_string().is_empty());
         let ground = Ground::new(allocator);
-        let memories = Memories::new(&ground, setup.memory_guard_size(), setup.guard_before());
+        let memories =
+            Memories::new(&ground, setup.memory_guard_size(), setup.guard_before(), setup.on_demand());
         let regions = Regions::new(setup.region_space());
         let others = Others::new(&ground, setup.table_elements(), setup.stack_bytes(), setup.stack_zeroing());
-        Self { ground, memories, others, regions, cpus: setup.cpus(), watch: setup.watch() }
+        Self {
+            ground,
+            memories,
+            others,
+            regions,
+            on_demand: setup.on_demand(),
+            cpus: setup.cpus(),
+            watch: setup.watch(),
+        }
     }
 
     /// All steps, and the end of every tenant.
@@ -69,6 +79,7 @@ impl<'a, F: Mmu> World<'a, F> {
             let starved = step.leave.and_then(|leave| self.ground.starve(usize::from(leave) % FEW));
             match &step.operation {
                 Operation::Memories(operation) => self.memories.step(&mut self.ground, operation, cpu),
+                Operation::Others(_) if self.on_demand => {}
                 Operation::Others(operation) => self.others.step(&mut self.ground, operation, cpu),
                 Operation::Regions(operation) => self.regions.step(&mut self.ground, operation),
                 Operation::Ask(anywhere, access) => self.ask(*anywhere, *access),
@@ -114,10 +125,10 @@ impl<'a, F: Mmu> World<'a, F> {
     fn count(&mut self) {
         let metrics = self.ground.allocator.metrics();
         self.ground.count(metrics.available_frames);
-        assert_eq!(metrics.memories, self.memories.len(), "memories");
-        assert_eq!((metrics.tables, metrics.stacks), self.others.len(), "tables and stacks");
         let total = self.ground.allocator.plan().memories.slab.total_memories;
-        assert_eq!(metrics.free_memories, total - self.memories.len(), "free memories");
+        let slots = if self.on_demand { 0 } else { self.memories.len() };
+        assert_eq!((metrics.memories, metrics.free_memories), (slots, total - slots), "memories");
+        assert_eq!((metrics.tables, metrics.stacks), self.others.len(), "tables and stacks");
         assert!(metrics.idle_frames <= metrics.available_frames, "{metrics:?}");
     }
 

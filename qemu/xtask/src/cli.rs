@@ -230,7 +230,7 @@ Examples:
   cargo xtask test miri            what Miri can run, which finds undefined behaviour
   cargo xtask test defects         do the tests notice mistakes made on purpose?
   cargo xtask test fuzz            a minute of random sequences for each fuzz target
-  cargo xtask test fuzz --seconds 3600 pooling
+  cargo xtask test fuzz --seconds 3600 tenants
 
 Plain cargo runs the same tests:
   cargo test --workspace

@@ -28,7 +28,7 @@ fn defects_miri_and_fuzz_take_names_only() {
         }
     }
     refused("test defects no-such-name", &["`no-such-name`", "scrub-skipped"]);
-    refused("test fuzz no-such-target", &["`no-such-target`", "pooling"]);
+    refused("test fuzz no-such-target", &["`no-such-target`", "tenants"]);
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! Tenants of a pooled allocator.
+//! Tenants of an allocator, by either strategy.
 //!
 //! Built by `cargo fuzz` this is the fuzzer. Built by plain cargo it plays the
 //! files that it is given, and tells each step:
 //!
 //! ```text
-//! cargo run --manifest-path fuzz/Cargo.toml --bin pooling -- fuzz/artifacts/pooling/crash-...
+//! cargo run --manifest-path fuzz/Cargo.toml --bin tenants -- fuzz/artifacts/tenants/crash-...
 //! ```
 
 #![cfg_attr(fuzzing, no_main)]
