@@ -23,4 +23,4 @@ pub mod machine;
 pub mod run;
 mod streams;
 
-pub use machine::{KernelCpus, StartError, start};
+pub use machine::{KernelCpus, StartError, start, start_with};

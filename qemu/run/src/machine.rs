@@ -55,6 +55,18 @@ impl core::error::Error for StartError {}
 ///
 /// [`StartError`] says what the machine lacks.
 pub fn start(boot: &'static BootInfo) -> Result<(Engine, &'static Platform), StartError> {
+    start_with(boot, |pools| pools)
+}
+
+/// The same with other pools than usual: what `adjust` makes of those.
+///
+/// # Errors
+///
+/// As for [`start`].
+pub fn start_with(
+    boot: &'static BootInfo,
+    adjust: impl FnOnce(PoolingAllocationConfig) -> PoolingAllocationConfig,
+) -> Result<(Engine, &'static Platform), StartError> {
     let arena = largest_arena(boot.usable.iter().cloned()).map_err(StartError::NoMemory)?;
     let bytes = usize::try_from(arena.end.0 - arena.start.0).unwrap_or(usize::MAX);
     // Tables, fiber stacks and GC heaps are Wasmtime's own, on the kernel's heap.
@@ -64,7 +76,7 @@ pub fn start(boot: &'static BootInfo) -> Result<(Engine, &'static Platform), Sta
         .total_tables(0)
         .total_stacks(0)
         .total_gc_heaps(0);
-    let config = allocator_config().allocation_strategy(pool);
+    let config = allocator_config().allocation_strategy(adjust(pool));
     let window = kernel::window();
     // SAFETY: the kernel runs privileged with all of RAM mapped at its physical
     // address, and keeps its one root for ever, on the CPUs that it counts.

@@ -12,7 +12,7 @@ use wasi::{Entry, Exit, Kind, Program, Tree, Wasi};
 use wasmtime::{Engine, Linker, Module, Store, Trap};
 
 use crate::{
-    machine,
+    exceptions, machine,
     streams::{Outcome, Streams},
 };
 
@@ -141,7 +141,16 @@ fn ended_by_itself(error: &wasmtime::Error) -> bool {
 fn ended(error: &wasmtime::Error) -> Outcome {
     match error.downcast_ref::<Exit>() {
         Some(exit) => Outcome::Exited(exit.status()),
-        None => Outcome::Trapped(format!("{error:?}").trim_end().to_string()),
+        None => Outcome::Trapped(trap_message(error)),
+    }
+}
+
+/// What Wasmtime says of a trap, and what Allotment does of the access.
+fn trap_message(error: &wasmtime::Error) -> String {
+    let text = format!("{error:?}").trim_end().to_string();
+    match exceptions::take_last_trap() {
+        Some(report) if error.is::<Trap>() => format!("{text}\n\n{report}"),
+        _ => text,
     }
 }
 
