@@ -15,7 +15,7 @@
 use allotment_arch::{Arch, VirtAddr};
 
 use super::Platform;
-use crate::{FaultAccess, FaultReport, Verdict};
+use crate::{FaultAccess, FaultRegion, FaultReport, Verdict};
 
 /// Wasmtime's trap handler: the program counter and frame pointer at the
 /// fault, and the address that was accessed, if it was that kind of fault. It
@@ -45,7 +45,8 @@ pub enum Delivery {
     /// Change the saved frame as it says and return from the exception.
     Divert(Diversion),
     /// Not wasm's doing. With a report when the address is in the window: then
-    /// the kernel itself touched memory that it may not.
+    /// the kernel itself touched memory that it may not, or a fiber's stack is
+    /// full.
     NotWasm(Option<FaultReport>),
 }
 
@@ -75,7 +76,10 @@ impl<A: Arch> Platform<A> {
                 Verdict::NotOurs => {}
             }
         }
-        if !self.allocator().is_code(VirtAddr(exception.pc as u64)) {
+        // Nothing more can run on a stack that is full, the stub no more than
+        // wasm. Compiled code checks its stack, so that this is a host's doing.
+        let overflowed = report.is_some_and(|report| report.region == FaultRegion::StackGuard);
+        if overflowed || !self.allocator().is_code(VirtAddr(exception.pc as u64)) {
             return Delivery::NotWasm(report);
         }
         let (has_address, address) = match exception.fault {

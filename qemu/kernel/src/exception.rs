@@ -11,6 +11,8 @@
 //! A hook runs in exception context: it must take no lock and allocate nothing. An
 //! exception inside the hook is reported as such and ends the machine. All CPUs have the
 //! same hook; it may run on several at once.
+//!
+//! A panic, whatever it is about, asks the program's [`Explainer`] what it knows of the address.
 
 use core::fmt;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -83,6 +85,30 @@ static HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 /// Sets the function that is asked first about every exception.
 pub fn set_hook(hook: Hook) {
     HOOK.store(hook as *mut (), Ordering::Release);
+}
+
+/// What a program knows of addresses and the kernel does not, for reports of panics. Both run in
+/// exception context.
+#[derive(Clone, Copy, Debug)]
+pub struct Explainer {
+    /// Prints what the address is at which an access faulted, if it is the program's.
+    pub explain: fn(addr: u64, access: Access),
+    /// Whether the program has made the byte at an address readable: a backtrace goes on in a
+    /// stack that is the program's.
+    pub readable: fn(addr: u64) -> bool,
+}
+
+/// The explainer, null if there is none.
+static EXPLAINER: AtomicPtr<Explainer> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Sets what panics ask about addresses.
+pub fn set_explainer(explainer: &'static Explainer) {
+    EXPLAINER.store(core::ptr::from_ref(explainer).cast_mut(), Ordering::Release);
+}
+
+pub(crate) fn explainer() -> Option<&'static Explainer> {
+    // SAFETY: null, or what `set_explainer` was given for good.
+    unsafe { EXPLAINER.load(Ordering::Acquire).as_ref() }
 }
 
 /// Begins to answer what may have come while something else was being answered; returns what that had

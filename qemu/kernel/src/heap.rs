@@ -15,6 +15,7 @@
 mod classes;
 
 use core::alloc::{GlobalAlloc, Layout};
+use core::mem::replace;
 use core::ops::Range;
 use core::ptr::{NonNull, null_mut};
 
@@ -50,6 +51,17 @@ pub fn size() -> usize {
     HEAP.lock().large.size()
 }
 
+/// From now on, whoever asks for memory makes the kernel panic, until [`allow`]. What is freed meanwhile
+/// can be had again.
+pub fn forbid() {
+    HEAP.lock().forbid();
+}
+
+/// Ends what [`forbid`] began.
+pub fn allow() {
+    HEAP.lock().allow();
+}
+
 /// Gives the heap its memory.
 pub(crate) fn init(range: Range<u64>) {
     let start = pointer(range.start);
@@ -67,7 +79,12 @@ struct Heap {
     large: LinkedList,
     used: usize,
     peak: usize,
+    /// While asking is forbidden, what the classes had: so nothing on the way that most allocations go
+    /// need look.
+    set_aside: Option<Blocks>,
 }
+
+type Blocks = ([*mut Free; COUNT], [Fresh; COUNT]);
 
 /// The part of a class's newest chunk that was never given out: whole blocks.
 #[derive(Clone, Copy)]
@@ -80,17 +97,47 @@ struct Free {
     next: *mut Free,
 }
 
+const NO_BLOCKS: Blocks = ([null_mut(); COUNT], [Fresh { start: null_mut(), blocks: 0 }; COUNT]);
+
 // SAFETY: the pointers are to memory that only the heap uses, whoever holds its lock.
 unsafe impl Send for Heap {}
 
 impl Heap {
     const EMPTY: Self = Self {
-        free: [null_mut(); COUNT],
-        fresh: [Fresh { start: null_mut(), blocks: 0 }; COUNT],
+        free: NO_BLOCKS.0,
+        fresh: NO_BLOCKS.1,
         large: LinkedList::empty(),
         used: 0,
         peak: 0,
+        set_aside: None,
     };
+
+    fn forbid(&mut self) {
+        if self.set_aside.is_none() {
+            self.set_aside = Some(self.exchange(NO_BLOCKS));
+        }
+    }
+
+    fn allow(&mut self) {
+        let Some(blocks) = self.set_aside.take() else { return };
+        let (freed, _) = self.exchange(blocks);
+        // Blocks freed meanwhile go before those that were free already.
+        for (class, first) in freed.into_iter().enumerate() {
+            let mut block = first;
+            while !block.is_null() {
+                // SAFETY: a block in a free list holds a `Free`.
+                let next = unsafe { (*block).next };
+                // SAFETY: likewise.
+                unsafe { (*block).next = self.free[class] };
+                self.free[class] = block;
+                block = next;
+            }
+        }
+    }
+
+    fn exchange(&mut self, (free, fresh): Blocks) -> Blocks {
+        (replace(&mut self.free, free), replace(&mut self.fresh, fresh))
+    }
 
     #[inline]
     fn allocate(&mut self, layout: Layout) -> *mut u8 {
@@ -137,6 +184,11 @@ impl Heap {
     }
 
     fn large(&mut self, layout: Layout) -> *mut u8 {
+        assert!(
+            self.set_aside.is_none(),
+            "{} bytes of heap are asked for while that is forbidden",
+            layout.size()
+        );
         let block = self.large.allocate_first_fit(layout);
         self.peak = self.peak.max(self.large.used());
         block.map_or(null_mut(), NonNull::as_ptr)
@@ -161,7 +213,7 @@ impl Heap {
 
 struct Allocator;
 
-// SAFETY: blocks are disjoint, as large and aligned as asked, and stay so until freed; nothing here panics.
+// SAFETY: blocks are disjoint, as large and aligned as asked, and stay so until freed; a panic does not unwind.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         HEAP.lock().allocate(layout)

@@ -6,7 +6,7 @@
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::exception::Exception;
+use crate::exception::{Exception, explainer};
 use crate::power::{Exit, exit};
 use crate::ranges::pointer;
 use crate::{Frame, arch, cpus, println, stack};
@@ -25,7 +25,10 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     // SAFETY: null, or the frame that the hook on whose behalf this runs is looking at: it lies on
     // the exception's stack until the hook returns, and it never will.
     if let Some(frame) = unsafe { arch::cpus::interrupted().as_ref() } {
-        println!("while an exception was being answered, which had interrupted");
+        let exception = arch::exception::cause(frame);
+        println!("while an exception was being answered: {exception}");
+        explain(&exception);
+        println!("which had interrupted");
         interrupted(frame);
     }
     exit(Exit::Failure)
@@ -48,8 +51,16 @@ pub(crate) fn panic_in_exception(frame: &Frame, exception: &Exception, circumsta
             println!("  a stack of CPU {}, not of this one", stack.cpu);
         }
     }
+    explain(exception);
     interrupted(frame);
     exit(Exit::Failure)
+}
+
+/// What the program knows of the address of a page fault.
+fn explain(exception: &Exception) {
+    if let (&Exception::PageFault { addr, access, .. }, Some(explainer)) = (exception, explainer()) {
+        (explainer.explain)(addr, access);
+    }
 }
 
 /// Prints the registers of an interrupted program and how it got to where it was.
@@ -126,18 +137,23 @@ fn backtrace(frame_pointer: u64) {
     tell(repeats);
 }
 
-/// The frame record at `address`, if it lies in a stack.
+/// The frame record at `address`, if it lies in a stack: the kernel's, or the program's.
 fn read(address: u64) -> Option<[u64; 2]> {
     let record = address..address.checked_add(16)?;
     let inside = |stack: stack::Stack| {
         let bytes = stack.bytes();
         bytes.start <= record.start && record.end <= bytes.end
     };
-    if !address.is_multiple_of(8) || !stack::all().any(inside) {
+    let readable = || {
+        explainer()
+            .is_some_and(|explainer| [record.start, record.end - 1].into_iter().all(explainer.readable))
+    };
+    if !address.is_multiple_of(8) || !(stack::all().any(inside) || readable()) {
         return None;
     }
     let pointer = pointer::<[u64; 2]>(address);
-    // SAFETY: aligned, inside a stack, which is always mapped. Volatile, because what lies there
-    // may belong to a function that is still running.
+    // SAFETY: aligned, inside a stack of the kernel's, which is always mapped, or mapped by the
+    // program, as it says itself. Volatile, because what lies there may belong to a function that
+    // is still running.
     Some(unsafe { pointer.read_volatile() })
 }

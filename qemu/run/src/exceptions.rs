@@ -1,29 +1,46 @@
-//! The kernel's exceptions, answered by Allotment.
+//! The kernel's exceptions, answered by Allotment, and what it says of them in
+//! messages.
+//!
+//! ```text
+//!   wasm's fault      -> hook -> deliver: Divert  -> Err(Trap) -> `take_last_trap`, for the message
+//!   the kernel's own  -> hook -> deliver: NotWasm -> panic     -> `explain`, in its report
+//! ```
+
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use allotment::{
-    FaultAccess,
-    wasmtime::{Delivery, deliver},
+    FaultAccess, FaultReport, Verdict,
+    arch::VirtAddr,
+    wasmtime::{Delivery, deliver, installed},
 };
 use kernel::{
     Frame,
-    exception::{Access, Exception, Handled, set_hook},
+    exception::{Access, Exception, Explainer, Handled, set_explainer, set_hook},
 };
 
 /// Lets Allotment answer exceptions from now on.
 pub fn init() {
     set_hook(answer);
+    set_explainer(&Explainer { explain, readable });
+}
+
+/// What was accessed when wasm trapped last: the address, and one of
+/// [`ACCESSES`]. Its number is past their end for a trap of another kind.
+static TRAPPED_AT: AtomicU64 = AtomicU64::new(0);
+static TRAPPED_ACCESS: AtomicU8 = AtomicU8::new(NO_ACCESS);
+const ACCESSES: [FaultAccess; 3] = [FaultAccess::Read, FaultAccess::Write, FaultAccess::Execute];
+const NO_ACCESS: u8 = 3;
+
+/// What Allotment says of the access by which wasm trapped last, if it was one
+/// of the window. To be asked while the instance still lives; once.
+pub fn take_last_trap() -> Option<FaultReport> {
+    let access = ACCESSES.get(usize::from(TRAPPED_ACCESS.swap(NO_ACCESS, Ordering::Relaxed)))?;
+    report(TRAPPED_AT.load(Ordering::Relaxed), *access)
 }
 
 fn answer(frame: &mut Frame, exception: &Exception) -> Handled {
     let fault = match *exception {
-        Exception::PageFault { addr, access, .. } => {
-            let access = match access {
-                Access::Read => FaultAccess::Read,
-                Access::Write => FaultAccess::Write,
-                Access::Execute => FaultAccess::Execute,
-            };
-            Some((to_usize(addr), access))
-        }
+        Exception::PageFault { addr, access, .. } => Some((to_usize(addr), fault_access(access))),
         Exception::InvalidOpcode | Exception::DivideError | Exception::GeneralProtection { .. } => None,
         _ => return Handled::No,
     };
@@ -36,6 +53,7 @@ fn answer(frame: &mut Frame, exception: &Exception) -> Handled {
     match deliver(&found) {
         Delivery::Resume => Handled::Resume,
         Delivery::Divert(to) => {
+            note_trap(fault);
             frame.set_pc(to.pc as u64);
             frame.set_sp(to.sp as u64);
             for (number, argument) in to.arguments.into_iter().enumerate() {
@@ -43,12 +61,45 @@ fn answer(frame: &mut Frame, exception: &Exception) -> Handled {
             }
             Handled::Resume
         }
-        Delivery::NotWasm(report) => {
-            if let Some(report) = report {
-                kernel::println!("the kernel touched memory of the window: {report}");
-            }
-            Handled::No
-        }
+        // The kernel panics, and asks `explain`.
+        Delivery::NotWasm(_) => Handled::No,
+    }
+}
+
+fn note_trap(fault: Option<(usize, FaultAccess)>) {
+    let position = |access| ACCESSES.iter().position(|&one| one == access);
+    let number = fault.and_then(|(_, access)| u8::try_from(position(access)?).ok());
+    TRAPPED_ACCESS.store(number.unwrap_or(NO_ACCESS), Ordering::Relaxed);
+    if let Some((address, _)) = fault {
+        TRAPPED_AT.store(address as u64, Ordering::Relaxed);
+    }
+}
+
+/// Prints what an address of the window is that the kernel could not access.
+fn explain(addr: u64, access: Access) {
+    if let Some(report) = report(addr, fault_access(access)) {
+        kernel::println!("the kernel touched memory of the window: {report}");
+    }
+}
+
+fn readable(addr: u64) -> bool {
+    installed().is_some_and(|platform| {
+        platform.allocator().fault(VirtAddr(addr), FaultAccess::Read) == Verdict::Resume
+    })
+}
+
+fn report(addr: u64, access: FaultAccess) -> Option<FaultReport> {
+    match installed()?.allocator().fault(VirtAddr(addr), access) {
+        Verdict::Trap(report) => Some(report),
+        Verdict::Resume | Verdict::NotOurs => None,
+    }
+}
+
+fn fault_access(access: Access) -> FaultAccess {
+    match access {
+        Access::Read => FaultAccess::Read,
+        Access::Write => FaultAccess::Write,
+        Access::Execute => FaultAccess::Execute,
     }
 }
 

@@ -13,6 +13,7 @@ use wasi::{Entry, Exit, Kind, Program, Tree, Wasi};
 use wasmtime::{Engine, InstancePre, Linker, Store, Trap};
 
 use crate::{
+    exceptions,
     module::{self, refuse},
     streams::{Outcome, Streams},
 };
@@ -114,5 +115,14 @@ fn ended(error: &wasmtime::Error) -> Outcome {
         return Outcome::Exited(exit.status());
     }
     let cause = error.downcast_ref::<Trap>().map_or("trapped".to_string(), ToString::to_string);
-    Outcome::Trapped { cause, message: format!("{error:?}").trim_end().to_string() }
+    Outcome::Trapped { cause, message: trap_message(error) }
+}
+
+/// What Wasmtime says of a trap, and what Allotment does of the access.
+fn trap_message(error: &wasmtime::Error) -> String {
+    let text = format!("{error:?}").trim_end().to_string();
+    match exceptions::take_last_trap() {
+        Some(report) if error.is::<Trap>() => format!("{text}\n\n{report}"),
+        _ => text,
+    }
 }

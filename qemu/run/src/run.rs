@@ -35,8 +35,8 @@ fn follow(boot: &'static BootInfo, streams: &Streams) -> Result<Outcome, Outcome
         return Err(Outcome::Refused("the payload has no module".to_string()));
     }
 
-    let (engine, platform) =
-        machine::start_with(boot, options.strategy).map_err(|error| Outcome::Refused(error.to_string()))?;
+    let (engine, platform) = machine::start_with(boot, options.strategy, |pools| pools)
+        .map_err(|error| Outcome::Refused(error.to_string()))?;
     let allocator = platform.allocator();
     if options.plan {
         match module {

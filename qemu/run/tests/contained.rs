@@ -271,7 +271,7 @@ mod bare {
         }
         Instance::new(&mut store, &module, &[]).unwrap_err();
         let why = world.platform.take_last_error().unwrap().to_string();
-        assert!(why.contains("slots") && why.contains(&limit.to_string()), "{why}");
+        assert!(why.contains("memories") && why.contains(&limit.to_string()), "{why}");
         drop((store, why));
         assert_eq!(world.counts(), before);
         Instance::new(&mut world.store(), &module, &[]).unwrap();

@@ -36,6 +36,10 @@ fn a_trap_is_status_134_with_wasmtimes_message() {
             done.says(134, &words[..2]);
             assert!(done.stderr.starts_with("allotment: "), "{}", done.stderr);
             assert!(!done.stderr.ends_with("\n\n"), "{}", done.stderr);
+            // Whose memory it was, where a memory was accessed.
+            let report =
+                ": memory, offset 0x10000 of 0x10000 accessible bytes, slot 0 of memories (generation 1)";
+            assert_eq!(done.stderr.contains(report), misdeed == "load-past-the-end", "{}", done.stderr);
         }
     }
 }

@@ -63,6 +63,52 @@ fn an_exception_of_the_kernel_is_decoded() {
 }
 
 #[test]
+fn an_overflow_of_a_fibers_stack_names_its_slot() {
+    for arch in ARCHES {
+        let done = call(arch, "overflow_fiber", &[]);
+        let report = "the kernel touched memory of the window: write at 0x";
+        let guard = "guard below a fiber stack, which overflowed, offset -0x";
+        done.says(125, &["page fault: write at 0x", report, guard, "slot 1 of fiber stacks", "more times"]);
+        assert_names(&done, "overflow");
+    }
+}
+
+#[test]
+fn a_panic_on_a_fibers_stack_has_a_backtrace() {
+    for arch in ARCHES {
+        let done = call(arch, "panic_fiber", &[]);
+        done.says(125, &["a fiber gives up"]);
+        assert_names(&done, "give_up");
+    }
+}
+
+#[test]
+fn whatever_touches_memory_of_the_window_is_told_whose_it_is() {
+    const WHOSE: &str =
+        "memory 1, offset 0x10000 of 0x10000 accessible bytes, slot 0 of memories (generation 1), module 7";
+    for arch in ARCHES {
+        for (function, words, named) in [
+            ("leave_memory", ["page fault: read at 0x", "memory of the window: read at 0x"], "read"),
+            ("fault_in_hook", ["page fault: read at 0x", "memory of the window: read at 0x"], "read"),
+            ("panic_in_hook", ["being answered: page fault", "memory of the window: write at 0x"], "in_hook"),
+        ] {
+            let done = call(arch, function, &[]);
+            done.says(125, &words).says(125, &[WHOSE]);
+            assert_names(&done, named);
+        }
+    }
+}
+
+#[test]
+fn a_heap_that_is_forbidden_is_not_used() {
+    for arch in ARCHES {
+        let done = call(arch, "use_heap", &[]);
+        done.says(125, &["bytes of heap are asked for while that is forbidden"]);
+        assert_names(&done, "use_heap");
+    }
+}
+
+#[test]
 fn a_verbose_run_shows_the_console_once_and_the_names() {
     for arch in ARCHES {
         let done = call(arch, "panic", &["-v"]);

@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::cpus::Own;
 use super::syndrome::decode;
-use crate::exception::dispatch;
+use crate::exception::{Exception, dispatch};
 use crate::panic::panic_in_exception;
 use crate::stack::{GuardedStack, Stack};
 use crate::{Exit, println};
@@ -188,6 +188,12 @@ pub(super) fn set_stack() {
 pub(crate) fn init() {
     // SAFETY: clears PSTATE.A; the handler is in place.
     unsafe { asm!("msr daifclr, #0b0100", options(nomem, nostack, preserves_flags)) };
+}
+
+/// The exception that is being answered and had interrupted this frame: a synchronous one, since all
+/// others are masked or fatal.
+pub(crate) fn cause(frame: &Frame) -> Exception {
+    decode(frame, 0)
 }
 
 /// Where `vectors.s` goes for an exception that interrupted the program.

@@ -138,6 +138,11 @@ extern "C" fn interrupt_entry(frame: &mut Frame) {
     frame.rip = cpus::after_interrupt(frame.rip);
 }
 
+/// The exception that is being answered and had interrupted this frame, as long as no other page fault came.
+pub(crate) fn cause(frame: &Frame) -> Exception {
+    decode(frame)
+}
+
 /// SDM Vol. 3A, 7.15.
 #[inline]
 fn decode(frame: &Frame) -> Exception {
