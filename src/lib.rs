@@ -13,6 +13,7 @@ mod gc_heap;
 mod instances;
 mod memory;
 mod metrics;
+mod on_demand;
 mod plan;
 pub mod pooling;
 mod request;
@@ -32,7 +33,7 @@ pub use config::{
 pub use error::{CarveError, Error};
 pub use fault::{FaultAccess, FaultRegion, FaultReport, FaultSlot, Verdict};
 pub use gc_heap::GcHeap;
-pub use memory::{MakeAccessible, Memory};
+pub use memory::{DynamicMemory, MakeAccessible, Memory};
 pub use metrics::{Metrics, PoolingAllocatorMetrics};
 pub use plan::{Footprint, Invalidations, Plan, PoolPlan};
 pub use pooling::PoolKind;
@@ -49,6 +50,7 @@ use arch::Native;
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
 assert_impl_all!(Allocator<Native>: Send, Sync);
+assert_not_impl_any!(DynamicMemory<'static, Native>: Clone, Copy);
 assert_not_impl_any!(Table<'static, Native>: Clone, Copy);
 assert_not_impl_any!(FiberStack<'static, Native>: Clone, Copy);
 assert_impl_all!(MakeAccessible<'static, Native>: Copy, Send, Sync);

@@ -8,7 +8,7 @@ mod common;
 use core::ptr::NonNull;
 
 use allotment::{
-    Allocator, Error, FaultAccess,
+    Allocator, Error, FaultAccess, InstanceAllocationStrategy,
     arch::VirtAddr,
     wasmtime::{
         Delivery, Exception, GUARD_SIZE, Platform, PlatformError, Protection, RESERVATION, allocator_config,
@@ -68,6 +68,7 @@ fn guardless<A: TestArch>() {
         good().memory_guard_size(GUARD_SIZE - 2 * MIB),
         good().guard_before_linear_memory(false),
         good().guard_before_linear_memory(false).region_space(8 << 30),
+        allocator_config().allocation_strategy(InstanceAllocationStrategy::OnDemand),
     ] {
         let (arch, window, arena) = A::machine(16 * MIB);
         // SAFETY: every test has a machine, window and arena of its own.

@@ -113,7 +113,8 @@ impl<A: Arch> Platform<A> {
     /// [`allocator_config`](super::allocator_config)'s reservation and guard. With
     /// others memories become regions, and its slots stay unused.
     pub fn new(allocator: Allocator<A>) -> Self {
-        let slots_are_mappings = slots_are_mappings(allocator.pools.memories.layout());
+        let slots_are_mappings =
+            !allocator.on_demand.is_strategy && slots_are_mappings(allocator.pools.memories.layout());
         Self { allocator, slots_are_mappings, last_error: Mutex::new(None) }
     }
 
