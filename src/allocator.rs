@@ -9,8 +9,9 @@ use allotment_arch::{Arch, FrameSource, Native, PhysAddr, VirtAddr};
 
 use crate::{
     CarveError, Config, Error, Invalidations, Plan,
+    on_demand::OnDemand,
     pooling::Pools,
-    vm::{Arena, Carving, CpuRecord, Epochs, Records, Regions, Vm, check_ranges},
+    vm::{Arena, Carving, CpuRecord, Epochs, Records, RegionSizes, Regions, Vm, check_ranges},
 };
 
 /// Allocates memories from one window and one arena.
@@ -27,6 +28,7 @@ pub struct Allocator<A: Arch = Native> {
     pub(crate) vm: Vm<A>,
     pub(crate) pools: Pools,
     pub(crate) regions: Regions,
+    pub(crate) on_demand: OnDemand,
     pub(crate) plan: Plan,
     pub(crate) config: Config,
     sealed: AtomicBool,
@@ -100,12 +102,13 @@ impl<A: Arch> Allocator<A> {
         let bytes = (window.end.0 - window.start.0, arena.end.0 - arena.start.0);
         let resolved = config.resolve_for_carve(bytes.0, bytes.1, arch.cpus())?;
         let region_space = resolved.region_space;
+        let region_sizes = RegionSizes::new(region_space, bytes.1);
         let carving = Carving {
             arch: &arch,
             window: window.clone(),
             arena: arena.clone(),
             region_space,
-            region_records: Regions::words(region_space) * size_of::<u64>(),
+            region_records: region_sizes.bytes(),
             pools: Pools::specs(&resolved),
             cpu_records: arch.cpus() * size_of::<CpuRecord>(),
             upper_from_source: tables.is_some(),
@@ -117,8 +120,7 @@ impl<A: Arch> Allocator<A> {
         // arena that is ours for good; pages are aligned for any record.
         let frame_links = unsafe { Records::as_found(&arch, places.frame_links, places.frames) };
         // SAFETY: see above.
-        let bitmaps =
-            unsafe { Records::new(&arch, places.region_records, Regions::words(region_space), |_| 0) };
+        let regions = unsafe { Regions::new(&arch, places.regions, region_sizes, places.region_records) };
         // SAFETY: see above.
         let cpus = unsafe { Records::new(&arch, places.cpu_records, arch.cpus(), |_| CpuRecord::default()) };
 
@@ -130,7 +132,8 @@ impl<A: Arch> Allocator<A> {
         Ok(Self {
             vm,
             pools,
-            regions: Regions::new(places.regions, region_space, bitmaps),
+            regions,
+            on_demand: OnDemand::new(config),
             plan,
             config: *config,
             sealed: AtomicBool::new(false),
@@ -174,7 +177,7 @@ impl<A: Arch> Allocator<A> {
     ///
     /// [`Error::OutOfAddressSpace`].
     pub fn reserve_region(&self, bytes: usize) -> Result<VirtAddr, Error> {
-        self.regions.reserve(bytes)
+        self.regions.reserve_plain(bytes)
     }
 
     /// Gives the pages of `[start, start + bytes)`, which lie in one region,
@@ -228,7 +231,7 @@ impl<A: Arch> Allocator<A> {
     ///
     /// Nobody uses the region any more.
     pub unsafe fn release_region(&self, start: VirtAddr, bytes: usize) -> Result<(), Error> {
-        self.regions.release(&self.vm, start, bytes)
+        self.regions.release_at(&self.vm, start, bytes)
     }
 }
 

@@ -184,7 +184,8 @@ pub enum Error {
         /// How many there may be.
         limit: usize,
     },
-    /// A memory that several threads share.
+    /// A memory that several threads share: pools have none, and others want
+    /// `Config::shared_memory`.
     SharedMemory,
     /// A fiber's stack, of which a configuration with `async_stack_size` 0 has
     /// none.
@@ -231,6 +232,25 @@ pub enum Error {
         /// Bytes asked for.
         requested: usize,
     },
+    /// Every record of a range of address space is in use.
+    OutOfRegions {
+        /// How many there are.
+        limit: usize,
+    },
+    /// A memory on demand has no address space for this size, and may not move.
+    BeyondCapacity {
+        /// Bytes asked for.
+        requested: usize,
+        /// Bytes of address space that it has.
+        capacity: usize,
+    },
+    /// More is asked of a memory than the maximum that it was asked for with.
+    BeyondMaximum {
+        /// Bytes asked for.
+        requested: usize,
+        /// The maximum in bytes.
+        maximum: usize,
+    },
     /// The range is not one that this allocator gave out, or not all of it.
     UnknownRange {
         /// First address of the range.
@@ -262,7 +282,7 @@ impl fmt::Display for Error {
                 kind.knob()
             ),
             Self::SharedMemory => {
-                f.write_str("shared memories are not supported; declare the memory without `shared`")
+                f.write_str("shared memories need the on-demand strategy and shared_memory; set both, or declare the memory without `shared`")
             }
             Self::NoStacks => f.write_str("async_stack_size is 0, there are no fiber stacks; raise it"),
             Self::TableTooLarge { requested, limit } => {
@@ -293,6 +313,24 @@ impl fmt::Display for Error {
             }
             Self::OutOfAddressSpace { requested } => {
                 write!(f, "no free run of {requested:#x} bytes is left for regions; raise region_space")
+            }
+            Self::OutOfRegions { limit } => {
+                write!(
+                    f,
+                    "all {limit} ranges of address space are in use; give one back, or hand over a larger arena"
+                )
+            }
+            Self::BeyondCapacity { requested, capacity } => {
+                write!(
+                    f,
+                    "growth to {requested:#x} bytes exceeds the {capacity:#x} bytes reserved, and the memory may not move; raise memory_reservation, or set memory_may_move"
+                )
+            }
+            Self::BeyondMaximum { requested, maximum } => {
+                write!(
+                    f,
+                    "{requested:#x} bytes exceed the maximum of {maximum:#x} bytes; ask for a larger maximum, or for less"
+                )
             }
             Self::UnknownRange { address, bytes } => {
                 write!(f, "{bytes:#x} bytes at {address} are not a range of this allocator")

@@ -15,6 +15,7 @@ use allotment_arch::{Access, Arch, Entry, Format, Invalidation, PAGE_SIZE, Pages
 
 use crate::{
     Allocator, CompiledModuleId, PoolKind,
+    on_demand::Where,
     pooling::{Position, SlotPool, Touch, is_in_use},
     vm::{pages::mark_written, region_entry},
 };
@@ -53,7 +54,7 @@ pub struct FaultReport {
     pub access: FaultAccess,
     /// Which part of what that is.
     pub region: FaultRegion,
-    /// The pool and its slot, where there is one.
+    /// The slot that it belongs to, or the range on demand.
     pub slot: Option<FaultSlot>,
     /// The module that has the memory or table, or had it last.
     pub module: Option<CompiledModuleId>,
@@ -62,15 +63,16 @@ pub struct FaultReport {
     pub offset: Option<i64>,
 }
 
-/// One slot, at one moment.
+/// One slot, at one moment, or one range on demand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FaultSlot {
-    /// Of which pool.
-    pub pool: PoolKind,
+    /// Of which pool. `None` for a range on demand.
+    pub pool: Option<PoolKind>,
     /// Its number.
     pub slot: u32,
-    /// How often it was given out or taken back: odd while in use.
+    /// How often it was given out, and a slot taken back: odd while that is in
+    /// use.
     pub generation: u64,
     /// Bytes of it that are accessible.
     pub accessible: usize,
@@ -122,7 +124,10 @@ impl fmt::Display for FaultReport {
             if matches!(self.region, FaultRegion::Memory(_) | FaultRegion::Table(_) | FaultRegion::GcHeap) {
                 write!(f, " of {accessible:#x} accessible bytes")?;
             }
-            write!(f, ", slot {slot} of {pool} (generation {generation})")?;
+            match pool {
+                Some(pool) => write!(f, ", slot {slot} of {pool} (generation {generation})")?,
+                None => write!(f, ", range {slot} on demand (generation {generation})")?,
+            }
         }
         self.module.map_or(Ok(()), |module| write!(f, ", {module}"))
     }
@@ -184,8 +189,15 @@ impl<A: Arch> Allocator<A> {
         if !self.regions.contains(address) {
             return Verdict::NotOurs;
         }
-        let region = FaultRegion::Region;
-        Verdict::Trap(FaultReport { address, access, region, slot: None, module: None, offset: None })
+        Verdict::Trap(match self.range(address) {
+            Some(Where { region, slot, module, offset }) => {
+                FaultReport { address, access, region, slot: Some(slot), module, offset: Some(offset) }
+            }
+            None => {
+                let region = FaultRegion::Region;
+                FaultReport { address, access, region, slot: None, module: None, offset: None }
+            }
+        })
     }
 
     /// The entry allows the access: the fault raced with whoever allowed it, or
@@ -247,7 +259,7 @@ fn refuse_slot(pool: &SlotPool, address: VirtAddr, access: FaultAccess, exhauste
     let Position { slot, generation, accessible, .. } = position;
     let offset = address.0.wrapping_sub(pool.base(slot).0).cast_signed();
     let module = position.owner.map(|owner| owner.module);
-    report(region, Some(FaultSlot { pool: kind, slot, generation, accessible }), module, Some(offset))
+    report(region, Some(FaultSlot { pool: Some(kind), slot, generation, accessible }), module, Some(offset))
 }
 
 /// Whether an entry allows an access now. A fault that raced with the edit

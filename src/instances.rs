@@ -6,8 +6,11 @@ use core::ptr::NonNull;
 use allotment_arch::{Arch, VirtAddr};
 
 use crate::{
-    Allocator, CompiledModuleId, Error, FiberStack, GcHeap, MakeAccessible, Memory, MemoryRequest, PoolKind,
-    Table, TableRequest, allocator::address, pooling::SlotId,
+    Allocator, CompiledModuleId, Config, Error, FiberStack, GcHeap, MakeAccessible, Memory, MemoryRequest,
+    PoolKind, Table, TableRequest,
+    allocator::address,
+    on_demand::{Home, RangeKind},
+    pooling::{SlabLayout, SlotId},
 };
 
 impl<A: Arch> Allocator<A> {
@@ -24,6 +27,9 @@ impl<A: Arch> Allocator<A> {
     #[inline]
     pub fn allocate_memory(&self, request: impl Into<MemoryRequest>) -> Result<Memory<'_, A>, Error> {
         let request = request.into();
+        if self.on_demand.is_strategy {
+            return self.memory_on_demand(RangeKind::Memory, &request);
+        }
         if request.shared {
             return Err(Error::SharedMemory);
         }
@@ -34,7 +40,11 @@ impl<A: Arch> Allocator<A> {
         Ok(Memory::Static {
             base: NonNull::slice_from_raw_parts(first, request.maximum.map_or(limit, |most| most.min(limit))),
             size: request.minimum,
-            make_accessible: MakeAccessible { allocator: self, id },
+            make_accessible: MakeAccessible {
+                allocator: self,
+                id,
+                needs_bounds_checks: self.needs_bounds_checks(&request),
+            },
         })
     }
 
@@ -49,10 +59,11 @@ impl<A: Arch> Allocator<A> {
     pub fn deallocate_memory(&self, memory: Memory<'_, A>) {
         match memory {
             Memory::Static { make_accessible, .. } => {
-                let MakeAccessible { allocator, id } = make_accessible;
+                let MakeAccessible { allocator, id, .. } = make_accessible;
                 // By its own allocator, should the caller hold several.
                 allocator.pools.memories.deallocate(&allocator.vm, id);
             }
+            Memory::Dynamic(memory) => memory.release(),
         }
     }
 
@@ -71,9 +82,11 @@ impl<A: Arch> Allocator<A> {
     pub fn arrive(&self, memory: &Memory<'_, A>) -> Result<(), Error> {
         match memory {
             Memory::Static { make_accessible, .. } => {
-                let MakeAccessible { allocator, id } = make_accessible;
+                let MakeAccessible { allocator, id, .. } = make_accessible;
                 allocator.pools.memories.arrive(&allocator.vm, *id)
             }
+            // Its range was everybody's to forget before it was this one's.
+            Memory::Dynamic(memory) => memory.check(),
         }
     }
 
@@ -90,9 +103,10 @@ impl<A: Arch> Allocator<A> {
     pub fn prepare_write(&self, memory: &Memory<'_, A>, offset: usize, len: usize) -> Result<(), Error> {
         match memory {
             Memory::Static { make_accessible, .. } => {
-                let MakeAccessible { allocator, id } = make_accessible;
+                let MakeAccessible { allocator, id, .. } = make_accessible;
                 allocator.pools.memories.prepare_write(&allocator.vm, *id, offset, len)
             }
+            Memory::Dynamic(memory) => memory.check(),
         }
     }
 
@@ -105,25 +119,25 @@ impl<A: Arch> Allocator<A> {
     /// [`Error::OutOfFrames`]; nothing is allocated then.
     pub fn allocate_table(&self, request: impl Into<TableRequest>) -> Result<Table<'_, A>, Error> {
         let request = request.into();
+        let TableRequest { minimum, maximum, owner, element_size } = request;
         let pool = &self.pools.tables;
-        // As many elements as Wasmtime counts: pointers, of whatever size.
-        let fits = pool.layout().max_memory_size / request.element_size;
-        let limit = fits.min(self.config.pooling().map_or(0, |pooling| pooling.table_elements));
-        let capacity = request.maximum.map_or(limit, |most| most.min(limit));
-        if request.minimum > limit {
-            return Err(Error::TableTooLarge { requested: request.minimum, limit });
+        let limit = if self.on_demand.is_strategy {
+            // As many as Wasmtime's indices can name.
+            u32::MAX as usize
+        } else {
+            // As many elements as pointers, of whatever size.
+            let fits = pool.layout().max_memory_size / element_size;
+            fits.min(self.config.pooling().map_or(0, |pooling| pooling.table_elements))
+        };
+        let capacity = maximum.map_or(limit, |most| most.min(limit));
+        let too_large = Error::TableTooLarge { requested: minimum, limit: capacity };
+        let bytes = minimum.checked_mul(element_size).filter(|_| minimum <= capacity).ok_or(too_large)?;
+        if self.on_demand.is_strategy {
+            return self.table_on_demand(&request, capacity);
         }
-        let bytes = request.minimum * request.element_size;
-        let id = self.pools.allocate(&self.vm, pool, request.owner, bytes)?;
+        let id = self.pools.allocate(&self.vm, pool, owner, bytes)?;
         let base = pointer(pool.base(id.slot));
-        Ok(Table {
-            allocator: self,
-            id,
-            base,
-            size: request.minimum,
-            capacity,
-            element_size: request.element_size,
-        })
+        Ok(Table { allocator: self, home: Home::Slot(id), base, size: minimum, capacity, element_size })
     }
 
     /// Takes a table back.
@@ -131,7 +145,11 @@ impl<A: Arch> Allocator<A> {
     /// Nobody accesses it during the call or after it, as with
     /// [`deallocate_memory`](Self::deallocate_memory).
     pub fn deallocate_table(&self, table: Table<'_, A>) {
-        table.allocator.pools.tables.deallocate(&table.allocator.vm, table.id);
+        let Table { allocator, home, .. } = table;
+        match home {
+            Home::Slot(id) => allocator.pools.tables.deallocate(&allocator.vm, id),
+            Home::Range(id) => allocator.release_backed(id),
+        }
     }
 
     /// Allocates a stack of `async_stack_size` bytes, all accessible, with pages
@@ -146,19 +164,27 @@ impl<A: Arch> Allocator<A> {
     /// [`Error::PoolConcurrencyLimit`] or [`Error::OutOfFrames`]; nothing is
     /// allocated then.
     pub fn allocate_fiber_stack(&self) -> Result<FiberStack<'_, A>, Error> {
-        let pool = &self.pools.stacks;
-        let bytes = pool.layout().max_memory_size;
         if self.config.async_stack_size == 0 {
             return Err(Error::NoStacks);
         }
-        let id = self.pools.allocate(&self.vm, pool, None, bytes)?;
+        if self.on_demand.is_strategy {
+            return self.stack_on_demand(self.config.async_stack_size);
+        }
+        let pool = &self.pools.stacks;
+        let SlabLayout { max_memory_size, guard_size, .. } = *pool.layout();
+        let id = self.pools.allocate(&self.vm, pool, None, max_memory_size)?;
         let base = pointer(pool.base(id.slot));
-        Ok(FiberStack { allocator: self, id, stack: NonNull::slice_from_raw_parts(base, bytes) })
+        let stack = NonNull::slice_from_raw_parts(base, max_memory_size);
+        Ok(FiberStack { allocator: self, home: Home::Slot(id), stack, guard_size })
     }
 
     /// Takes a stack back. Nobody runs on it.
     pub fn deallocate_fiber_stack(&self, stack: FiberStack<'_, A>) {
-        stack.allocator.pools.stacks.deallocate(&stack.allocator.vm, stack.id);
+        let FiberStack { allocator, home, .. } = stack;
+        match home {
+            Home::Slot(id) => allocator.pools.stacks.deallocate(&allocator.vm, id),
+            Home::Range(id) => allocator.release_backed(id),
+        }
     }
 
     /// Allocates a GC heap: a memory, counted by `total_gc_heaps` as well.
@@ -167,10 +193,13 @@ impl<A: Arch> Allocator<A> {
     ///
     /// As for [`allocate_memory`](Self::allocate_memory).
     pub fn allocate_gc_heap(&self, request: impl Into<MemoryRequest>) -> Result<GcHeap<'_, A>, Error> {
+        if self.on_demand.is_strategy {
+            return Ok(GcHeap { memory: self.memory_on_demand(RangeKind::GcHeap, &request.into())? });
+        }
         self.pools.gc_heaps.increment()?;
         match self.allocate_memory(request) {
             Ok(memory) => {
-                self.mark_gc_heap(&memory, true);
+                mark_gc_heap(&memory, true);
                 Ok(GcHeap { memory })
             }
             Err(error) => {
@@ -183,20 +212,23 @@ impl<A: Arch> Allocator<A> {
     /// Takes a GC heap back, as [`deallocate_memory`](Self::deallocate_memory)
     /// does a memory.
     pub fn deallocate_gc_heap(&self, heap: GcHeap<'_, A>) {
-        let allocator = match &heap.memory {
-            Memory::Static { make_accessible, .. } => make_accessible.allocator,
-        };
-        allocator.mark_gc_heap(&heap.memory, false);
-        allocator.deallocate_memory(heap.memory);
-        allocator.pools.gc_heaps.decrement();
+        mark_gc_heap(&heap.memory, false);
+        if let Memory::Static { make_accessible, .. } = &heap.memory {
+            make_accessible.allocator.pools.gc_heaps.decrement();
+        }
+        self.deallocate_memory(heap.memory);
     }
 
-    fn mark_gc_heap(&self, memory: &Memory<'_, A>, enable: bool) {
-        match memory {
-            Memory::Static { make_accessible, .. } => {
-                make_accessible.allocator.pools.memories.mark_gc_heap(make_accessible.id, enable);
-            }
-        }
+    /// Whether an access beyond such a memory's end may not fault.
+    #[inline]
+    fn needs_bounds_checks(&self, request: &MemoryRequest) -> bool {
+        const ADDRESSES: usize = 1 << 32;
+        let Config { signals_based_traps, memory_guard_size, memory_reservation, .. } = self.config;
+        !signals_based_traps
+            || memory_guard_size == 0
+            || memory_reservation < ADDRESSES
+            || request.memory64
+            || request.page_size_log2 < 12
     }
 
     /// Counts a core instance that is about to be made.
@@ -231,6 +263,7 @@ impl<A: Arch> Allocator<A> {
 
     fn count(&self, kind: PoolKind) -> Result<(), Error> {
         match kind {
+            _ if self.on_demand.is_strategy => Ok(()),
             PoolKind::ComponentInstances => self.pools.component_instances.increment(),
             _ => self.pools.core_instances.increment(),
         }
@@ -244,6 +277,13 @@ impl<A: Arch> Allocator<A> {
 
     pub(crate) fn make_accessible(&self, id: SlotId, offset: usize, len: usize) -> Result<(), Error> {
         self.pools.make_accessible(&self.vm, &self.pools.memories, id, offset, len)
+    }
+}
+
+/// Has faults in the slot say whose it is.
+fn mark_gc_heap<A: Arch>(memory: &Memory<'_, A>, enable: bool) {
+    if let Memory::Static { make_accessible, .. } = memory {
+        make_accessible.allocator.pools.memories.mark_gc_heap(make_accessible.id, enable);
     }
 }
 

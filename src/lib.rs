@@ -13,12 +13,14 @@ mod gc_heap;
 mod instances;
 mod memory;
 mod metrics;
+mod on_demand;
 mod plan;
 pub mod pooling;
 mod request;
 mod stack;
 mod table;
 mod validate;
+mod view;
 mod vm;
 #[cfg(feature = "wasmtime-platform")]
 pub mod wasmtime;
@@ -31,7 +33,7 @@ pub use config::{
 pub use error::{CarveError, Error};
 pub use fault::{FaultAccess, FaultRegion, FaultReport, FaultSlot, Verdict};
 pub use gc_heap::GcHeap;
-pub use memory::{MakeAccessible, Memory};
+pub use memory::{DynamicMemory, MakeAccessible, Memory};
 pub use metrics::{Metrics, PoolingAllocatorMetrics};
 pub use plan::{Footprint, Invalidations, Plan, PoolPlan};
 pub use pooling::PoolKind;
@@ -41,12 +43,14 @@ pub use table::Table;
 pub use validate::{
     ComponentError, ComponentSummary, MemoryError, MemorySummary, ModuleError, ModuleSummary, TableSummary,
 };
+pub use view::{RegionView, SlotView};
 pub use vm::space;
 
 use arch::Native;
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
 assert_impl_all!(Allocator<Native>: Send, Sync);
+assert_not_impl_any!(DynamicMemory<'static, Native>: Clone, Copy);
 assert_not_impl_any!(Table<'static, Native>: Clone, Copy);
 assert_not_impl_any!(FiberStack<'static, Native>: Clone, Copy);
 assert_impl_all!(MakeAccessible<'static, Native>: Copy, Send, Sync);

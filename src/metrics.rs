@@ -20,6 +20,12 @@ pub struct Metrics {
     pub stacks: usize,
     /// GC heaps in use.
     pub gc_heaps: usize,
+    /// Ranges of address space in use that are no slot: code, and memories,
+    /// tables, stacks and GC heaps on demand.
+    pub regions: usize,
+    /// Bytes of the longest range that could be reserved for one, guards
+    /// included.
+    pub largest_free_region: usize,
     /// Frames of 4 KiB that could be given: free in the arena, or kept warm by
     /// slots that do not use them now.
     pub available_frames: usize,
@@ -34,7 +40,8 @@ impl fmt::Display for Metrics {
         let Self { memories, free_memories, tables, stacks, gc_heaps, .. } = self;
         writeln!(
             f,
-            "in use   {memories} memories ({free_memories} free), {tables} tables, {stacks} stacks, {gc_heaps} GC heaps"
+            "in use   {memories} memory slots ({free_memories} free), {tables} tables, {stacks} stacks, {gc_heaps} GC heaps, {} regions",
+            self.regions
         )?;
         write!(
             f,
@@ -114,6 +121,8 @@ impl<A: Arch> Allocator<A> {
             tables: pools.tables.in_use(),
             stacks: pools.stacks.in_use(),
             gc_heaps: pools.gc_heaps.live(),
+            regions: self.regions.in_use(),
+            largest_free_region: self.regions.largest_free(),
             available_frames: self.vm.arena.available() + idle_frames,
             idle_frames,
             queued_slots: pools.all().into_iter().map(SlotPool::queued).sum(),

@@ -171,3 +171,9 @@ pub struct Invalidations {
     /// one.
     pub everywhere: usize,
 }
+
+impl fmt::Display for Invalidations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invalidations: {} by one CPU for itself, {} on every CPU", self.local, self.everywhere)
+    }
+}

@@ -72,7 +72,8 @@ impl MemoryRequest {
         self
     }
 
-    /// Several threads may share it. No strategy has such memories.
+    /// Several threads may share it, so that it never moves. On demand only, with
+    /// `Config::shared_memory`.
     pub fn shared(mut self, enable: bool) -> Self {
         self.shared = enable;
         self

@@ -202,6 +202,7 @@ fn unreachable_arena<A: TestArch>() {
 
 fn nothing<A: TestArch>() {
     for config in [
+        Config::new().region_space(0),
         pooled(pool(0, 4 * MIB)),
         pooled(pool(0, 4 * MIB)).region_space(0),
         pooled(pool(0, 4 * MIB)).region_space(0).guard_before_linear_memory(false),

@@ -38,9 +38,16 @@ harness::tests! {
         assert_eq!(memories.gc_heap(), memories.memory());
         // An initial size is none of the four.
         assert_eq!(memories.gc_heap_initial_size(MIB).gc_heap(), memories.memory());
-        let one = memories.gc_heap_guard_size(2 * MIB).gc_heap();
-        assert_eq!(one.guard_size, 2 * MIB);
-        assert_eq!((one.reservation, one.reservation_for_growth, one.may_move), (4 * GIB, 2 * GIB, true));
+        // As soon as one is set, whichever, the others are Wasmtime's.
+        let default = Config::new().memory();
+        let guard_size = memories.gc_heap_guard_size(2 * MIB).gc_heap();
+        assert_eq!((guard_size.guard_size, guard_size.reservation), (2 * MIB, default.reservation));
+        let reservation = memories.gc_heap_reservation(8 * GIB).gc_heap();
+        assert_eq!((reservation.reservation, reservation.guard_size), (8 * GIB, default.guard_size));
+        let growth = memories.gc_heap_reservation_for_growth(GIB).gc_heap();
+        assert_eq!((growth.reservation_for_growth, growth.may_move), (GIB, default.may_move));
+        let may_move = memories.gc_heap_may_move(true).gc_heap();
+        assert_eq!(may_move, default);
     }
 
     fn people_can_read_all_of_it() {

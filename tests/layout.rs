@@ -47,9 +47,11 @@ const WINDOWS: [usize; 2] = [1 << 47, 1 << 56];
 harness::tests! {
     fn every_combination_of_a_grid_keeps_the_invariants() {
         let (mut placed, mut refused) = (0, 0);
-        for memory_reservation in SIZES {
-            for max_memory_size in SIZES {
-                for memory_guard_size in SIZES {
+        // An interpreter takes every third.
+        let sizes = || SIZES.into_iter().step_by(if cfg!(miri) { 3 } else { 1 });
+        for memory_reservation in sizes() {
+            for max_memory_size in sizes() {
+                for memory_guard_size in sizes() {
                     for guard_before_linear_memory in [false, true] {
                         for total_memories in [0, 1, 2, 3, 1000, 100_000, 1 << 32, MOST] {
                             let constraints = SlabConstraints {
@@ -67,7 +69,7 @@ harness::tests! {
             }
         }
         // Neither all refused nor all placed.
-        assert!(placed > 10_000 && refused > 10_000, "{placed} placed, {refused} refused");
+        assert!(placed > refused / 10 && refused > placed / 10, "{placed} placed, {refused} refused");
     }
 
     fn whatever_is_asked_for_keeps_the_invariants() {

@@ -187,7 +187,7 @@ fn classification<A: TestArch>() {
     let Verdict::Trap(report) = m.verdict(&memory, WASM_PAGE as i64) else { panic!("one past the end") };
     assert_eq!((report.region, report.offset), (FaultRegion::Memory(Some(3)), Some(WASM_PAGE as i64)));
     let slot = report.slot.unwrap();
-    assert_eq!((slot.pool, slot.slot, slot.generation), (PoolKind::Memories, 0, 1));
+    assert_eq!((slot.pool, slot.slot, slot.generation), (Some(PoolKind::Memories), 0, 1));
     assert_eq!(slot.accessible, WASM_PAGE);
     assert_eq!(report.module, Some(CompiledModuleId(77)));
     assert_eq!(

@@ -8,7 +8,7 @@ mod common;
 use core::ptr::NonNull;
 
 use allotment::{
-    Allocator, Error, FaultAccess,
+    Allocator, Error, FaultAccess, InstanceAllocationStrategy,
     arch::VirtAddr,
     wasmtime::{
         Delivery, Exception, GUARD_SIZE, Platform, PlatformError, Protection, RESERVATION, allocator_config,
@@ -63,9 +63,12 @@ fn guardless<A: TestArch>() {
     let good = || allocator_config().allocation_strategy(pool(3, 4 * MIB));
     for config in [
         good().memory_guard_size(0),
+        allocator_config().allocation_strategy(pool(0, 4 * MIB)),
+        allocator_config(),
         good().memory_guard_size(GUARD_SIZE - 2 * MIB),
         good().guard_before_linear_memory(false),
         good().guard_before_linear_memory(false).region_space(8 << 30),
+        allocator_config().allocation_strategy(InstanceAllocationStrategy::OnDemand),
     ] {
         let (arch, window, arena) = A::machine(16 * MIB);
         // SAFETY: every test has a machine, window and arena of its own.
@@ -74,6 +77,7 @@ fn guardless<A: TestArch>() {
         // A mapping that is given lies in the window, and nobody else's bytes
         // lie in it: compiled code checks no bounds within it.
         let mappings = [(); 2].map(|()| calls.0.map(MAPPING, flags(NONE)));
+        assert!(mappings[0].is_ok(), "{config}: {:?}", mappings[0]);
         for mapping in mappings.iter().flatten() {
             let inside = virt(*mapping) >= window.start && virt(after(*mapping, MAPPING)) <= window.end;
             assert!(inside, "{config}: a mapping that is not in the window");

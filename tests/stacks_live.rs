@@ -76,7 +76,7 @@ mod bare {
         let found = report.slot.expect("a slot");
         assert_eq!(
             (found.pool, u64::from(found.slot), found.accessible),
-            (PoolKind::Stacks, slot(allocator, stack), STACK),
+            (Some(PoolKind::Stacks), slot(allocator, stack), STACK),
             "{report}"
         );
         assert!(!found.generation.is_multiple_of(2), "{report}");

@@ -70,7 +70,7 @@ impl PoolingAllocationConfig {
         self.memory_pages(pages)
     }
 
-    /// Later, [`max_memory_size`](Self::max_memory_size) in pages of 64 KiB.
+    /// Wasmtime 13 to 21: [`max_memory_size`](Self::max_memory_size) in pages of 64 KiB.
     pub fn memory_pages(self, pages: usize) -> Self {
         self.max_memory_size(pages.saturating_mul(WASM_PAGE))
     }

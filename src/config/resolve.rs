@@ -172,7 +172,11 @@ impl Config {
         let too_large = ConfigError::TooLarge { knob: "region_space", value: self.region_space };
         let region_space = self.region_space.checked_next_multiple_of(GIB).ok_or(too_large)?;
         let base = base(arena, region_space as u64, cpus as u64);
-        let none = PoolingAllocationConfig::new().total_memories(0).total_tables(0).total_stacks(0);
+        let none = PoolingAllocationConfig::new()
+            .max_memory_size(0)
+            .total_memories(0)
+            .total_tables(0)
+            .total_stacks(0);
         let pooling = self.pooling().unwrap_or(&none);
         let demand = Demand { config: self, pooling, window, region_space: region_space as u64, arena, base };
         demand.check_window()?;
@@ -344,30 +348,32 @@ impl Demand<'_> {
     }
 
     /// Bytes of the arena that a slab takes, at most; never fewer for more
-    /// slots.
+    /// slots, and never so many more in a larger arena that fewer fit.
     fn slab_bytes(&self, slots: Slots, slab: &SlabLayout, fixed: bool) -> u64 {
         let (count, tables) = (slab.total_memories as u64, slab.tables_per_slot as u64);
-        let whole = count.saturating_mul(tables);
-        // Not what rounding down for this number of slots makes of it.
-        let (tables, directories) = match (self.premapped(slots), fixed) {
-            _ if tables == 0 => (0, 0),
-            (_, true) => (whole, count.saturating_mul(tables.div_ceil(ENTRIES))),
-            (Premapped::PerSlot(near), _) => {
-                let near = tables.min(near as u64);
-                (count.saturating_mul(near), count.saturating_mul(near.div_ceil(ENTRIES)))
-            }
-            (Premapped::Auto, _) => {
-                let some = self.automatic_tables();
-                let directories = count.saturating_mul(tables.div_ceil(ENTRIES));
-                (whole.min(some).max(count), directories.min((some / ENTRIES).saturating_add(count)))
-            }
+        if count == 0 {
+            return 0;
+        }
+        let near = match self.premapped(slots) {
+            Premapped::PerSlot(near) if !fixed => tables.min(near as u64),
+            _ => tables,
         };
+        let bytes = |pages: u64| count.saturating_mul(pages).saturating_mul(PAGE);
+        let (mut leaves, mut directories) = (bytes(near), bytes(near.div_ceil(ENTRIES)));
+        if self.premapped(slots) == Premapped::Auto && !fixed {
+            // To the byte, not what rounding to tables makes of it: in steps it
+            // would fall and rise.
+            let share = self.automatic_bytes();
+            leaves = leaves.min(share.max(bytes(1)));
+            directories = directories.min((share / ENTRIES).saturating_add(bytes(1)));
+        }
         // A slot's tables may begin in the midst of a GiB, and end in the next.
         let per_gib = slab.total as u64 / GIB as u64 + 2;
-        let directories = directories.saturating_add(count).min(per_gib).saturating_add(per_gib / ENTRIES);
-        let frames = if fixed { count.saturating_mul(slab.max_memory_size as u64 / PAGE) } else { 0 };
-        let pages = tables.saturating_add(directories).saturating_add(frames);
-        if count == 0 { 0 } else { pages.saturating_mul(PAGE).saturating_add(count.saturating_mul(RECORD)) }
+        let directories = directories.saturating_add(bytes(1)).min(per_gib.saturating_mul(PAGE));
+        let above = (per_gib / ENTRIES).saturating_mul(PAGE);
+        let frames = if fixed { bytes(slab.max_memory_size as u64 / PAGE) } else { 0 };
+        let records = count.saturating_mul(RECORD);
+        [leaves, directories, above, frames, records].into_iter().fold(0, u64::saturating_add)
     }
 
     /// So many slots, with the tables that they have from the carve on.
@@ -377,16 +383,17 @@ impl Demand<'_> {
             // One at least, so that the carve makes the directory above it.
             Premapped::PerSlot(tables) => tables.max(1),
             Premapped::Auto => {
-                let each = self.automatic_tables().checked_div(count as u64).unwrap_or(0);
+                let tables = self.automatic_bytes() / PAGE;
+                let each = tables.checked_div(count as u64).unwrap_or(0);
                 usize::try_from(each).unwrap_or(usize::MAX).max(1)
             }
         };
         slots.layout(self.config, self.pooling, count, premapped)
     }
 
-    /// Leaf tables that `Auto` gives to all slots of a kind together.
-    fn automatic_tables(&self) -> u64 {
-        self.arena / 64 / PAGE
+    /// Bytes of leaf tables that `Auto` gives to all slots of a kind together.
+    fn automatic_bytes(&self) -> u64 {
+        self.arena / 64
     }
 
     fn premapped(&self, slots: Slots) -> Premapped {

@@ -2,9 +2,13 @@
 
 use core::{fmt, ptr::NonNull};
 
+mod dynamic;
+
 use allotment_arch::{Arch, Native};
 
 use crate::{Allocator, Error, pooling::SlotId};
+
+pub use dynamic::DynamicMemory;
 
 /// A linear memory: where it is, how large, and how it grows.
 ///
@@ -30,6 +34,8 @@ pub enum Memory<'a, A: Arch = Native> {
         /// Makes more of the slot accessible.
         make_accessible: MakeAccessible<'a, A>,
     },
+    /// A range of its own, which may move when it grows.
+    Dynamic(DynamicMemory<'a, A>),
 }
 
 // SAFETY: the pointer names a slot that this value alone holds; it is only
@@ -39,12 +45,13 @@ unsafe impl<A: Arch> Send for Memory<'_, A> {}
 unsafe impl<A: Arch> Sync for Memory<'_, A> {}
 
 impl<A: Arch> Memory<'_, A> {
-    /// Address of the first byte. A CPU may use it that allocated the memory, or
+    /// Address of the first byte, until it grows beyond its capacity. A CPU may use it that allocated the memory, or
     /// has called [`Allocator::arrive`].
     #[must_use]
     pub fn base(&self) -> NonNull<u8> {
         match self {
             Self::Static { base, .. } => base.cast(),
+            Self::Dynamic(memory) => memory.base(),
         }
     }
 
@@ -53,14 +60,33 @@ impl<A: Arch> Memory<'_, A> {
     pub fn size(&self) -> usize {
         match self {
             Self::Static { size, .. } => *size,
+            Self::Dynamic(memory) => memory.size(),
         }
     }
 
-    /// Bytes that it may ever have.
+    /// Bytes that it may have where it is. A slot has no more; a range of its own
+    /// may be exchanged for a larger one.
     #[must_use]
     pub fn capacity(&self) -> usize {
         match self {
             Self::Static { base, .. } => base.len(),
+            Self::Dynamic(memory) => memory.capacity(),
+        }
+    }
+
+    /// Whether compiled code must compare addresses with the size by itself.
+    ///
+    /// If not, every access faults that a 32-bit address plus an offset of at
+    /// most the guard makes beyond [`size`](Self::size). So it must when there is
+    /// no guard or faults are not to become traps, when addresses have 64 bits or
+    /// the reservation fewer than 4 GiB, and when the size need not be a multiple
+    /// of 4 KiB: the rest of the last page is accessible, and holds zeros until
+    /// somebody writes there.
+    #[must_use]
+    pub fn needs_bounds_checks(&self) -> bool {
+        match self {
+            Self::Static { make_accessible, .. } => make_accessible.needs_bounds_checks,
+            Self::Dynamic(memory) => memory.needs_bounds_checks(),
         }
     }
 
@@ -69,18 +95,22 @@ impl<A: Arch> Memory<'_, A> {
     ///
     /// # Errors
     ///
-    /// [`Error::MemoryTooLarge`] beyond the capacity, [`Error::OutOfFrames`]
-    /// beyond the arena, and [`Error::Stale`] after a copy was deallocated; the
-    /// memory is then as before.
+    /// [`Error::MemoryTooLarge`] beyond a slot, [`Error::OutOfFrames`] beyond the
+    /// arena, and [`Error::Stale`] after a copy was deallocated; those of
+    /// [`DynamicMemory::grow_to`]. The memory is then as before.
     pub fn grow_to(&mut self, new_size: usize) -> Result<(), Error> {
         match self {
-            Self::Static { size, make_accessible, .. } => {
+            Self::Static { base, size, make_accessible } => {
+                if new_size > base.len() {
+                    return Err(Error::MemoryTooLarge { requested: new_size, limit: base.len() });
+                }
                 if new_size > *size {
                     make_accessible.call(*size, new_size - *size)?;
                     *size = new_size;
                 }
                 Ok(())
             }
+            Self::Dynamic(memory) => memory.grow_to(new_size),
         }
     }
 }
@@ -94,6 +124,7 @@ impl<A: Arch> fmt::Debug for Memory<'_, A> {
                 .field("size", size)
                 .field("make_accessible", make_accessible)
                 .finish(),
+            Self::Dynamic(memory) => memory.fmt(f),
         }
     }
 }
@@ -103,6 +134,7 @@ impl<A: Arch> fmt::Debug for Memory<'_, A> {
 pub struct MakeAccessible<'a, A: Arch = Native> {
     pub(crate) allocator: &'a Allocator<A>,
     pub(crate) id: SlotId,
+    pub(crate) needs_bounds_checks: bool,
 }
 
 impl<A: Arch> MakeAccessible<'_, A> {

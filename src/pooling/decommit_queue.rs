@@ -13,7 +13,7 @@
 //! an interrupt to each on x86_64. So slots wait for one another; one that waits
 //! cannot be taken.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use allotment_arch::{Arch, Invalidation, PAGE_SIZE};
 use heapless::Vec;
@@ -35,6 +35,8 @@ const SHARDS: usize = 16;
 #[derive(Debug)]
 pub(super) struct DecommitQueue {
     batch: usize,
+    /// Batches that are being worked on, and in no list meanwhile.
+    busy: AtomicUsize,
     shards: [Shard; SHARDS],
 }
 
@@ -51,7 +53,15 @@ struct Waiting {
 
 impl DecommitQueue {
     pub(super) fn new(batch: usize) -> Self {
-        Self { batch, shards: Default::default() }
+        Self { batch, busy: AtomicUsize::new(0), shards: Default::default() }
+    }
+
+    /// Waits until no batch is being worked on that somebody had taken out
+    /// before.
+    pub(super) fn await_batches(&self) {
+        while self.busy.load(Ordering::Acquire) > 0 {
+            core::hint::spin_loop();
+        }
     }
 
     /// Slots that wait.
@@ -61,6 +71,10 @@ impl DecommitQueue {
 }
 
 impl SlotPool {
+    pub(super) fn await_batches(&self) {
+        self.queue.await_batches();
+    }
+
     /// Has a slot at rest give back what it may not keep, soon.
     #[cold]
     #[inline(never)]
@@ -74,9 +88,11 @@ impl SlotPool {
             if waiting.count < self.queue.batch {
                 return;
             }
+            self.queue.busy.fetch_add(1, Ordering::Acquire);
             core::mem::take(&mut *waiting)
         };
         self.decommit(vm, batch);
+        self.queue.busy.fetch_sub(1, Ordering::Release);
     }
 
     /// Has all that wait give back what they may not keep. Returns how many

@@ -18,6 +18,7 @@ mod layout;
 mod pools;
 mod slot;
 mod slot_pool;
+mod views;
 
 #[cfg(feature = "audit")]
 mod audit;

@@ -3,6 +3,7 @@
 use core::sync::atomic::AtomicU32;
 
 use allotment_arch::{Arch, PAGE_SIZE, PhysAddr, VirtAddr};
+use spin::mutex::SpinMutex;
 
 use super::{
     Count, Link, ModuleAffinityIndexAllocator, PoolKind, PoolSettings, SlotBacking, SlotId, SlotPool,
@@ -26,6 +27,8 @@ pub(crate) struct Pools {
     pub(crate) memories_per_module: u32,
     /// Tables that one module may have.
     pub(crate) tables_per_module: u32,
+    /// Held while idle frames are taken back.
+    reclaiming: SpinMutex<()>,
 }
 
 impl Pools {
@@ -98,6 +101,7 @@ impl Pools {
             component_instances: Count::new(PoolKind::ComponentInstances, resolved.component_instances.count),
             memories_per_module: pooling.max_memories_per_module,
             tables_per_module: pooling.max_tables_per_module,
+            reclaiming: SpinMutex::new(()),
         }
     }
 }
@@ -198,15 +202,22 @@ impl Pools {
     /// After a promise of `needed` frames failed: takes idle frames back, and
     /// says whether asking again is worth it.
     pub(crate) fn make_room<A: Arch>(&self, vm: &Vm<A>, needed: usize) -> bool {
-        for pool in self.all() {
-            let short = needed.saturating_sub(vm.arena.available());
-            if short == 0 {
-                break;
+        // One at a time: what another CPU is taking back at this moment is in no
+        // list, and would not be found.
+        let _reclaiming = self.reclaiming.lock();
+        // Twice, as a slot may have been on its way from its list to its user.
+        for _ in 0..2 {
+            for pool in self.all() {
+                let short = needed.saturating_sub(vm.arena.available());
+                if short == 0 {
+                    return true;
+                }
+                pool.await_batches();
+                pool.reclaim(vm, short);
             }
-            pool.reclaim(vm, short);
         }
-        // Another CPU may have taken back what this one needs, or taken what
-        // this one got back; then the next try says so.
+        // Another CPU may have taken what this one got back; then the next try
+        // says so.
         vm.arena.available() >= needed
     }
 

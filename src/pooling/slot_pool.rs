@@ -129,8 +129,8 @@ impl SlotPool {
         let number = self.index.alloc(cpu, owner).ok_or(full)?.slot;
         let record = &self.slots.as_slice()[number as usize];
         let slot = Slot { pool: self, vm, number, record };
-        record.forget(vm, cpu);
         let mut state = record.state.lock();
+        record.forget(vm, cpu);
         if let Err(error) = slot.open(&mut state, end / PAGE_SIZE) {
             let bytes = slot.resident_bytes(&state);
             drop(state);
@@ -150,12 +150,13 @@ impl SlotPool {
         let Ok((slot, mut state)) = self.hold(vm, id) else { return };
         slot.close(&mut state);
         slot.record.generation.store(id.generation + 1, Ordering::Release);
-        let (excess, bytes) = (slot.has_excess(&state), slot.resident_bytes(&state));
-        drop(state);
-        if excess {
+        if slot.has_excess(&state) {
+            drop(state);
             self.enqueue(vm, id.slot);
         } else {
-            self.index.free(id.slot, bytes);
+            // Held still, so that whoever looks for idle frames finds them either
+            // in a free slot or in one in use.
+            self.index.free(id.slot, slot.resident_bytes(&state));
         }
     }
 
@@ -201,6 +202,9 @@ impl SlotPool {
             vm.arch.publish();
             state.present = last;
             slot.record.accessible.store(end, Ordering::Release);
+            return Ok(());
+        }
+        if state.linked == 0 && slot.reopen(&mut state, last) {
             return Ok(());
         }
         slot.extend(&mut state, last)
@@ -381,16 +385,11 @@ impl<'p, A: Arch> Slot<'p, A> {
         if state.unwiped > 0 {
             self.wipe(state);
         }
+        if self.reopen(state, last) {
+            return Ok(());
+        }
         if last < state.present {
             self.drop_present(state, last);
-        }
-        if last == state.present && last <= state.resident && last <= ENTRIES_PER_TABLE && last > 0 {
-            // As the last user left it.
-            self.link(0);
-            self.vm.arch.publish();
-            state.linked = 1;
-            self.record.accessible.store(last * PAGE_SIZE, Ordering::Release);
-            return Ok(());
         }
         if last == 0 {
             return Ok(());
@@ -402,17 +401,31 @@ impl<'p, A: Arch> Slot<'p, A> {
         opened
     }
 
+    /// Makes a slot at rest accessible again if its last user left it just so, in
+    /// one table.
+    #[inline]
+    fn reopen(&self, state: &mut SlotState, last: usize) -> bool {
+        let same = last == state.present && last.wrapping_sub(1) < ENTRIES_PER_TABLE;
+        if same {
+            self.link(0);
+            self.vm.arch.publish();
+            state.linked = 1;
+            self.record.accessible.store(last * PAGE_SIZE, Ordering::Release);
+        }
+        same
+    }
+
     /// Has all written pages cleared, nothing accessible, and the slot at rest.
     #[inline]
     fn close(&self, state: &mut SlotState) {
         let (vm, record) = (self.vm, self.record);
         record.accessible.store(0, Ordering::Release);
-        if state.linked > 0 {
-            for table in 0..state.linked {
-                self.set_directory_entry(table, 0);
-            }
-            state.linked = 0;
+        match state.linked {
+            0 => {}
+            1 => self.set_directory_entry(0, 0),
+            linked => (0..linked).for_each(|table| self.set_directory_entry(table, 0)),
         }
+        state.linked = 0;
         if self.pool.settings.wipes && state.present > 0 {
             vm.await_marks();
             if self.any_written(state.present) {
@@ -542,13 +555,21 @@ impl<'p, A: Arch> Slot<'p, A> {
     fn set_directory_entry(&self, nth: usize, entry: u64) {
         let first = self.record.directory;
         let place = first.offset(nth * size_of::<u64>());
-        if place.0 / PAGE_SIZE as u64 == first.0 / PAGE_SIZE as u64 {
+        if nth == 0 || place.0 / PAGE_SIZE as u64 == first.0 / PAGE_SIZE as u64 {
             let found = self.vm.arch.physical(place).cast::<AtomicU64>();
             // SAFETY: the carve made the directory, for good, and found the entry
             // there; everybody uses atomics on it.
             unsafe { found.as_ref() }.store(entry, Ordering::Release);
-        } else if let Some(found) = super::far::directory_entry(self.vm, self.base().offset(nth * TABLE_SPAN))
-        {
+        } else {
+            self.set_further_directory_entry(nth, entry);
+        }
+    }
+
+    /// The same in a directory that the slot's first table is not in.
+    #[cold]
+    #[inline(never)]
+    fn set_further_directory_entry(&self, nth: usize, entry: u64) {
+        if let Some(found) = super::far::directory_entry(self.vm, self.base().offset(nth * TABLE_SPAN)) {
             found.store(entry, Ordering::Release);
         }
     }

@@ -4,7 +4,7 @@ use core::{fmt, ops::Range, ptr::NonNull};
 
 use allotment_arch::{Arch, Native, VirtAddr};
 
-use crate::{Allocator, pooling::SlotId};
+use crate::{Allocator, on_demand::Home};
 
 /// A stack that a fiber runs on: it grows down, to pages that fault.
 ///
@@ -21,7 +21,8 @@ use crate::{Allocator, pooling::SlotId};
 #[must_use = "a stack that is dropped keeps its slot for ever; give it to deallocate_fiber_stack"]
 pub struct FiberStack<'a, A: Arch = Native> {
     pub(crate) allocator: &'a Allocator<A>,
-    pub(crate) id: SlotId,
+    pub(crate) home: Home,
+    pub(crate) guard_size: usize,
     pub(crate) stack: NonNull<[u8]>,
 }
 
@@ -48,8 +49,7 @@ impl<A: Arch> FiberStack<'_, A> {
     /// The pages below that never are mapped: at least one.
     #[must_use]
     pub fn guard(&self) -> Range<VirtAddr> {
-        let bytes = self.allocator.pools.stacks.layout().guard_size as u64;
-        VirtAddr(self.bottom().0 - bytes)..self.bottom()
+        VirtAddr(self.bottom().0 - self.guard_size as u64)..self.bottom()
     }
 
     fn bottom(&self) -> VirtAddr {

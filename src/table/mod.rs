@@ -4,7 +4,7 @@ use core::{fmt, ptr::NonNull};
 
 use allotment_arch::{Arch, Native};
 
-use crate::{Allocator, Error, pooling::SlotId};
+use crate::{Allocator, Error, on_demand::Home};
 
 /// A table: elements of one size, where they are, and how many.
 ///
@@ -17,7 +17,7 @@ use crate::{Allocator, Error, pooling::SlotId};
 #[must_use = "a table that is dropped keeps its slot for ever; give it to deallocate_table"]
 pub struct Table<'a, A: Arch = Native> {
     pub(crate) allocator: &'a Allocator<A>,
-    pub(crate) id: SlotId,
+    pub(crate) home: Home,
     pub(crate) base: NonNull<u8>,
     pub(crate) size: usize,
     pub(crate) capacity: usize,
@@ -69,7 +69,10 @@ impl<A: Arch> Table<'_, A> {
         if new_size > self.size {
             let Allocator { vm, pools, .. } = self.allocator;
             let bytes = new_size * self.element_size;
-            pools.make_accessible(vm, &pools.tables, self.id, 0, bytes)?;
+            match self.home {
+                Home::Slot(id) => pools.make_accessible(vm, &pools.tables, id, 0, bytes)?,
+                Home::Range(id) => self.allocator.grow_backed(id, bytes)?,
+            }
             self.size = new_size;
         }
         Ok(())

@@ -64,7 +64,7 @@ impl Arena {
 
     pub(crate) fn promise<'a, A: Arch>(&'a self, arch: &'a A, count: usize) -> Result<Promise<'a, A>, Error> {
         self.set_aside(count)?;
-        Ok(Promise { arena: self, arch, left: count })
+        Ok(Promise { arena: self, arch, left: count, cleared: Cleared::NONE })
     }
 
     /// Promises `count` frames to somebody who keeps the number himself, and
@@ -88,9 +88,9 @@ impl Arena {
 
     /// A frame of zeros that was promised before.
     pub(crate) fn take<A: Arch>(&self, arch: &A) -> PhysAddr {
-        let (number, zero) = self.pop();
-        let frame = self.first.offset(number as usize * PAGE_SIZE);
-        if !zero {
+        let (number, fresh) = self.pop(1);
+        let frame = self.frame(number);
+        if fresh > 0 {
             // SAFETY: the frame just left the arena, so it is the caller's alone.
             unsafe { arch.zero_frame(frame) };
         }
@@ -132,14 +132,15 @@ impl Arena {
         }
     }
 
-    /// The number of a promised frame, and whether it is known to hold zeros.
-    fn pop(&self) -> (u32, bool) {
+    /// The number of a promised frame. One of the stack; else the first of up to
+    /// `fresh` that were never used, and how many those are.
+    #[inline]
+    fn pop(&self, fresh: u32) -> (u32, u32) {
         let mut top = self.top.load(Ordering::Acquire);
         loop {
             let Some(number) = frame_on(top).checked_sub(1) else {
-                let next = |fresh| (fresh < self.count).then_some(fresh + 1);
-                if let Ok(number) = self.fresh.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
-                    return (number, false);
+                if let Some(taken) = self.take_fresh(fresh) {
+                    return taken;
                 }
                 // What was promised came back to the stack before it could be
                 // promised: it is there, or somebody else took it for one of
@@ -150,10 +151,29 @@ impl Arena {
             let below = self.below.as_slice()[number as usize].load(Ordering::Relaxed);
             let new = (top & !(CHANGE - 1)).wrapping_add(CHANGE) | u64::from(below);
             match self.top.compare_exchange_weak(top, new, Ordering::Acquire, Ordering::Acquire) {
-                Ok(_) => return (number, true),
+                Ok(_) => return (number, 0),
                 Err(changed) => top = changed,
             }
         }
+    }
+
+    fn take_fresh(&self, most: u32) -> Option<(u32, u32)> {
+        let mut fresh = self.fresh.load(Ordering::Relaxed);
+        loop {
+            let taken = most.min(self.count - fresh);
+            if taken == 0 {
+                return None;
+            }
+            let after = fresh + taken;
+            match self.fresh.compare_exchange_weak(fresh, after, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(first) => return Some((first, taken)),
+                Err(changed) => fresh = changed,
+            }
+        }
+    }
+
+    fn frame(&self, number: u32) -> PhysAddr {
+        self.first.offset(number as usize * PAGE_SIZE)
     }
 }
 
@@ -170,18 +190,55 @@ pub(crate) struct Promise<'a, A: Arch> {
     arena: &'a Arena,
     arch: &'a A,
     left: usize,
+    /// Some of those, taken from the arena and cleared together.
+    cleared: Cleared,
 }
+
+/// Consecutive frames of zeros.
+#[derive(Clone, Copy, Debug)]
+struct Cleared {
+    first: PhysAddr,
+    count: u32,
+}
+
+impl Cleared {
+    const NONE: Self = Self { first: PhysAddr(0), count: 0 };
+}
+
+/// Frames that were never used and are cleared at a time, at most: as many as a
+/// wasm page needs.
+const CLEARED_AT_A_TIME: usize = 16;
 
 impl<A: Arch> Promise<'_, A> {
     /// A frame of zeros. `None` when all that was promised is taken.
+    #[inline]
     pub(crate) fn take(&mut self) -> Option<PhysAddr> {
-        self.left = self.left.checked_sub(1)?;
-        Some(self.arena.take(self.arch))
+        let left = self.left.checked_sub(1)?;
+        if self.cleared.count == 0 {
+            let most = u32::try_from(self.left.min(CLEARED_AT_A_TIME)).unwrap_or(1);
+            let (number, fresh) = self.arena.pop(most);
+            let first = self.arena.frame(number);
+            for nth in 0..fresh {
+                // SAFETY: the frames just left the arena, so they are ours alone.
+                unsafe { self.arch.zero_frame(first.offset(nth as usize * PAGE_SIZE)) };
+            }
+            self.cleared = Cleared { first, count: fresh.max(1) };
+        }
+        self.left = left;
+        let frame = self.cleared.first;
+        self.cleared = Cleared { first: frame.offset(PAGE_SIZE), count: self.cleared.count - 1 };
+        Some(frame)
     }
 }
 
 impl<A: Arch> Drop for Promise<'_, A> {
     fn drop(&mut self) {
+        while self.cleared.count > 0 {
+            // SAFETY: taken from the arena, cleared, and shown to nobody.
+            unsafe { self.arena.put_back(self.cleared.first) };
+            self.cleared.first = self.cleared.first.offset(PAGE_SIZE);
+            self.cleared.count -= 1;
+        }
         self.arena.release(self.left);
     }
 }

@@ -6,12 +6,13 @@
 //!   | regions: any size,   | slab of |       | records | tables | frames    |
 //!   | tables come and go   | slots   |       |         |        |           |
 //!   +----------------------+---------+       +---------+--------+-----------+
-//!     regions.rs             pooling/          carve.rs           arena.rs
+//!     regions/               pooling/          carve.rs           arena.rs
 //! ```
 //!
 //! The page tables are the only record of what is mapped where; [`pages`] is
 //! the only place that edits leaf entries.
 
+mod address_space;
 mod arena;
 mod carve;
 mod checks;
@@ -30,7 +31,7 @@ pub(crate) use checks::check_ranges;
 use checks::{check_mappings, check_reach};
 pub(crate) use epochs::{CpuRecord, Epoch, Epochs, Settled};
 pub(crate) use records::Records;
-pub(crate) use regions::{Regions, entry as region_entry};
+pub(crate) use regions::{Label, RegionId, RegionSizes, Regions, Reservation, entry as region_entry};
 
 /// The machine and the frames that are ours on it.
 #[derive(Debug)]

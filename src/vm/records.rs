@@ -58,12 +58,6 @@ impl<T> Records<T> {
         // SAFETY: `new` initialised `len` elements that nobody else uses.
         unsafe { slice.as_ref() }
     }
-
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
-        let mut slice = NonNull::slice_from_raw_parts(self.first, self.len);
-        // SAFETY: as above, and `&mut self` makes the access exclusive.
-        unsafe { slice.as_mut() }
-    }
 }
 
 impl<T> AsRef<[T]> for Records<T> {

@@ -11,7 +11,7 @@ use super::{GUARD_SIZE, RESERVATION};
 use crate::{
     Allocator, Error,
     allocator::address,
-    pooling::{SlotId, SlotPool, is_in_use},
+    pooling::{SlabLayout, SlotId, SlotPool, is_in_use},
 };
 
 /// What a linear memory takes: a guard, the reservation, a guard.
@@ -103,6 +103,8 @@ impl From<Error> for PlatformError {
 #[derive(Debug)]
 pub struct Platform<A: Arch = Native> {
     allocator: Allocator<A>,
+    /// Whether each slot has what a mapping promises.
+    slots_are_mappings: bool,
     last_error: Mutex<Option<PlatformError>>,
 }
 
@@ -111,7 +113,9 @@ impl<A: Arch> Platform<A> {
     /// [`allocator_config`](super::allocator_config)'s reservation and guard. With
     /// others memories become regions, and its slots stay unused.
     pub fn new(allocator: Allocator<A>) -> Self {
-        Self { allocator, last_error: Mutex::new(None) }
+        let slots_are_mappings =
+            !allocator.on_demand.is_strategy && slots_are_mappings(allocator.pools.memories.layout());
+        Self { allocator, slots_are_mappings, last_error: Mutex::new(None) }
     }
 
     /// The allocator.
@@ -224,17 +228,7 @@ impl<A: Arch> Platform<A> {
 
     /// Whether a new mapping is the reservation of a linear memory.
     fn is_memory(&self, bytes: usize, protection: Protection) -> bool {
-        bytes == MEMORY_MAPPING && protection == Protection(None) && self.slots_are_mappings()
-    }
-
-    /// Whether each slot has what a mapping promises: the reservation, and
-    /// guards before and after in which nothing ever becomes accessible.
-    /// Compiled code relies on both. With other slots, memories are regions.
-    fn slots_are_mappings(&self) -> bool {
-        let slab = self.memories().layout();
-        slab.reservation == RESERVATION
-            && slab.guard_before >= GUARD_SIZE
-            && slab.stride >= RESERVATION + GUARD_SIZE
+        bytes == MEMORY_MAPPING && protection == Protection(None) && self.slots_are_mappings
     }
 
     fn map_slot(&self) -> Result<NonNull<u8>, PlatformError> {
@@ -337,6 +331,16 @@ impl<A: Arch> Platform<A> {
         }
         result
     }
+}
+
+/// Whether there are slots, and each has what a mapping promises: the reservation, and
+/// guards before and after in which nothing ever becomes accessible.
+/// Compiled code relies on both. With other slots, memories are regions.
+fn slots_are_mappings(slab: &SlabLayout) -> bool {
+    slab.total_memories > 0
+        && slab.reservation == RESERVATION
+        && slab.guard_before >= GUARD_SIZE
+        && slab.guard_size >= GUARD_SIZE
 }
 
 /// The end of the last page of a part.

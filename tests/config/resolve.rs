@@ -105,6 +105,22 @@ pub(crate) fn open() {
 }
 
 pub(crate) fn monotone() {
+    in_every_direction();
+    page_by_page();
+}
+
+/// Where rounding down could make more of less.
+fn page_by_page() {
+    let config = pooled(PoolingAllocationConfig::new());
+    let mut before = 0;
+    for arena in (1 << 20..16 << 20).step_by(3 * 4096) {
+        let slots = count(&config.resolve(1 << 47, arena, 4).unwrap().memories);
+        assert!(slots >= before, "{before} slots in a smaller arena than {arena:#x}, now {slots}");
+        before = slots;
+    }
+}
+
+fn in_every_direction() {
     let pool = PoolingAllocationConfig::new;
     let windows = [36, 37, 39, 40, 41, 42, 46, 47, 56, 63].map(|bits| 1u64 << bits);
     let configs = [
@@ -181,8 +197,10 @@ pub(crate) fn backing() {
     assert!((853 << 20..870 << 20).contains(&fits), "{fits}");
     let (fixed, elastic) = (of(pool, fits), of(pool, too_small));
     assert_eq!((fixed.backing, elastic.backing), (Backing::Fixed, Backing::Elastic(Commit::Strict)));
-    // All tables are there, if all frames are.
+    // All tables are there, if all frames are, whatever else is asked.
     assert_eq!(fixed.memories.slab.premapped_tables, 32);
+    let few = of(pool.premapped_tables(1), fits);
+    assert_eq!((few.backing, few.memories.slab.premapped_tables), (Backing::Fixed, 32));
     // Tables and stacks own theirs as well.
     let stacks = pool.total_stacks(1000);
     assert_eq!(of(stacks, fits).backing, Backing::Elastic(Commit::Strict));

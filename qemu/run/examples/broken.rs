@@ -39,7 +39,7 @@ mod bare {
     fn main(boot: &'static BootInfo) -> ! {
         let payload = Payload::parse(boot.payload.expect("a payload")).expect("a payload that is whole");
         let compiled = payload.get("module").expect("a module in the payload");
-        let (engine, _) = runtime::start_with(boot, |pools| pools.total_stacks(2)).expect("an engine");
+        let (engine, _) = runtime::start_pooled(boot, |pools| pools.total_stacks(2)).expect("an engine");
         // SAFETY: whoever made the boot image vouches for its module.
         let module = unsafe { Module::deserialize(&engine, compiled) }.expect("a module for this machine");
         let mut linker: Linker<()> = Linker::new(&engine);

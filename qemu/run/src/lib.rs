@@ -1,11 +1,14 @@
 //! The wasm unikernel: Wasmtime over Allotment, on the boot kernel.
 //!
 //! ```text
-//!   payload: module, args, env, files        channel: stdin, stdout, stderr, status
-//!        |                                          |
-//!        v                                          v
-//!   run::run --- wasi (clocks, files, streams) --- streams
-//!        |
+//!   payload: options, module, args, env, files       channel: stdin, stdout, stderr, status
+//!        |                                                 |
+//!        v                                                 v
+//!   run::run --- module --- instance --- wasi (clocks, files) --- streams
+//!        |                     ^
+//!        |                     |--- series     many, one after another, and a summary
+//!        |                     '--- picture    some at a time, and a dump of the machine
+//!        v
 //!   Wasmtime 48 --- C symbols --- allotment::wasmtime --- slots, regions
 //!        ^                               ^
 //!        '------- exceptions ------------'  faults of wasm become traps
@@ -19,8 +22,12 @@
 extern crate alloc;
 
 pub mod exceptions;
+mod instance;
 pub mod machine;
+mod module;
+mod picture;
 pub mod run;
+mod series;
 mod streams;
 
-pub use machine::{KernelCpus, StartError, start, start_with};
+pub use machine::{KernelCpus, StartError, start, start_pooled, start_with};

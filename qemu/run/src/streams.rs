@@ -1,7 +1,8 @@
 //! The program's streams: over the channel, or over the serial console when
 //! the machine has no channel (an image that was booted by hand).
 
-use alloc::{boxed::Box, format, string::String};
+use alloc::{rc::Rc, string::String};
+use core::cell::RefCell;
 
 use kernel::{
     Exit,
@@ -13,51 +14,70 @@ use protocol::{frame::Kind, status::Status};
 /// How the program ended, or why it never began.
 pub(crate) enum Outcome {
     Exited(u8),
-    Trapped(String),
+    Trapped {
+        /// The trap, in a few words.
+        cause: String,
+        /// What happened and where.
+        message: String,
+    },
     Refused(String),
 }
 
-/// Where bytes come from and go to.
+/// Where bytes come from and go to. Clones are the same streams: an instance
+/// reads on where the one before it stopped.
+#[derive(Clone)]
 pub(crate) enum Streams {
-    Channel(Box<Channel>),
+    Channel(Rc<RefCell<Channel>>),
     Console,
+    /// Nothing to read, and nobody listens.
+    Silent,
 }
 
 impl Streams {
+    /// The machine's own. Once per machine.
     pub(crate) fn open() -> Self {
-        channel::open().map_or(Self::Console, |channel| Self::Channel(Box::new(channel)))
+        channel::open().map_or(Self::Console, |channel| Self::Channel(Rc::new(RefCell::new(channel))))
+    }
+
+    /// A message of the kernel's, not of its program.
+    pub(crate) fn say(&self, message: &str) {
+        let text = alloc::format!("allotment: {message}\n");
+        self.write(Kind::Stderr, text.as_bytes());
+    }
+
+    /// What was asked for instead of a program's output.
+    pub(crate) fn print(&self, text: &str) {
+        self.write(Kind::Stdout, text.as_bytes());
     }
 
     /// Says how the program ended, and ends the machine.
-    pub(crate) fn finish(&mut self, outcome: &Outcome) -> ! {
+    pub(crate) fn finish(&self, outcome: &Outcome) -> ! {
         match self {
-            Self::Channel(channel) => channel.exit(outcome.status()),
+            Self::Channel(channel) => channel.borrow_mut().exit(outcome.status()),
             Self::Console => match outcome {
                 Outcome::Exited(status) => println!("allotment: the program exited with status {status}"),
-                Outcome::Trapped(message) => println!("allotment: the program trapped: {message}"),
+                Outcome::Trapped { message, .. } => println!("allotment: the program trapped: {message}"),
                 Outcome::Refused(message) => println!("allotment: the module was refused: {message}"),
             },
+            Self::Silent => {}
         }
         kernel::exit(Exit::Success)
     }
 
-    fn write(&mut self, kind: Kind, bytes: &[u8]) {
+    fn write(&self, kind: Kind, bytes: &[u8]) {
         match self {
-            Self::Channel(channel) => channel.write(kind, bytes),
+            Self::Channel(channel) => channel.borrow_mut().write(kind, bytes),
             Self::Console => console::write(bytes),
+            Self::Silent => {}
         }
     }
 }
 
 impl Outcome {
-    pub(crate) fn refused(what: &str, error: &wasmtime::Error) -> Self {
-        Self::Refused(format!("{what}: {error:#}"))
-    }
-
     fn status(&self) -> Status<'_> {
         match self {
             Self::Exited(status) => Status::Exited(*status),
-            Self::Trapped(message) => Status::Trapped { message },
+            Self::Trapped { message, .. } => Status::Trapped { message },
             Self::Refused(message) => Status::Refused { message },
         }
     }
@@ -85,7 +105,7 @@ impl wasi::Host for Streams {
 
     fn stdin_read(&mut self, bytes: &mut [u8]) -> usize {
         match self {
-            Self::Channel(channel) => channel.read_stdin(bytes),
+            Self::Channel(channel) => channel.borrow_mut().read_stdin(bytes),
             Self::Console => match bytes.first_mut() {
                 Some(first) => {
                     *first = console::read();
@@ -93,6 +113,7 @@ impl wasi::Host for Streams {
                 }
                 None => 0,
             },
+            Self::Silent => 0,
         }
     }
 

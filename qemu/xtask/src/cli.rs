@@ -1,5 +1,7 @@
 //! What can be typed.
 
+mod draw;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use crate::arch::Arch;
 use crate::files::Directory;
 use crate::setup::{Cpus, Memory};
 use crate::test::Levels;
+use draw::parse_instances;
+pub(crate) use draw::{Draw, Strategy};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,6 +23,7 @@ Examples:
   cargo xtask test                            every test: host, x86_64, aarch64
   cargo xtask test aarch64 grow               tests called *grow*, on aarch64
   cargo xtask image hello.wasm -o hello.elf   one bootable file
+  cargo xtask draw                            a picture of a machine with some instances
   cargo xtask bench                           instructions per operation";
 
 const STATUSES: &str = "\
@@ -38,9 +43,15 @@ Examples:
   echo '[1,2]' | cargo xtask run --memory 1G jq.wasm -- '.[0]'
   cargo xtask run --dir data::/in --env LANG=C report.wasm -- /in/a.json
   cargo xtask run --gdb --arch x86_64 hello.wasm
+  cargo xtask run --instances 1000 hello.wasm     a fresh instance each, and a summary
+  cargo xtask run --plan                          what is carved at boot, and nothing else
+
+With --instances each instance gets the same arguments, environment and files. Standard input is one for all:
+each reads on where the one before it stopped. The exit status is the first that is not 0.
 
 The program sees standard input, its arguments and environment, and, read-only, the
-directories it is given. Standard output is the program's, byte for byte, and nothing else.";
+directories it is given. Standard output is the program's, byte for byte, and nothing else; plan,
+metrics and summary go to standard error, but --plan without a program to standard output.";
 
 /// Runs WebAssembly programs and Allotment's tests on bare metal, in QEMU.
 #[derive(Debug, Parser)]
@@ -59,6 +70,8 @@ pub(crate) enum Command {
     Compile(Compile),
     /// Write one bootable file: kernel, compiled module, arguments and files.
     Image(Image),
+    /// Draw a machine with some instances: its window, slots, guards, tables and frames.
+    Draw(Draw),
     /// Run the tests: on this computer, and in kernels on both architectures.
     Test(Test),
     /// Count the instructions of the operations that matter, on both architectures.
@@ -79,6 +92,22 @@ pub(crate) struct Run {
 
     #[command(flatten)]
     pub(crate) machine: Machine,
+
+    /// Where memories come from.
+    #[arg(long, value_enum, default_value_t = Strategy::Pooling, hide_default_value = true)]
+    pub(crate) strategy: Strategy,
+
+    /// Run the program N times, one after another, a fresh instance each, and sum up.
+    #[arg(long, value_name = "N", requires = "module", value_parser = parse_instances)]
+    pub(crate) instances: Option<u32>,
+
+    /// Say first what was carved: addresses, slots, bytes, and what limits them.
+    #[arg(long)]
+    pub(crate) plan: bool,
+
+    /// Say last what is in use, and how often translations were invalidated.
+    #[arg(long)]
+    pub(crate) metrics: bool,
 
     /// Stop after this many seconds [default: never; for the demo, 300 a program].
     #[arg(long, value_name = "S", value_parser = parse_seconds)]
@@ -323,6 +352,11 @@ mod tests {
             "xtask run m.wasm argument",
             "xtask compile m.wasm -o out",
             "xtask run --arch riscv64 m.wasm",
+            "xtask run --instances 0 m.wasm",
+            "xtask run --instances 2",
+            "xtask run --strategy slots m.wasm",
+            "xtask draw --instances many",
+            "xtask draw a.wasm b.wasm",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

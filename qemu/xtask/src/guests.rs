@@ -43,6 +43,11 @@ pub(crate) fn all() -> Result<Vec<Guest>> {
     Ok(guests)
 }
 
+/// The file of a guest in text form.
+pub(crate) fn text(name: &str) -> PathBuf {
+    workspace::root().join(format!("qemu/guests/wat/{name}.wat"))
+}
+
 /// `cargo xtask guests`: a line with the file of each.
 pub(crate) fn print() -> Result<u8> {
     for guest in all()? {

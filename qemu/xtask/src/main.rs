@@ -5,6 +5,7 @@
 //!     run ............... run --.     one program
 //!     image ............. run   |     one bootable file
 //!     compile ........... compile     one .cwasm
+//!     draw .............. draw        a picture of a running machine
 //!     test .............. test        cargo's tests, all targets
 //!     test defects ...... defects     do the tests notice mistakes?
 //!     bench ............. bench       instructions per operation
@@ -27,6 +28,7 @@ mod cli;
 mod compile;
 mod defects;
 mod demo;
+mod draw;
 mod error;
 mod files;
 mod guests;
@@ -55,10 +57,12 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(words) => match &words.module {
             Some(module) => run::run(&words, module),
+            None if words.plan => run::plan(&words),
             None => demo::run(&run::Options::of(&words)),
         },
         Command::Compile(words) => run::compile(&words),
         Command::Image(words) => run::image(&words),
+        Command::Draw(words) => draw::draw(&words),
         Command::Test(words) => test::test(&words),
         Command::Bench(words) => bench::bench(&words),
         Command::Guests => guests::print(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use protocol::{payload::Writer, status};
+use protocol::{options, payload::Writer, status};
 
 use crate::arch::Arch;
 use crate::channel::{self, Streams};
@@ -37,11 +37,21 @@ pub(crate) struct Options<'a> {
     pub(crate) timeout: Option<Duration>,
     pub(crate) gdb: bool,
     pub(crate) verbose: bool,
+    /// What the kernel is told.
+    pub(crate) told: options::Options,
 }
 
 impl<'a> Options<'a> {
     pub(crate) fn of(words: &'a cli::Run) -> Self {
-        Self { machine: &words.machine, timeout: words.timeout, gdb: words.gdb, verbose: words.verbose }
+        let told = options::Options {
+            strategy: words.strategy.told(),
+            instances: words.instances,
+            plan: words.plan,
+            metrics: words.metrics,
+            draw: false,
+        };
+        let cli::Run { machine, timeout, gdb, verbose, .. } = words;
+        Self { machine, timeout: *timeout, gdb: *gdb, verbose: *verbose, told }
     }
 }
 
@@ -58,9 +68,28 @@ pub(crate) fn run(words: &cli::Run, module: &Path) -> Result<u8> {
     boot(arch, &kernel, payload, &options)
 }
 
+/// `cargo xtask run --plan`, without a program.
+pub(crate) fn plan(words: &cli::Run) -> Result<u8> {
+    let arch = words.machine.arch.unwrap_or_else(Arch::host);
+    install::qemu(arch)?;
+    boot(arch, &kernel::build(arch, kernel::RUN)?, Writer::new(), &Options::of(words))
+}
+
 /// Runs one program on a machine of its own and returns the exit status to pass on.
-pub(crate) fn boot(arch: Arch, kernel: &Path, mut payload: Writer<'_>, options: &Options<'_>) -> Result<u8> {
+pub(crate) fn boot(arch: Arch, kernel: &Path, payload: Writer<'_>, options: &Options<'_>) -> Result<u8> {
+    boot_to(arch, kernel, payload, options, Box::new(io::stdout()))
+}
+
+/// The same with the program's output to `output`.
+pub(crate) fn boot_to(
+    arch: Arch,
+    kernel: &Path,
+    mut payload: Writer<'_>,
+    options: &Options<'_>,
+    output: Box<dyn io::Write + Send>,
+) -> Result<u8> {
     payload::add_here_and_now(&mut payload)?;
+    payload.add(options::ENTRY, options.told.to_string().into_bytes())?;
     let image = TemporaryImage::new()?;
     let end = image::write(&read(kernel)?, &payload, &image.path)?;
     let mut setup = Setup::new(arch, &image.path);
@@ -77,7 +106,7 @@ pub(crate) fn boot(arch: Arch, kernel: &Path, mut payload: Writer<'_>, options: 
         say_how_to_debug(arch, kernel, port);
     }
     let tee = if options.verbose { machine::to_stderr() } else { machine::unseen() };
-    let machine = Machine::start(&setup, Some(service(&image.path)), tee)?;
+    let machine = Machine::start(&setup, Some(service(&image.path, output)), tee)?;
     let ended = machine.wait(options.timeout.filter(|_| !options.gdb))?;
     Ok(report(&ended, kernel, options.verbose))
 }
@@ -112,7 +141,7 @@ pub(crate) fn compile(words: &cli::Compile) -> Result<u8> {
 }
 
 /// The architecture to run `module` on.
-fn arch_for(asked: Option<Arch>, module: &Path) -> Arch {
+pub(crate) fn arch_for(asked: Option<Arch>, module: &Path) -> Arch {
     let of_module = || fs::read(module).ok().and_then(|bytes| Arch::of_elf(&bytes));
     asked.or_else(of_module).unwrap_or_else(Arch::host)
 }
@@ -160,9 +189,9 @@ fn say_how_to_debug(arch: Arch, kernel: &Path, port: u16) {
     ));
 }
 
-/// Serves the channel with this process's own streams. Once the kernel speaks, QEMU has read `image`: it
+/// Serves the channel with this process's own streams, but for standard output. Once the kernel speaks, QEMU has read `image`: it
 /// is removed then, so that nothing is left if we are interrupted.
-fn service(image: &Path) -> machine::Service {
+fn service(image: &Path, mut output: Box<dyn io::Write + Send>) -> machine::Service {
     let image = image.to_owned();
     Box::new(move |mut channel| {
         let mut streams = Streams {
@@ -173,7 +202,7 @@ fn service(image: &Path) -> machine::Service {
                     other => return Ok(other?),
                 }
             },
-            stdout: &mut io::stdout(),
+            stdout: &mut output,
             stderr: &mut io::stderr(),
         };
         // If it stays, a later run removes it.

@@ -43,6 +43,33 @@ pub(super) const ROWS: &[Row] = &[
         .x86_64(160)
         .aarch64(160),
     row("slot-allocate", "a slot taken, nothing of it accessible"),
+    row("pool-warm-clean", "allocate and deallocate a memory of 64 KiB, warm and clean")
+        .x86_64(250)
+        .aarch64(250),
+    row("pool-warm-clean-no-module", "the same of no module"),
+    row("pool-warm-one-page-written", "the same, one page written and cleared"),
+    row("pool-warm-other-size", "the same, 64 KiB and 128 KiB in turn"),
+    row("pool-cold", "the same in a slot that was never used: 16 frames cleared")
+        .x86_64(3_000)
+        .aarch64(3_000),
+    row("pool-grow-16", "a warm memory grown by a wasm page").x86_64(150).aarch64(150),
+    row("pool-table-warm", "allocate and deallocate a table of 1,000 elements, warm and clean"),
+    row("pool-stack-warm", "allocate and deallocate a stack of 1 MiB, warm"),
+    row("pool-create-1000", "a pool of 1,000 slots with 1 MiB premapped")
+        .x86_64(1_000_000)
+        .aarch64(1_000_000),
+    row("pool-create-10000", "a pool of 10,000").x86_64(10_000_000).aarch64(10_000_000),
+    row("pool-warm-clean-10", "allocate and deallocate, warm and clean, in a pool of 10 slots"),
+    row("pool-warm-clean-1000", "the same in a pool of 1,000"),
+    row("pool-warm-clean-10000", "the same in a pool of 10,000"),
+    row("pool-warm-clean-100000", "the same in a pool of 100,000"),
+    row(
+        "pool-idle-slot-bytes",
+        "tables and records of an idle slot of 4 GiB, beyond its premapped leaf tables",
+    )
+    .x86_64(8_192)
+    .aarch64(8_192)
+    .unit("bytes"),
     row("reveal-16", "any 16 pages of a window revealed").x86_64(80).aarch64(80),
     row("hide-16", "any 16 pages of a window hidden, and forgotten here").x86_64(160).aarch64(160),
     row("harvest-16-clean", "harvest over any 16 pages of a window, none written").x86_64(120).aarch64(120),

@@ -67,9 +67,9 @@ pub(super) const DEFECTS: &[Defect] = &[
     Defect::new(
         "pointers-kept",
         "a table is given back while CPUs keep pointers to it",
-        "src/vm/regions.rs",
-        "unlinked.merge(Invalidation::tables(Pages { start: part.start, count: 1 }))",
-        "unlinked.merge(Invalidation::leaves(Pages { start: part.start, count: 1 }))",
+        "src/vm/regions/tables.rs",
+        "unlinked.merge(Invalidation::tables(part))",
+        "unlinked.merge(Invalidation::leaves(part))",
     ),
     Defect::new(
         "wrong-level",
@@ -268,5 +268,27 @@ pub(super) const DEFECTS: &[Defect] = &[
         "src/pooling/index_allocator/affinity.rs",
         "            from.set(older);",
         "            from.set(next_key);",
+    ),
+    Defect::new(
+        "moved-unsettled",
+        "a memory's tables are linked in its new range while CPUs keep pointers to them in the old",
+        "src/vm/regions/mod.rs",
+        "let settled = vm.settle(tables::unlink(vm, pages));\n        tables::relink",
+        "let _ = tables::unlink(vm, pages);\n        \
+         let settled = vm.settle(allotment_arch::Invalidation::NOTHING);\n        tables::relink",
+    ),
+    Defect::new(
+        "room-overlooked",
+        "address space that comes back is not joined with what is free before it",
+        "src/vm/address_space.rs",
+        "*hint = (*hint).min(at.saturating_sub((1 << (2 * length)) - 1));",
+        "*hint = (*hint).min(at + length / LENGTHS);",
+    ),
+    Defect::new(
+        "refused-move-keeps-its-range",
+        "the range for a memory that could not move stays reserved",
+        "src/vm/regions/mod.rs",
+        "self.dissolve(vm, new_id.record, new.0, new.1);",
+        "drop(new);",
     ),
 ];

@@ -103,6 +103,14 @@ fn usage_errors_are_status_2() {
         (vec!["run", "--arch", "riscv64", "m.wasm"], "riscv64"),
         (vec!["run", "m.wasm", "argument"], "argument"),
         (vec!["run", "--gdb"], "MODULE"),
+        (vec!["run", "--instances", "2"], "MODULE"),
+        (vec!["run", "--instances", "0", "m.wasm"], "1 to 100000"),
+        (vec!["run", "--instances", "100001", "m.wasm"], "1 to 100000"),
+        (vec!["run", "--strategy", "slots", "m.wasm"], "on-demand"),
+        (vec!["draw", "--instances", "many"], "many"),
+        (vec!["draw", "--strategy", "none"], "pooling"),
+        (vec!["draw", "--timeout=-1"], "seconds"),
+        (vec!["draw", "a.wasm", "b.wasm"], "b.wasm"),
         (vec!["run", "--dir", "/nowhere", guest("loop")], "/nowhere"),
         (vec!["compile", "m.wasm"], "--arch"),
         (vec!["nonsense"], "nonsense"),
@@ -123,7 +131,7 @@ fn help_is_everywhere_and_names_the_statuses() {
             assert!(done.text().contains(status), "{words:?}: {}", done.text());
         }
     }
-    for command in ["compile", "image", "test", "bench"] {
+    for command in ["compile", "draw", "image", "test", "bench"] {
         let done = finish(tool([command, "--help"]), b"");
         assert_eq!(done.status, Some(0), "{}", done.stderr);
         assert!(done.text().contains("Example") && done.text().contains("Exit status"), "{}", done.text());

@@ -6,15 +6,18 @@
 //!   given     arguments, environment, files    kernels   kernels that break
 //!   images    `compile` and `image`            machines  QEMU as a process: debuggers, signals
 //!   runner    what cargo calls with kernels    usage     lines of `test` and `bench` that are refused
+//!   instances strategies, plans, many of them  draw      pictures of machines
 //! ```
 //!
 //! Each test starts the tool itself, which builds what it needs: the first one takes a while on a fresh clone.
 
 #![expect(clippy::std_instead_of_core, reason = "a program for the host, where std is one thing")]
 
+mod draw;
 mod ends;
 mod given;
 mod images;
+mod instances;
 mod kernels;
 mod machines;
 mod memory;

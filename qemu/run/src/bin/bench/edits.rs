@@ -6,7 +6,7 @@ use core::{
 };
 
 use allotment::{
-    Allocator, Config, FaultAccess, Memory, PoolingAllocationConfig, Verdict,
+    Allocator, Backing, Commit, Config, FaultAccess, Memory, PoolingAllocationConfig, Verdict,
     arch::{Access, Native, PAGE_SIZE, Pages, PhysAddr, PhysOffset, TABLE_SPAN, VirtAddr},
     boot::largest_arena,
     space::{SharedTable, Space},
@@ -93,14 +93,14 @@ const MANY: usize = 16_384;
 /// 1 GiB.
 const GIB: usize = 262_144;
 
-fn native() -> Native {
+pub(crate) fn native() -> Native {
     // SAFETY: the kernel runs privileged with all of RAM mapped at its physical
     // address, and keeps its one root, on the CPUs that it counts.
     unsafe { Native::current(PhysOffset(0)) }.with_cpus(&KernelCpus)
 }
 
 /// Window and arena of the machine, whole.
-fn whole(boot: &BootInfo) -> (core::ops::Range<VirtAddr>, core::ops::Range<PhysAddr>) {
+pub(crate) fn whole(boot: &BootInfo) -> (core::ops::Range<VirtAddr>, core::ops::Range<PhysAddr>) {
     let window = kernel::window();
     let arena = largest_arena(boot.usable.iter().cloned()).expect("free memory");
     (VirtAddr(window.start)..VirtAddr(window.end), arena)
@@ -290,10 +290,12 @@ fn allocator(boot: &BootInfo) -> Allocator {
     let (window, arena) = whole(boot);
     let pool = PoolingAllocationConfig::new()
         .total_memories(16)
-        .max_memory_size(1 << 20)
         .total_tables(0)
         .total_stacks(0)
-        .total_gc_heaps(0);
+        .total_gc_heaps(0)
+        .max_memory_size(1 << 20)
+        .poison(false)
+        .backing(Backing::Elastic(Commit::Strict));
     let config = Config::new().allocation_strategy(pool);
     // SAFETY: nobody else uses window or arena.
     unsafe { Allocator::new(native(), window, arena, &config) }.expect("an allocator")

@@ -21,6 +21,8 @@ mod group;
 #[cfg(target_os = "none")]
 mod machine;
 #[cfg(target_os = "none")]
+mod pools;
+#[cfg(target_os = "none")]
 mod wasm;
 
 #[cfg(not(target_os = "none"))]
@@ -36,9 +38,9 @@ kernel::entry!(bare::main);
 mod bare {
     use kernel::{BootInfo, Exit};
 
-    use crate::{edits, group::Group, machine, wasm};
+    use crate::{edits, group::Group, machine, pools, wasm};
 
-    const GROUPS: [&[Group]; 3] = [wasm::GROUPS, machine::GROUPS, edits::GROUPS];
+    const GROUPS: [&[Group]; 4] = [wasm::GROUPS, machine::GROUPS, edits::GROUPS, pools::GROUPS];
 
     pub(crate) fn main(boot: &'static BootInfo) -> ! {
         let groups = || GROUPS.into_iter().flatten();
