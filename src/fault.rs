@@ -177,8 +177,12 @@ impl<A: Arch> Allocator<A> {
     /// An accessible page that does not allow the access: it may lack a frame.
     #[cold]
     fn touch(&self, pool: &SlotPool, address: VirtAddr, access: FaultAccess) -> Verdict {
-        match pool.touch(&self.vm, address, access == FaultAccess::Write) {
+        let touch = pool.touch(&self.vm, address, access == FaultAccess::Write);
+        // Another CPU may have touched it since this one looked.
+        let permits = pool.entry(&self.vm, address).is_some_and(|entry| permits::<A>(entry, access));
+        match touch {
             Touch::Given => Verdict::Resume,
+            _ if permits => Verdict::Resume,
             Touch::Exhausted => refuse_slot(pool, address, access, true),
             Touch::NotHere => refuse_slot(pool, address, access, false),
         }

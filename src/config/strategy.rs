@@ -105,7 +105,9 @@ pub enum Commit {
     Strict,
     /// So many pages of 4 KiB when a memory is allocated. What becomes
     /// accessible gets its frames at the first touch; a touch beyond the bound
-    /// traps. Host code asks `Allocator::prepare_write` first.
+    /// traps. Host code asks `Allocator::prepare_write` first. A memory that is
+    /// taken back keeps no frame, whatever `linear_memory_keep_resident` says:
+    /// the next instance touches other pages, and may touch as many.
     PerInstance(usize),
 }
 

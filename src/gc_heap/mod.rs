@@ -1,6 +1,6 @@
 //! Heaps for a garbage collector.
 
-use core::ptr::NonNull;
+use core::{fmt, ptr::NonNull};
 
 use allotment_arch::{Arch, Native};
 
@@ -12,7 +12,6 @@ use crate::{Error, Memory};
 ///
 /// Give it back with [`Allocator::deallocate_gc_heap`](crate::Allocator::deallocate_gc_heap).
 /// There is no `Drop`.
-#[derive(Debug)]
 #[must_use = "a GC heap that is dropped keeps its slot for ever; give it to deallocate_gc_heap"]
 pub struct GcHeap<'a, A: Arch = Native> {
     pub(crate) memory: Memory<'a, A>,
@@ -49,5 +48,11 @@ impl<'a, A: Arch> GcHeap<'a, A> {
     /// It as a memory: for `arrive` and `prepare_write`.
     pub fn memory(&self) -> &Memory<'a, A> {
         &self.memory
+    }
+}
+
+impl<A: Arch> fmt::Debug for GcHeap<'_, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GcHeap").field("memory", &self.memory).finish()
     }
 }

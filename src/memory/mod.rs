@@ -101,10 +101,11 @@ impl<A: Arch> Memory<'_, A> {
     pub fn grow_to(&mut self, new_size: usize) -> Result<(), Error> {
         match self {
             Self::Static { base, size, make_accessible } => {
-                if new_size > base.len() {
-                    return Err(Error::MemoryTooLarge { requested: new_size, limit: base.len() });
-                }
                 if new_size > *size {
+                    let limit = base.len();
+                    if new_size > limit {
+                        return Err(Error::MemoryTooLarge { requested: new_size, limit });
+                    }
                     make_accessible.call(*size, new_size - *size)?;
                     *size = new_size;
                 }

@@ -87,12 +87,13 @@ impl<A: Arch> Slot<'_, A> {
         Ok(())
     }
 
-    /// Promises the slot what faults may give it, `pages` in all.
-    pub(super) fn promise(&self, pages: usize) -> Result<(), Error> {
+    /// Promises the slot what faults may give it, `pages` in all. Returns how
+    /// many frames that took.
+    pub(super) fn promise(&self, pages: usize) -> Result<usize, Error> {
         let more = pages.saturating_sub(self.record.frames.load(Ordering::Relaxed));
         self.vm.arena.set_aside(more)?;
         self.record.promised.store(more, Ordering::Release);
-        Ok(())
+        Ok(more)
     }
 
     /// Takes back what of that is left.

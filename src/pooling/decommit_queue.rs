@@ -95,6 +95,16 @@ impl SlotPool {
         self.queue.busy.fetch_sub(1, Ordering::Release);
     }
 
+    /// Pages of a slot at rest that keep their frames. None where an instance may
+    /// touch so many: those that its predecessors touched would be of no use
+    /// to it, and count.
+    fn keep(&self) -> usize {
+        match self.settings.backing {
+            SlotBacking::PerInstance { .. } => 0,
+            _ => self.settings.keep_resident / PAGE_SIZE,
+        }
+    }
+
     /// Has all that wait give back what they may not keep. Returns how many
     /// slots that were.
     pub(crate) fn flush<A: Arch>(&self, vm: &Vm<A>) -> usize {
@@ -119,7 +129,7 @@ impl SlotPool {
             let bytes = {
                 let mut state = slot.record.state.lock();
                 // SAFETY: the slot is at rest, and `settled` came after that.
-                unsafe { slot.strip(&mut state, self.settings.keep_resident / PAGE_SIZE, settled) };
+                unsafe { slot.strip(&mut state, self.keep(), settled) };
                 slot.resident_bytes(&state)
             };
             if bytes > 0 {
@@ -190,16 +200,19 @@ impl SlotPool {
             let mut state = slot.record.state.lock();
             // Far tables are in use; pages in them leave with the tables.
             let last = state.top.min(slot.near_pages());
-            if !slot.record.is_in_use() || state.linked == 0 || state.present >= last {
+            // Of an empty memory nothing is linked: all that is present is not.
+            let used = if state.linked == 0 { 0 } else { state.present };
+            if !slot.record.is_in_use() || used >= last {
                 continue;
             }
-            let keep = state.present.max(last.saturating_sub(wanted - reclaimed));
+            let keep = used.max(last.saturating_sub(wanted - reclaimed));
             // What was accessible to former users was revoked before this one came.
             let settled = slot.record.settle(vm);
             let run = slot.near(keep, last);
             // SAFETY: what is not accessible is not used, and we hold the slot.
             let stripped = unsafe { pages::strip_at_rest(vm, run, settled) };
             slot.record.frames.fetch_sub(stripped, Ordering::Relaxed);
+            state.present = state.present.min(keep);
             state.resident = state.resident.min(keep);
             if state.top == last {
                 state.top = keep;
@@ -226,12 +239,15 @@ impl SlotPool {
         let idle = |record: &SlotRecord| {
             let state = record.state.lock();
             let frames = record.frames.load(Ordering::Relaxed);
-            let used = if state.linked == 0 { 0 } else { state.present };
-            if matches!(self.settings.backing, SlotBacking::PerInstance { .. }) && used > 0 {
+            if state.linked == 0 {
+                // Its far tables go back with its frames.
+                return frames + state.far;
+            }
+            if matches!(self.settings.backing, SlotBacking::PerInstance { .. }) {
                 // Which of them are within reach only the entries say.
                 return 0;
             }
-            frames.saturating_sub(used)
+            frames.saturating_sub(state.present)
         };
         self.slots.as_slice().iter().map(idle).sum()
     }
@@ -241,7 +257,13 @@ impl<A: Arch> Slot<'_, A> {
     /// Whether a slot at rest has more than it may keep.
     #[inline]
     pub(super) fn has_excess(&self, state: &SlotState) -> bool {
-        state.far > 0 || state.top > self.pool.settings.keep_resident / PAGE_SIZE
+        match self.pool.settings.backing {
+            SlotBacking::Fixed { .. } => false,
+            SlotBacking::Strict => state.far > 0 || state.top > self.pool.keep(),
+            SlotBacking::PerInstance { .. } => {
+                state.far > 0 || self.record.frames.load(Ordering::Relaxed) > 0
+            }
+        }
     }
 
     /// Bytes that a slot at rest keeps.

@@ -162,7 +162,8 @@ impl Pools {
                 Err(error) => error,
             };
             if !self.can_help(vm, pool, &error) {
-                return Err(error);
+                // For what it says: its own slot may have lost frames.
+                return pool.allocate(vm, owner, bytes);
             }
         }
     }
@@ -183,7 +184,8 @@ impl Pools {
                 Err(error) => error,
             };
             if !self.can_help(vm, pool, &error) {
-                return Err(error);
+                // As above.
+                return pool.make_accessible(vm, id, offset, len);
             }
         }
     }

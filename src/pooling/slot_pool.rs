@@ -126,7 +126,8 @@ impl SlotPool {
         let end = page_ceil(bytes).filter(|&end| end <= limit).ok_or(too_large)?;
         let cpu = vm.arch.current_cpu();
         let full = Error::PoolConcurrencyLimit { kind, limit: self.settings.layout.total_memories };
-        let number = self.index.alloc(cpu, owner).ok_or(full)?.slot;
+        let taken = self.index.alloc(cpu, owner).ok_or(full)?;
+        let number = taken.slot;
         let record = &self.slots.as_slice()[number as usize];
         let slot = Slot { pool: self, vm, number, record };
         let mut state = record.state.lock();
@@ -134,7 +135,12 @@ impl SlotPool {
         if let Err(error) = slot.open(&mut state, end / PAGE_SIZE) {
             let bytes = slot.resident_bytes(&state);
             drop(state);
-            self.index.free(number, bytes);
+            // One that was never used still was not.
+            if taken.warm {
+                self.index.free(number, bytes)
+            } else {
+                self.index.free_cold(number)
+            };
             return Err(error);
         }
         record.set_owner(owner);
@@ -379,9 +385,10 @@ impl<'p, A: Arch> Slot<'p, A> {
     /// Makes the first `last` pages of a slot at rest accessible, and no others.
     #[inline]
     fn open(&self, state: &mut SlotState, last: usize) -> Result<(), Error> {
-        if let SlotBacking::PerInstance { pages } = self.pool.settings.backing {
-            self.promise(pages)?;
-        }
+        let promised = match self.pool.settings.backing {
+            SlotBacking::PerInstance { pages } => self.promise(pages)?,
+            _ => 0,
+        };
         if state.unwiped > 0 {
             self.wipe(state);
         }
@@ -394,11 +401,17 @@ impl<'p, A: Arch> Slot<'p, A> {
         if last == 0 {
             return Ok(());
         }
-        let opened = self.extend(state, last);
-        if opened.is_err() {
+        self.extend(state, last).map_err(|error| {
             self.unpromise();
-        }
-        opened
+            match error {
+                // In all: who makes room for the rest only would be asked for
+                // ever.
+                Error::OutOfFrames { needed, available } => {
+                    Error::OutOfFrames { needed: needed + promised, available: available + promised }
+                }
+                error => error,
+            }
+        })
     }
 
     /// Makes a slot at rest accessible again if its last user left it just so, in

@@ -18,8 +18,8 @@ use super::{Fault, TestArch};
 /// Runs a generic case on every machine of this build.
 #[macro_export]
 macro_rules! on_every_machine {
-    ($case:ident) => {
-        $case::<allotment::arch::Native>()
+    ($($case:ident)::+) => {
+        $($case)::+::<allotment::arch::Native>()
     };
 }
 

@@ -12,13 +12,13 @@ use super::{Fault, TestArch};
 /// Runs a generic case on every machine of this build.
 #[macro_export]
 macro_rules! on_every_machine {
-    ($case:ident) => {{
+    ($($case:ident)::+) => {{
         use allotment::arch::{Aarch64, X86_64, emulated::Emulated};
         use $crate::common::{Kind, as_kind};
-        as_kind(Kind::Usual, $case::<Emulated<X86_64>>);
-        as_kind(Kind::Other, $case::<Emulated<X86_64>>);
-        as_kind(Kind::Usual, $case::<Emulated<Aarch64>>);
-        as_kind(Kind::Other, $case::<Emulated<Aarch64>>);
+        as_kind(Kind::Usual, $($case)::+::<Emulated<X86_64>>);
+        as_kind(Kind::Other, $($case)::+::<Emulated<X86_64>>);
+        as_kind(Kind::Usual, $($case)::+::<Emulated<Aarch64>>);
+        as_kind(Kind::Other, $($case)::+::<Emulated<Aarch64>>);
     }};
 }
 

@@ -31,7 +31,7 @@ mod bare {
         BootInfo, Exit, Frame,
         exception::{Exception, Handled, set_hook},
     };
-    use protocol::payload::Payload;
+    use protocol::{options::Strategy, payload::Payload};
     use wasmtime::{Linker, Module, Store};
 
     kernel::entry!(main);
@@ -39,7 +39,8 @@ mod bare {
     fn main(boot: &'static BootInfo) -> ! {
         let payload = Payload::parse(boot.payload.expect("a payload")).expect("a payload that is whole");
         let compiled = payload.get("module").expect("a module in the payload");
-        let (engine, _) = runtime::start_pooled(boot, |pools| pools.total_stacks(2)).expect("an engine");
+        let (engine, _) =
+            runtime::start_with(boot, Strategy::Pooling, |pools| pools.total_stacks(2)).expect("an engine");
         // SAFETY: whoever made the boot image vouches for its module.
         let module = unsafe { Module::deserialize(&engine, compiled) }.expect("a module for this machine");
         let mut linker: Linker<()> = Linker::new(&engine);

@@ -13,7 +13,7 @@ use wasi::{Entry, Exit, Kind, Program, Tree, Wasi};
 use wasmtime::{Engine, InstancePre, Linker, Store, Trap};
 
 use crate::{
-    exceptions::take_last_trap,
+    exceptions,
     module::{self, refuse},
     streams::{Outcome, Streams},
 };
@@ -121,7 +121,7 @@ fn ended(error: &wasmtime::Error) -> Outcome {
 /// What Wasmtime says of a trap, and what Allotment does of the access.
 fn trap_message(error: &wasmtime::Error) -> String {
     let text = format!("{error:?}").trim_end().to_string();
-    match take_last_trap() {
+    match exceptions::take_last_trap() {
         Some(report) if error.is::<Trap>() => format!("{text}\n\n{report}"),
         _ => text,
     }

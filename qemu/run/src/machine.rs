@@ -14,8 +14,7 @@ use wasmtime::{Config, Engine};
 
 use crate::exceptions;
 
-/// Memory slots. Each costs a 512th of the arena in leaf tables, since any of
-/// them may grow to all of it.
+/// Memory slots. Any of them may grow to all of the arena.
 const SLOTS: usize = 16;
 /// Bytes of address space for memories on demand, and for code: thirty of them
 /// live at a time.
@@ -58,11 +57,12 @@ impl core::error::Error for StartError {}
 ///
 /// [`StartError`] says what the machine lacks.
 pub fn start(boot: &'static BootInfo) -> Result<(Engine, &'static Platform), StartError> {
-    start_with(boot, Strategy::Pooling)
+    start_with(boot, Strategy::Pooling, |pools| pools)
 }
 
 /// Carves the largest free range of memory, installs Allotment as Wasmtime's
-/// platform and makes an engine. Once per machine.
+/// platform and makes an engine. Once per machine. With pools, they are what
+/// `adjust` makes of the usual ones.
 ///
 /// # Errors
 ///
@@ -70,46 +70,25 @@ pub fn start(boot: &'static BootInfo) -> Result<(Engine, &'static Platform), Sta
 pub fn start_with(
     boot: &'static BootInfo,
     strategy: Strategy,
-) -> Result<(Engine, &'static Platform), StartError> {
-    match strategy {
-        Strategy::Pooling => start_pooled(boot, |pools| pools),
-        Strategy::OnDemand => start_configured(boot, |_| {
-            allocator_config()
-                .allocation_strategy(InstanceAllocationStrategy::OnDemand)
-                .region_space(ON_DEMAND_SPACE)
-        }),
-    }
-}
-
-/// Starts with other pools than usual: what `adjust` makes of those.
-///
-/// # Errors
-///
-/// As for [`start`].
-pub fn start_pooled(
-    boot: &'static BootInfo,
     adjust: impl FnOnce(PoolingAllocationConfig) -> PoolingAllocationConfig,
-) -> Result<(Engine, &'static Platform), StartError> {
-    start_configured(boot, |arena_bytes| {
-        // Tables, fiber stacks and GC heaps are Wasmtime's own, on the kernel's heap.
-        let pools = PoolingAllocationConfig::new()
-            .total_memories(SLOTS)
-            .max_memory_size(arena_bytes.min(MAX_MEMORY))
-            .total_tables(0)
-            .total_stacks(0)
-            .total_gc_heaps(0);
-        allocator_config().allocation_strategy(adjust(pools))
-    })
-}
-
-/// The same with what `configuration` makes of the arena's size in bytes.
-fn start_configured(
-    boot: &'static BootInfo,
-    configuration: impl FnOnce(usize) -> allotment::Config,
 ) -> Result<(Engine, &'static Platform), StartError> {
     let arena = largest_arena(boot.usable.iter().cloned()).map_err(StartError::NoMemory)?;
     let bytes = usize::try_from(arena.end.0 - arena.start.0).unwrap_or(usize::MAX);
-    let config = configuration(bytes);
+    let config = match strategy {
+        Strategy::Pooling => {
+            // Tables, fiber stacks and GC heaps are Wasmtime's own, on the kernel's heap.
+            let pool = PoolingAllocationConfig::new()
+                .total_memories(SLOTS)
+                .max_memory_size(bytes.min(MAX_MEMORY))
+                .total_tables(0)
+                .total_stacks(0)
+                .total_gc_heaps(0);
+            allocator_config().allocation_strategy(adjust(pool))
+        }
+        Strategy::OnDemand => allocator_config()
+            .allocation_strategy(InstanceAllocationStrategy::OnDemand)
+            .region_space(ON_DEMAND_SPACE),
+    };
     let window = kernel::window();
     // SAFETY: the kernel runs privileged with all of RAM mapped at its physical
     // address, and keeps its one root for ever, on the CPUs that it counts.

@@ -1,9 +1,6 @@
 //! What the payload asks for, step by step.
 
-use alloc::{
-    format,
-    string::{String, ToString},
-};
+use alloc::{format, string::ToString};
 
 use kernel::BootInfo;
 use protocol::{
@@ -35,8 +32,8 @@ fn follow(boot: &'static BootInfo, streams: &Streams) -> Result<Outcome, Outcome
         return Err(Outcome::Refused("the payload has no module".to_string()));
     }
 
-    let (engine, platform) =
-        machine::start_with(boot, options.strategy).map_err(|error| Outcome::Refused(error.to_string()))?;
+    let (engine, platform) = machine::start_with(boot, options.strategy, |pools| pools)
+        .map_err(|error| Outcome::Refused(error.to_string()))?;
     let allocator = platform.allocator();
     if options.plan {
         match module {
@@ -55,8 +52,11 @@ fn follow(boot: &'static BootInfo, streams: &Streams) -> Result<Outcome, Outcome
         launcher.launch(streams.clone(), None).map(|launched| launched.outcome)
     };
     if options.metrics {
-        let text: String = format!("metrics\n{}\n{}", allocator.metrics(), allocator.invalidations());
-        streams.say(&text);
+        let mut text = format!("metrics\n{}", allocator.metrics());
+        if let Some(pools) = allocator.pooling_allocator_metrics() {
+            text += &format!("\n{pools}");
+        }
+        streams.say(&format!("{text}\n{}", allocator.invalidations()));
     }
     outcome
 }

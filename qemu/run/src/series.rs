@@ -108,6 +108,9 @@ impl Series {
             // Writing to a `String` cannot fail, here and below.
             let _ = write!(text, "{separator}{count} {end}");
         }
+        if done == 0 {
+            return text;
+        }
         let _ = write!(text, "\n{:<12} {:>11} {:>11} {:>11}", "", "first", "median", "total");
         for (step, name) in STEPS.iter().enumerate() {
             let mut times: Vec<u64> = self.times.iter().map(|times| times[step]).collect();

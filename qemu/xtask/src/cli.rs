@@ -258,6 +258,8 @@ Examples:
   cargo xtask test aarch64 --smp 4 --cpu cortex-a53
   cargo xtask test miri            what Miri can run, which finds undefined behaviour
   cargo xtask test defects         do the tests notice mistakes made on purpose?
+  cargo xtask test fuzz            a minute of random sequences for each fuzz target
+  cargo xtask test fuzz --seconds 3600 tenants
 
 Plain cargo runs the same tests:
   cargo test --workspace
@@ -266,7 +268,7 @@ Plain cargo runs the same tests:
 
 Exit status: 0 if all tests pass (or all defects are caught), 1 if not, 125 if something is missing.")]
 pub(crate) struct Test {
-    /// `host`, `x86_64`, `aarch64` or `all` (the default), or `miri` or `defects`; then parts of names.
+    /// `host`, `x86_64`, `aarch64` or `all` (the default), or `miri`, `defects` or `fuzz`; then parts of names.
     #[arg(value_name = "TARGET | FILTER")]
     pub(crate) words: Vec<String>,
 
@@ -285,6 +287,10 @@ pub(crate) struct Test {
     /// Only machines with this many CPUs, 1 to 8.
     #[arg(long, value_name = "N")]
     pub(crate) smp: Option<Cpus>,
+
+    /// How long `fuzz` takes for each target [default: 60].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seconds: Option<u64>,
 
     /// Only machines whose page tables have 4 or 5 levels (x86_64).
     #[arg(long, value_name = "LEVELS", hide_possible_values = true)]
@@ -357,6 +363,7 @@ mod tests {
             "xtask run --strategy slots m.wasm",
             "xtask draw --instances many",
             "xtask draw a.wasm b.wasm",
+            "xtask test fuzz --seconds 0",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

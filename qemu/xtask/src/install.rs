@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::arch::Arch;
 use crate::progress::{self, say};
 
-/// The toolchain that has Miri.
+/// The toolchain that has Miri, and instruments for a fuzzer.
 pub(crate) const NIGHTLY: &str = "nightly";
 
 /// Makes sure that Rust can compile for `triple`.
@@ -49,6 +49,31 @@ pub(crate) fn miri() -> Result<()> {
     let mut install = Command::new("rustup");
     install.args(["toolchain", "install", NIGHTLY, "--profile", "minimal"]);
     run(install.args(["--component", "miri", "--component", "rust-src"]))
+}
+
+/// Makes sure that `rustup run nightly cargo fuzz` works, and what it builds.
+pub(crate) fn fuzz() -> Result<()> {
+    if !answers("c++", &["--version"]) && env::var_os("CXX").is_none() {
+        bail!(
+            "the fuzzer is C++ and there is no compiler called `c++`; install one (on Debian and Ubuntu: \
+             apt-get install g++), or set CXX, and start again"
+        );
+    }
+    if answers("rustup", &["run", NIGHTLY, "cargo", "fuzz", "--version"]) {
+        return Ok(());
+    }
+    if !answers("rustup", &["run", NIGHTLY, "cargo", "--version"]) {
+        if !answers("rustup", &["--version"]) {
+            bail!("fuzzing needs Rust's nightly toolchain by rustup; see https://rustup.rs");
+        }
+        say("adding Rust's nightly toolchain");
+        run(Command::new("rustup").args(["toolchain", "install", NIGHTLY, "--profile", "minimal"]))?;
+    }
+    if !answers("cargo", &["fuzz", "--version"]) {
+        say("installing cargo-fuzz");
+        run(Command::new("cargo").args(["install", "--locked", "cargo-fuzz"]))?;
+    }
+    Ok(())
 }
 
 /// Makes sure that QEMU for `arch` is there.

@@ -1,5 +1,6 @@
 //! `test`: cargo's own tests, on all targets and several machines, and a summary.
 
+mod fuzz;
 mod matrix;
 mod miri;
 mod tally;
@@ -21,13 +22,19 @@ pub(crate) fn test(words: &cli::Test) -> Result<u8> {
         let other = match first.as_str() {
             "miri" => Some(miri::miri as fn(&[String]) -> Result<u8>),
             "defects" => Some(defects::defects as _),
+            "fuzz" => {
+                names_only(words, first)?;
+                return fuzz::fuzz(names, words.seconds);
+            }
             _ => None,
         };
         if let Some(other) = other {
             names_only(words, first)?;
+            only_for_fuzz(words)?;
             return other(names);
         }
     }
+    only_for_fuzz(words)?;
     let (named, filters) = target_and_filters(&words.words);
     let rows = matrix::rows(words, named)?;
     for row in &rows {
@@ -71,13 +78,22 @@ fn target_and_filters(words: &[String]) -> (Option<Target>, &[String]) {
     }
 }
 
-/// Refuses options that mean nothing to `test miri` and `test defects`.
+/// Refuses options that mean nothing to `test miri`, `test defects` and `test fuzz`.
 fn names_only(words: &cli::Test, what: &str) -> Result<(), Usage> {
-    let cli::Test { words: _, full, timeout, cpu, smp, paging } = words;
+    let cli::Test { words: _, full, timeout, cpu, smp, paging, seconds: _ } = words;
     if *full || timeout.is_some() || cpu.is_some() || smp.is_some() || paging.is_some() {
-        return Err(Usage(format!("`test {what}` takes names and no options; leave the options out")));
+        let options = if what == "fuzz" { "no option but `--seconds`" } else { "no options" };
+        return Err(Usage(format!("`test {what}` takes names and {options}; leave the options out")));
     }
     Ok(())
+}
+
+/// Refuses the option that means something to `test fuzz` alone.
+fn only_for_fuzz(words: &cli::Test) -> Result<(), Usage> {
+    match words.seconds {
+        Some(_) => Err(Usage("`--seconds` is for `test fuzz`; leave it out".to_owned())),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -48,11 +48,12 @@ fn each_strategy_takes_memories_from_where_it_says() {
     let metrics = |strategy| run(X86_64, &["--strategy", strategy, "--metrics", guest("proc_exit")]);
     let done = metrics("pooling");
     done.is(42, "leaving\n");
-    assert_told(&done, &["allotment: metrics\nin use   ", "frames   ", "invalidations: "]);
+    assert_told(&done, &["allotment: metrics\nin use   ", "frames   ", "live     ", "invalidations: "]);
     assert!(!done.stderr.contains("(0 free)"), "{}", done.stderr);
     let done = metrics("on-demand");
     done.is(42, "leaving\n");
     assert_told(&done, &["(0 free)"]);
+    assert!(!done.stderr.contains("\nlive     "), "pools where none were carved: {}", done.stderr);
 }
 
 #[test]

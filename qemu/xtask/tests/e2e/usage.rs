@@ -21,13 +21,22 @@ fn a_machine_that_cannot_be_is_refused() {
 }
 
 #[test]
-fn defects_and_miri_take_names_only() {
-    for what in ["defects", "miri"] {
+fn defects_miri_and_fuzz_take_names_only() {
+    for what in ["defects", "miri", "fuzz"] {
         for option in ["--full", "--smp 2", "--cpu max", "--paging 4", "--timeout 9"] {
             refused(&format!("test {what} {option}"), &[&format!("`test {what}`"), "leave the options out"]);
         }
     }
     refused("test defects no-such-name", &["`no-such-name`", "scrub-skipped"]);
+    refused("test fuzz no-such-target", &["`no-such-target`", "tenants"]);
+}
+
+#[test]
+fn seconds_are_for_fuzz_only() {
+    for line in ["test", "test host", "test miri", "test defects"] {
+        refused(&format!("{line} --seconds 5"), &["`--seconds`", "leave it out"]);
+    }
+    refused("test fuzz --seconds 0", &["--seconds"]);
 }
 
 #[test]
