@@ -4,6 +4,8 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 mod common;
+#[path = "platform/exhausted.rs"]
+mod exhausted;
 
 use core::ptr::NonNull;
 
@@ -15,6 +17,9 @@ use allotment::{
     },
 };
 use common::{MIB, PAGE, TestArch, WASM_PAGE, load_at, pool, store_at};
+use exhausted::{
+    address_space, code, faults, full_stack, growth, new_mappings, remap as exhausted_remap, slots,
+};
 
 harness::tests! {
     fn an_instance_from_reservation_to_release() {
@@ -47,6 +52,38 @@ harness::tests! {
 
     fn the_last_error_is_kept_in_full() {
         on_every_machine!(last_error);
+    }
+
+    fn more_memories_than_slots_are_refused() {
+        on_every_machine!(slots);
+    }
+
+    fn more_mappings_than_address_space_are_refused() {
+        on_every_machine!(address_space);
+    }
+
+    fn a_new_mapping_without_frames_is_refused() {
+        on_every_machine!(new_mappings);
+    }
+
+    fn growth_without_frames_is_refused() {
+        on_every_machine!(growth);
+    }
+
+    fn access_to_a_region_without_frames_is_refused() {
+        on_every_machine!(code);
+    }
+
+    fn a_remap_without_frames_is_refused() {
+        on_every_machine!(exhausted_remap);
+    }
+
+    fn faults_are_answered_without_frames() {
+        on_every_machine!(faults);
+    }
+
+    fn a_full_stack_is_not_gone_on_with() {
+        on_every_machine!(full_stack);
     }
 }
 

@@ -37,6 +37,10 @@ harness::tests! {
         on_every_machine!(batches);
     }
 
+    fn ranges_on_demand_use_no_heap() {
+        on_every_machine!(on_demand);
+    }
+
     fn regions_use_no_heap() {
         on_every_machine!(regions);
     }
@@ -240,6 +244,37 @@ fn regions<A: TestArch>() {
                 // SAFETY: nobody uses the region.
                 print(&unsafe { allocator.release_region(start, bytes) }.unwrap_err());
             }
+        }
+    });
+}
+
+fn on_demand<A: TestArch>() {
+    let config = Config::new().max_wasm_stack(STACK).async_stack_size(STACK).memory_reservation(MIB);
+    sealed::<A>(config.memory_reservation_for_growth(MIB).region_space(1 << 30), ARENA, |machine| {
+        let allocator = &machine.allocator;
+        for _ in 0..2 {
+            let mut memory =
+                allocator.allocate_memory(MemoryRequest::new(WASM_PAGE).module(MODULE, 0)).unwrap();
+            // In place, with a move, and beyond the arena.
+            for size in [2 * WASM_PAGE, MIB, 4 * MIB] {
+                memory.grow_to(size).unwrap();
+                machine.assert_ends_at(&memory, size);
+            }
+            print(&memory.grow_to(2 * ARENA).unwrap_err());
+            let Verdict::Trap(report) = machine.verdict(&memory, -1) else { panic!("no guard") };
+            print(&report);
+            let mut table = allocator.allocate_table(TableRequest::new(10).module(MODULE, 0)).unwrap();
+            table.grow_to(10_000).unwrap();
+            let stack = allocator.allocate_fiber_stack().unwrap();
+            machine.store_at(VirtAddr(stack.top().0 - 1), 4).unwrap();
+            let mut heap = allocator.allocate_gc_heap(WASM_PAGE).unwrap();
+            heap.grow_to(2 * WASM_PAGE).unwrap();
+            print(&allocator.allocate_memory(1 << 30).unwrap_err());
+            reports(machine);
+            allocator.deallocate_gc_heap(heap);
+            allocator.deallocate_fiber_stack(stack);
+            allocator.deallocate_table(table);
+            allocator.deallocate_memory(memory);
         }
     });
 }

@@ -18,7 +18,9 @@ mod switch;
 mod bare {
     use core::hint::black_box;
 
-    use allotment::{Allocator, FaultAccess, FaultRegion, FaultReport, FiberStack, PoolKind, arch::Native};
+    use allotment::{
+        Allocator, Config, FaultAccess, FaultRegion, FaultReport, FiberStack, PoolKind, arch::Native,
+    };
 
     use crate::{
         common::{MIB, Machine, PAGE, cpus, on, pool, pooled},
@@ -28,6 +30,10 @@ mod bare {
     harness::tests! {
         fn a_stack_is_used_to_its_last_byte_and_one_word_more_is_a_fault() {
             to_the_last_byte();
+        }
+
+        fn a_stack_on_demand_has_the_same_guard() {
+            on_demand();
         }
 
         fn recursion_without_end_hits_the_guard_and_the_test_goes_on() {
@@ -76,7 +82,7 @@ mod bare {
         let found = report.slot.expect("a slot");
         assert_eq!(
             (found.pool, u64::from(found.slot), found.accessible),
-            (PoolKind::Stacks, slot(allocator, stack), STACK),
+            (Some(PoolKind::Stacks), slot(allocator, stack), STACK),
             "{report}"
         );
         assert!(!found.generation.is_multiple_of(2), "{report}");
@@ -103,6 +109,27 @@ mod bare {
         let lowest = unsafe { stack.stack().cast::<u8>().read_volatile() };
         assert_eq!(lowest, 0x5a, "the last byte was not used");
         allocator.deallocate_fiber_stack(stack);
+    }
+
+    fn on_demand() {
+        let config = Config::new().max_wasm_stack(STACK / 2).async_stack_size(STACK);
+        let machine = Machine::<Native>::new(&config, 16 * MIB);
+        let allocator = &machine.allocator;
+        let stacks = [(); 2].map(|()| allocator.allocate_fiber_stack().unwrap());
+        for stack in &stacks {
+            assert!(matches!(run(allocator, stack, fill, bottom(stack)), Ended::Returned));
+            let Ended::Overflowed(report) = run(allocator, stack, fill, bottom(stack) - 1) else {
+                panic!("nothing stands below the stack")
+            };
+            assert_eq!(
+                (report.region, report.access),
+                (FaultRegion::StackGuard, FaultAccess::Write),
+                "{report}"
+            );
+            assert!((-16..0).contains(&report.offset.unwrap()), "{report}");
+            assert!(stack.guard().contains(&report.address), "{report}");
+        }
+        stacks.into_iter().for_each(|stack| allocator.deallocate_fiber_stack(stack));
     }
 
     /// Uses the stack down to `limit`.
