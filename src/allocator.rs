@@ -177,7 +177,7 @@ impl<A: Arch> Allocator<A> {
     ///
     /// [`Error::OutOfAddressSpace`].
     pub fn reserve_region(&self, bytes: usize) -> Result<VirtAddr, Error> {
-        self.regions.reserve_plain(bytes)
+        self.regions.reserve_plain(bytes, 0)
     }
 
     /// Gives the pages of `[start, start + bytes)`, which lie in one region,

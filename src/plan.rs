@@ -104,7 +104,7 @@ impl Plan {
             frames: places.frames,
             footprint: Footprint {
                 idle_allocator: overhead,
-                idle_slot: specs[0].bytes_per_slot(),
+                idle_slot: if memories.slab.total_memories > 0 { specs[0].bytes_per_slot() } else { 0 },
                 upper_tables: places.upper_count * PAGE_SIZE,
                 touched_page: PAGE_SIZE,
                 far_table: PAGE_SIZE,
@@ -125,14 +125,16 @@ impl fmt::Display for Plan {
         {
             writeln!(f, "{name} {pool}")?;
         }
-        writeln!(f, "backing  {}: {}", self.backing, self.backing_reason)?;
+        match self.backing_reason {
+            BackingReason::OnDemand => writeln!(f, "backing  frames on demand: {}", self.backing_reason)?,
+            reason => writeln!(f, "backing  {}: {reason}", self.backing)?,
+        }
         let Footprint { idle_slot, upper_tables, .. } = self.footprint;
-        writeln!(
-            f,
-            "tables   {} KiB above the leaf tables; {} bytes for each idle memory slot",
-            upper_tables / 1024,
-            idle_slot
-        )?;
+        write!(f, "tables   {} KiB above the leaf tables", upper_tables / 1024)?;
+        if self.memories.slab.total_memories > 0 {
+            write!(f, "; {idle_slot} bytes for each idle memory slot")?;
+        }
+        writeln!(f)?;
         write!(
             f,
             "frames   {} of 4 KiB, and {} that slots own, after {} KiB of tables and records",

@@ -10,7 +10,7 @@ mod exhausted;
 use core::ptr::NonNull;
 
 use allotment::{
-    Allocator, Error, FaultAccess, InstanceAllocationStrategy,
+    Allocator, Error, FaultAccess, FaultRegion, InstanceAllocationStrategy, Verdict,
     arch::VirtAddr,
     wasmtime::{
         Delivery, Exception, GUARD_SIZE, Platform, PlatformError, Protection, RESERVATION, allocator_config,
@@ -48,6 +48,10 @@ harness::tests! {
 
     fn a_refused_remap_of_a_slot_changes_nothing() {
         on_every_machine!(refused_remap);
+    }
+
+    fn a_mapping_on_demand_is_reported_as_the_memory_that_it_holds() {
+        on_every_machine!(reports_on_demand);
     }
 
     fn the_last_error_is_kept_in_full() {
@@ -94,6 +98,41 @@ fn platform<A: TestArch>() -> Platform<A> {
     let config = allocator_config().allocation_strategy(pool(3, 4 * MIB));
     // SAFETY: every test has a machine, window and arena of its own.
     Platform::new(unsafe { Allocator::new(arch, window, arena, &config) }.unwrap())
+}
+
+/// Without slots, a mapping for a memory is reported as one.
+fn reports_on_demand<A: TestArch>() {
+    let (arch, window, arena) = A::machine(16 * MIB);
+    let config = allocator_config().allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    // SAFETY: every test has a machine, window and arena of its own.
+    let platform = Platform::new(unsafe { Allocator::new(arch, window, arena, &config) }.unwrap());
+    let start = platform.map(MAPPING, flags(NONE)).unwrap();
+    let memory = virt(start).offset(GUARD_SIZE);
+    // SAFETY: nobody uses the mapping.
+    unsafe { platform.protect(after(start, GUARD_SIZE), 65536, flags(READ_WRITE)) }.unwrap();
+    let report = |offset: i64| {
+        let address = VirtAddr(memory.0.wrapping_add_signed(offset));
+        match platform.allocator().fault(address, FaultAccess::Read) {
+            Verdict::Trap(report) => {
+                (report.region, report.offset, report.slot.map(|range| range.accessible))
+            }
+            other => panic!("{other:?} at {offset:#x}"),
+        }
+    };
+    assert_eq!(platform.allocator().fault(memory, FaultAccess::Write), Verdict::Resume);
+    assert_eq!(report(65536), (FaultRegion::Memory(None), Some(65536), Some(65536)));
+    assert_eq!(report(-1), (FaultRegion::GuardBefore(None), Some(-1), Some(65536)));
+    let end = RESERVATION as i64;
+    assert_eq!(report(end - 1), (FaultRegion::Memory(None), Some(end - 1), Some(65536)));
+    assert_eq!(report(end), (FaultRegion::GuardAfter(None), Some(end), Some(65536)));
+    // Code is nobody's memory.
+    let code = platform.map(4096, flags(READ_WRITE)).unwrap();
+    let fetched = platform.allocator().fault(virt(code), FaultAccess::Execute);
+    assert!(matches!(fetched, Verdict::Trap(report) if report.region == FaultRegion::Region));
+    // SAFETY: nobody uses either.
+    unsafe { platform.unmap(code, 4096) }.unwrap();
+    // SAFETY: as above.
+    unsafe { platform.unmap(start, MAPPING) }.unwrap();
 }
 
 fn guardless<A: TestArch>() {

@@ -122,17 +122,28 @@ pub enum BackingReason {
 
 impl fmt::Display for BackingReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        match *self {
             Self::Asked => f.write_str("as asked"),
             Self::OnDemand => f.write_str("there are no pools"),
             Self::ArenaHoldsAll { needed, available } => {
-                write!(f, "all slots take {needed:#x} bytes of the arena's {available:#x}")
+                write!(f, "all slots take {} of the arena's {}", Mib(needed), Mib(available))
             }
             Self::ArenaTooSmall { needed, available } => write!(
                 f,
-                "all slots would take {needed:#x} bytes, more than three quarters of the arena's {available:#x}"
+                "all slots would take {}, more than three quarters of the arena's {}",
+                Mib(needed),
+                Mib(available)
             ),
         }
+    }
+}
+
+/// Bytes, rounded up to MiB.
+struct Mib(u64);
+
+impl fmt::Display for Mib {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} MiB", self.0.div_ceil(1 << 20))
     }
 }
 

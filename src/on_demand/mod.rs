@@ -25,7 +25,7 @@ use crate::{
     InstanceAllocationStrategy, Memory, MemoryInModule, MemoryRequest, MemorySizes, Table, TableRequest,
     instances::pointer,
     pooling::SlotId,
-    vm::{Label, RegionId, Reservation},
+    vm::{Label, MAPPED_MEMORY, RegionId, RegionPosition, Reservation},
 };
 
 /// Elements that a table without a maximum may have where it is: as many as a
@@ -238,7 +238,7 @@ impl<A: Arch> Allocator<A> {
 
     /// What an address is, in the range that something on demand has. No lock.
     pub(crate) fn range(&self, address: VirtAddr) -> Option<Where> {
-        let position = self.regions.locate(address)?;
+        let position = within_mapping(self.regions.locate(address)?);
         let (kind, owner) = read(position.label)?;
         let index = owner.map(|owner| owner.index);
         let before = position.offset < 0;
@@ -268,6 +268,21 @@ impl Backed {
         let bytes = page_ceil(self.capacity).ok_or(no_space)?;
         let Self { guard_before, guard_after, .. } = *self;
         Ok(Reservation { guard_before, bytes, guard_after, label: label(self.kind, self.owner) })
+    }
+}
+
+/// A position in a mapping that holds a memory, as one in that memory.
+fn within_mapping(position: RegionPosition) -> RegionPosition {
+    if position.label.kind != MAPPED_MEMORY {
+        return position;
+    }
+    let guard = position.label.index as usize * PAGE_SIZE;
+    RegionPosition {
+        label: label(RangeKind::Memory, None),
+        offset: position.offset - guard.cast_signed() as i64,
+        bytes: position.bytes.saturating_sub(2 * guard),
+        reach: position.reach.saturating_sub(guard),
+        ..position
     }
 }
 

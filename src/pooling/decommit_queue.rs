@@ -132,11 +132,8 @@ impl SlotPool {
                 unsafe { slot.strip(&mut state, self.keep(), settled) };
                 slot.resident_bytes(&state)
             };
-            if bytes > 0 {
-                self.index.free(number, bytes);
-            } else {
-                self.index.free_cold(number);
-            }
+            // Also with nothing left it is whose it was: its next user finds tables.
+            self.index.free(number, bytes);
         }
     }
 
@@ -183,7 +180,7 @@ impl SlotPool {
                 // SAFETY: the slot was free, hence at rest, before `settled`.
                 reclaimed += unsafe { slot.strip(&mut state, 0, settled) };
             }
-            self.index.free_cold(number);
+            self.index.free(number, 0);
         }
         reclaimed
     }

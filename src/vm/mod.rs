@@ -31,7 +31,9 @@ pub(crate) use checks::check_ranges;
 use checks::{check_mappings, check_reach};
 pub(crate) use epochs::{CpuRecord, Epoch, Epochs, Settled};
 pub(crate) use records::Records;
-pub(crate) use regions::{Label, RegionId, RegionSizes, Regions, Reservation, entry as region_entry};
+pub(crate) use regions::{
+    Label, MAPPED_MEMORY, RegionId, RegionPosition, RegionSizes, Regions, Reservation, entry as region_entry,
+};
 
 /// The machine and the frames that are ours on it.
 #[derive(Debug)]

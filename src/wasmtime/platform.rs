@@ -238,7 +238,9 @@ impl<A: Arch> Platform<A> {
     }
 
     fn map_region(&self, bytes: usize, protection: Protection) -> Result<NonNull<u8>, PlatformError> {
-        let start = self.allocator.reserve_region(bytes)?;
+        // What is mapped like this is a memory's reservation with its guards.
+        let inner_guard = if bytes == MEMORY_MAPPING && protection.0.is_none() { GUARD_SIZE } else { 0 };
+        let start = self.allocator.regions.reserve_plain(bytes, inner_guard)?;
         if protection.0.is_some() {
             // SAFETY: nobody knows the new region yet.
             let given = unsafe { self.allocator.protect_region(start, bytes, protection.0) };

@@ -106,7 +106,7 @@ pub(crate) fn limits<A: TestArch>() {
 
 pub(crate) fn zeroed<A: TestArch>() {
     const PAGES: usize = 6;
-    for (keep, kept, warm) in [(0, 0, 0), (PAGE, 1, 1), (PAGE + 1, 1, 1), (usize::MAX, PAGES, 1)] {
+    for (keep, kept, warm) in [(0, 0, 1), (PAGE, 1, 1), (PAGE + 1, 1, 1), (usize::MAX, PAGES, 1)] {
         let pools = pool(1, 2 * MIB).total_stacks(1).async_stack_keep_resident(keep);
         let config = pooled(pools).async_stack_size(PAGES * PAGE).max_wasm_stack(PAGE);
         let m = Machine::<A>::new(&config.async_stack_zeroing(true), 4 * MIB);

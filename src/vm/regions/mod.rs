@@ -33,6 +33,7 @@ use spin::{Mutex, MutexGuard};
 use super::{Promise, Records, Vm, address_space::AddressSpace, distance};
 use crate::Error;
 
+pub(crate) use plain::MAPPED_MEMORY;
 use record::{Extent, RegionRecord};
 pub(crate) use record::{Label, RegionId};
 pub(crate) use sizes::RegionSizes;

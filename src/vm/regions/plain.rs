@@ -7,13 +7,26 @@ use spin::MutexGuard;
 use super::{Label, REGION_GRANULE, RegionRecord, Regions, Reservation, tables};
 use crate::{Error, vm::Vm};
 
+/// In the kind of a plain region's label: it holds a memory. Its index is the
+/// guard on either side, in pages.
+pub(crate) const MAPPED_MEMORY: u32 = 1 << 9;
+
+/// Whether a region is named by address.
+fn is_plain(label: Label) -> bool {
+    label == Label::default() || label.kind == MAPPED_MEMORY
+}
+
 impl Regions {
     /// Sets address space aside, in whole granules, and one more that stays
-    /// empty as a guard.
-    pub(crate) fn reserve_plain(&self, bytes: usize) -> Result<VirtAddr, Error> {
+    /// empty as a guard. With `inner_guard` it is to hold a memory, after so many
+    /// bytes and before as many: faults there are reported as a memory's.
+    pub(crate) fn reserve_plain(&self, bytes: usize, inner_guard: usize) -> Result<VirtAddr, Error> {
         let no_space = Error::OutOfAddressSpace { requested: bytes };
         let bytes = bytes.checked_next_multiple_of(REGION_GRANULE).ok_or(no_space)?;
-        let label = Label::default();
+        let label = match u32::try_from(inner_guard / PAGE_SIZE) {
+            Ok(pages) if pages > 0 => Label { kind: MAPPED_MEMORY, index: pages, module: 0 },
+            _ => Label::default(),
+        };
         let wanted = Reservation { guard_before: 0, bytes, guard_after: REGION_GRANULE, label };
         Ok(self.reserve(&wanted)?.1)
     }
@@ -63,7 +76,7 @@ impl Regions {
         let (record, editing) = self.hold(id).map_err(|_| unknown)?;
         let extent = record.extent();
         let granules = bytes.div_ceil(REGION_GRANULE);
-        if extent.label != Label::default() || extent.bytes.div_ceil(REGION_GRANULE) != granules {
+        if !is_plain(extent.label) || extent.bytes.div_ceil(REGION_GRANULE) != granules {
             return Err(unknown);
         }
         self.dissolve(vm, id.record, record, editing);
@@ -78,7 +91,7 @@ impl Regions {
         let offset = usize::try_from(position.offset).map_err(|_| unknown)?;
         let rounded = page_ceil(bytes).ok_or(unknown)?;
         let end = offset.checked_add(rounded).filter(|&end| end <= position.bytes).ok_or(unknown)?;
-        if position.label != Label::default() || !start.is_aligned(PAGE_SIZE) {
+        if !is_plain(position.label) || !start.is_aligned(PAGE_SIZE) {
             return Err(unknown);
         }
         let pages = Pages { start, count: rounded / PAGE_SIZE };
