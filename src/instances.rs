@@ -21,8 +21,8 @@ impl<A: Arch> Allocator<A> {
     ///
     /// # Errors
     ///
-    /// [`Error::MemoryTooLarge`], [`Error::SharedMemory`],
-    /// [`Error::PoolConcurrencyLimit`] or [`Error::OutOfFrames`]; nothing is
+    /// [`Error::MemoryTooLarge`], [`Error::BeyondMaximum`],
+    /// [`Error::SharedMemory`], [`Error::PoolConcurrencyLimit`] or [`Error::OutOfFrames`]; nothing is
     /// allocated then.
     #[inline]
     pub fn allocate_memory(&self, request: impl Into<MemoryRequest>) -> Result<Memory<'_, A>, Error> {
@@ -33,6 +33,7 @@ impl<A: Arch> Allocator<A> {
         if request.shared {
             return Err(Error::SharedMemory);
         }
+        request.check()?;
         let pool = &self.pools.memories;
         let id = self.pools.allocate(&self.vm, pool, request.owner, request.minimum)?;
         let limit = pool.layout().max_memory_size;

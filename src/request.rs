@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::Error;
+
 /// A compiled module, by the number that its embedder gave it. Memories of the
 /// same module get the slots that it had before, where they can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +79,19 @@ impl MemoryRequest {
     pub fn shared(mut self, enable: bool) -> Self {
         self.shared = enable;
         self
+    }
+}
+
+impl MemoryRequest {
+    /// Refuses a minimum beyond the maximum.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match self.maximum {
+            Some(maximum) if self.minimum > maximum => {
+                Err(Error::BeyondMaximum { requested: self.minimum, maximum })
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -95,16 +95,15 @@ impl<A: Arch> Memory<'_, A> {
     ///
     /// # Errors
     ///
-    /// [`Error::MemoryTooLarge`] beyond a slot, [`Error::OutOfFrames`] beyond the
-    /// arena, and [`Error::Stale`] after a copy was deallocated; those of
+    /// [`Error::MemoryTooLarge`] beyond a slot, [`Error::BeyondMaximum`] beyond
+    /// what was asked for, [`Error::OutOfFrames`] beyond the arena, and [`Error::Stale`] after a copy was deallocated; those of
     /// [`DynamicMemory::grow_to`]. The memory is then as before.
     pub fn grow_to(&mut self, new_size: usize) -> Result<(), Error> {
         match self {
             Self::Static { base, size, make_accessible } => {
                 if new_size > *size {
-                    let limit = base.len();
-                    if new_size > limit {
-                        return Err(Error::MemoryTooLarge { requested: new_size, limit });
+                    if new_size > base.len() {
+                        return Err(make_accessible.refuse(new_size, base.len()));
                     }
                     make_accessible.call(*size, new_size - *size)?;
                     *size = new_size;
@@ -150,6 +149,16 @@ impl<A: Arch> MakeAccessible<'_, A> {
     /// [`Error::Stale`] after the memory was deallocated.
     pub fn call(self, offset: usize, len: usize) -> Result<(), Error> {
         self.allocator.make_accessible(self.id, offset, len)
+    }
+
+    /// Why a memory of `capacity` bytes cannot have more.
+    #[cold]
+    fn refuse(&self, requested: usize, capacity: usize) -> Error {
+        let limit = self.allocator.pools.memories.layout().max_memory_size;
+        if capacity < limit {
+            return Error::BeyondMaximum { requested, maximum: capacity };
+        }
+        Error::MemoryTooLarge { requested, limit }
     }
 }
 

@@ -125,9 +125,7 @@ impl<A: Arch> Allocator<A> {
             return Err(Error::SharedMemory);
         }
         let MemoryRequest { minimum, maximum, owner, .. } = *request;
-        if let Some(maximum) = maximum.filter(|&maximum| minimum > maximum) {
-            return Err(Error::BeyondMaximum { requested: minimum, maximum });
-        }
+        request.check()?;
         let sizes = self.on_demand.sizes(kind);
         let no_space = Error::OutOfAddressSpace { requested: minimum };
         // What is shared cannot move: all of it is reserved.

@@ -69,7 +69,7 @@ pub(crate) fn maximum<A: TestArch>() {
     let mut memory = m.allocator.allocate_memory(MemoryRequest::new(PAGE).maximum(3 * PAGE)).unwrap();
     assert_eq!(memory.capacity(), 3 * PAGE);
     let refused = memory.grow_to(3 * PAGE + 1);
-    assert_eq!(refused, Err(Error::MemoryTooLarge { requested: 3 * PAGE + 1, limit: 3 * PAGE }));
+    assert_eq!(refused, Err(Error::BeyondMaximum { requested: 3 * PAGE + 1, maximum: 3 * PAGE }));
     m.assert_ends_at(&memory, PAGE);
     memory.grow_to(3 * PAGE).unwrap();
     m.assert_ends_at(&memory, 3 * PAGE);

@@ -62,7 +62,7 @@ pub(crate) fn guards<A: TestArch>() {
         let report = report(&m, address);
         assert_eq!((report.region, report.offset), (FaultRegion::StackGuard, Some(offset)), "{report}");
         let found = report.slot.unwrap();
-        assert_eq!((found.pool, found.slot), (PoolKind::Stacks, slot));
+        assert_eq!((found.pool, found.slot), (Some(PoolKind::Stacks), slot));
     };
     let check = |guard: core::ops::Range<VirtAddr>, slot| {
         let bytes = (guard.end.0 - guard.start.0) as i64;

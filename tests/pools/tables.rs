@@ -70,7 +70,7 @@ pub(crate) fn beyond_the_end<A: TestArch>() {
         let report = report(&m, at(table.base(), offset));
         assert_eq!((report.region, report.offset), (FaultRegion::Table(Some(2)), Some(offset)));
         let slot = report.slot.unwrap();
-        assert_eq!((slot.pool, slot.slot, slot.accessible), (PoolKind::Tables, 0, PAGE));
+        assert_eq!((slot.pool, slot.slot, slot.accessible), (Some(PoolKind::Tables), 0, PAGE));
         assert_eq!(report.module, Some(module));
     }
     let text = report(&m, at(table.base(), last + 1)).to_string();

@@ -219,10 +219,10 @@ unsafe impl<P: PhysMap> Arch for Native<P> {
                     "vpxor xmm0, xmm0, xmm0",
                     "2:",
                     // 64 stores of 32 bytes, half the page.
-                    ".set cleared, 0",
+                    ".set stored, 0",
                     ".rept 64",
-                    "vmovdqa [rdi + cleared], ymm0",
-                    ".set cleared, cleared + 32",
+                    "vmovdqa [rdi + stored], ymm0",
+                    ".set stored, stored + 32",
                     ".endr",
                     "add rdi, 2048",
                     "sub ecx, 1",

@@ -96,8 +96,6 @@ const MODULES: u64 = 4;
 pub(crate) struct Memories<'a, F: Mmu> {
     live: Vec<Tenant<'a, F>>,
     gone: Vec<Gone<'a, F>>,
-    /// Slots that had a tenant, by address.
-    used: BTreeSet<VirtAddr>,
     /// Slots.
     total: usize,
     /// Bytes that a memory may have.
@@ -127,7 +125,6 @@ impl<'a, F: Mmu> Memories<'a, F> {
         Self {
             live: Vec::new(),
             gone: Vec::new(),
-            used: BTreeSet::new(),
             total: plan.memories.slab.total_memories,
             limit: if on_demand { MOST_ON_DEMAND } else { plan.memories.slab.max_memory_size },
             stride: plan.memories.slab.stride,
@@ -238,7 +235,6 @@ impl<'a, F: Mmu> Memories<'a, F> {
             owner,
             paid,
             commit,
-            warm: !self.used.insert(base(&memory)),
             touched: BTreeSet::new(),
             memory,
         });

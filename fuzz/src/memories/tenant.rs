@@ -28,9 +28,6 @@ pub(super) struct Tenant<'a, F: Mmu> {
     pub(super) paid: usize,
     /// Pages that it may touch, and which it has, where that is bounded.
     pub(super) commit: Option<usize>,
-    /// Whether its slot keeps frames of former tenants. They count as touched,
-    /// wherever they lie.
-    pub(super) warm: bool,
     pub(super) touched: BTreeSet<usize>,
 }
 
@@ -122,7 +119,7 @@ impl<F: Mmu> Tenant<'_, F> {
 
     /// Whether so many pages more may surely be touched.
     fn may_touch(&self, more: usize) -> bool {
-        self.commit.is_none_or(|commit| !self.warm && self.touched.len() + more <= commit)
+        self.commit.is_none_or(|commit| self.touched.len() + more <= commit)
     }
 
     /// Holds an access to one page against what it should be.
