@@ -99,11 +99,6 @@ mod bare {
     }
 
     extern "C" fn panic_here() {
-        give_up();
-    }
-
-    #[inline(never)]
-    fn give_up() {
         panic!("a fiber gives up");
     }
 
