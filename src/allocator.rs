@@ -31,6 +31,8 @@ pub struct Allocator<A: Arch = Native> {
     pub(crate) on_demand: OnDemand,
     pub(crate) plan: Plan,
     pub(crate) config: Config,
+    /// Whether compiled code must check bounds in any memory of a slot.
+    pub(crate) checks_bounds: bool,
     sealed: AtomicBool,
 }
 
@@ -136,6 +138,7 @@ impl<A: Arch> Allocator<A> {
             on_demand: OnDemand::new(config),
             plan,
             config: *config,
+            checks_bounds: checks_bounds(config),
             sealed: AtomicBool::new(false),
         })
     }
@@ -233,6 +236,14 @@ impl<A: Arch> Allocator<A> {
     pub unsafe fn release_region(&self, start: VirtAddr, bytes: usize) -> Result<(), Error> {
         self.regions.release_at(&self.vm, start, bytes)
     }
+}
+
+/// Whether some 32-bit address, in a memory of a slot, is neither accessible nor
+/// sure to become a trap.
+fn checks_bounds(config: &Config) -> bool {
+    const ADDRESSES: u64 = 1 << 32;
+    let Config { signals_based_traps, memory_guard_size, memory_reservation, .. } = *config;
+    !signals_based_traps || memory_guard_size == 0 || (memory_reservation as u64) < ADDRESSES
 }
 
 pub(crate) fn address(virt: VirtAddr) -> usize {

@@ -6,8 +6,8 @@ use core::ptr::NonNull;
 use allotment_arch::{Arch, VirtAddr};
 
 use crate::{
-    Allocator, CompiledModuleId, Config, Error, FiberStack, GcHeap, MakeAccessible, Memory, MemoryRequest,
-    PoolKind, Table, TableRequest,
+    Allocator, CompiledModuleId, Error, FiberStack, GcHeap, MakeAccessible, Memory, MemoryRequest, PoolKind,
+    Table, TableRequest,
     allocator::address,
     on_demand::{Home, RangeKind},
     pooling::{SlabLayout, SlotId},
@@ -223,13 +223,7 @@ impl<A: Arch> Allocator<A> {
     /// Whether an access beyond such a memory's end may not fault.
     #[inline]
     fn needs_bounds_checks(&self, request: &MemoryRequest) -> bool {
-        const ADDRESSES: usize = 1 << 32;
-        let Config { signals_based_traps, memory_guard_size, memory_reservation, .. } = self.config;
-        !signals_based_traps
-            || memory_guard_size == 0
-            || memory_reservation < ADDRESSES
-            || request.memory64
-            || request.page_size_log2 < 12
+        self.checks_bounds || request.memory64 || request.page_size_log2 < 12
     }
 
     /// Counts a core instance that is about to be made.

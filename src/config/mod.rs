@@ -38,7 +38,7 @@ const GIB: usize = 1 << 30;
 /// those of [`PoolingAllocationConfig`] too, stand in a table in
 /// [`docs/configuration.md`](https://docs.rs/crate/allotment/latest/source/docs/configuration.md).
 ///
-/// ```
+/// ```ignore-none
 /// use allotment::{Config, PoolingAllocationConfig};
 ///
 /// let pool = PoolingAllocationConfig::new().total_memories(100).max_memory_size(64 << 20);

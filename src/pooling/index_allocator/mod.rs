@@ -43,7 +43,7 @@ use crate::{CompiledModuleId, MemoryInModule};
 /// module. Both give the same slice each time, and that slice belongs to the
 /// allocator. It begins as [`Default`] makes it, which is all zeros.
 ///
-/// ```
+/// ```ignore-none
 /// use core::sync::atomic::AtomicU32;
 /// use allotment::{CompiledModuleId, MemoryInModule, pooling::{Link, ModuleAffinityIndexAllocator}};
 ///
