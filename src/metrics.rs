@@ -69,7 +69,8 @@ pub struct PoolingAllocatorMetrics {
     pub stacks: usize,
     /// GC heaps in use.
     pub gc_heaps: usize,
-    /// Memory slots that were used and now are free.
+    /// Memory slots that were used and now are free, but for those whose frames
+    /// somebody else needed.
     pub unused_warm_memories: u32,
     /// Bytes of frames that free memory slots keep.
     pub unused_memory_bytes_resident: usize,

@@ -180,7 +180,8 @@ impl SlotPool {
                 // SAFETY: the slot was free, hence at rest, before `settled`.
                 reclaimed += unsafe { slot.strip(&mut state, 0, settled) };
             }
-            self.index.free(number, 0);
+            // The last to be taken, and not the first as its module's youngest.
+            self.index.free_cold(number);
         }
         reclaimed
     }
