@@ -186,6 +186,10 @@ impl<A: Arch> Allocator<A> {
             guard_after: 0,
         };
         let place = self.reserve_backed(&backed, bytes)?;
+        if !self.vm.arch.hardware_dirty() {
+            // No first write to a stack may fault: it would be the handler's.
+            self.regions.mark_written(&self.vm, place.id);
+        }
         let stack = NonNull::slice_from_raw_parts(pointer(place.base), bytes);
         Ok(FiberStack { allocator: self, home: Home::Range(place.id), stack, guard_size: PAGE_SIZE })
     }

@@ -2,7 +2,7 @@
 
 use allotment_arch::{Arch, Entry, Format, PAGE_SIZE, PhysAddr};
 
-use super::{slot::SlotState, slot_pool::Slot};
+use super::{slot::SlotState, slot_edits::Slot};
 
 /// Contents of larger slots are sampled: every so many pages.
 const SAMPLED_ABOVE: usize = (16 << 20) / PAGE_SIZE;
@@ -35,7 +35,10 @@ impl<A: Arch> Slot<'_, A> {
                     frames += 1;
                     assert!(page < state.top, "page {page} of slot {slot} has a frame above the top");
                     if self.pool.settings.wipes && page >= state.unwiped {
-                        assert!(!written, "page {page} of slot {slot} is marked as written at rest");
+                        assert!(
+                            !written || self.pool.settings.premarked,
+                            "page {page} of slot {slot} is marked as written at rest"
+                        );
                         if state.top <= SAMPLED_ABOVE || page.is_multiple_of(SAMPLE) {
                             self.assert_zero(frame, page);
                         }

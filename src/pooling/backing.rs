@@ -13,7 +13,8 @@ use allotment_arch::{Arch, PAGE_SIZE, VirtAddr};
 use super::{
     SlotId,
     slot::SlotState,
-    slot_pool::{Slot, SlotBacking, SlotPool},
+    slot_edits::Slot,
+    slot_pool::{SlotBacking, SlotPool},
 };
 use crate::{
     Error,

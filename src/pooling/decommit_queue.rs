@@ -22,7 +22,8 @@ use spin::mutex::SpinMutex;
 use super::{
     PoolKind, SlotRecord,
     slot::SlotState,
-    slot_pool::{Slot, SlotBacking, SlotPool},
+    slot_edits::Slot,
+    slot_pool::{SlotBacking, SlotPool},
 };
 use crate::vm::{Settled, Vm, pages};
 

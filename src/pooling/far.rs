@@ -18,7 +18,7 @@ use allotment_arch::{
     find_leaf_entry, index,
 };
 
-use super::slot_pool::Slot;
+use super::slot_edits::Slot;
 use crate::vm::{Promise, Settled, Vm, pages};
 
 /// Bytes of address space that a directory serves.

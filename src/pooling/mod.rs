@@ -5,8 +5,9 @@
 //!        ├── tables   ──┼── SlotPool ── index_allocator   which slot is next
 //!        ├── stacks   ──┘       |   └── decommit_queue    frames that leave slots, in batches
 //!        └── counts             v
-//!            GC heaps,        Slot ── backing             where its frames come from
-//!            instances             └── far                tables beyond the premapped ones
+//!            GC heaps,        Slot ── slot_edits          open, extend, shrink, close
+//!            instances             ├── backing             where its frames come from
+//!                                  └── far                tables beyond the premapped ones
 //! ```
 
 mod backing;
@@ -17,6 +18,7 @@ mod index_allocator;
 mod layout;
 mod pools;
 mod slot;
+mod slot_edits;
 mod slot_pool;
 mod views;
 

@@ -77,6 +77,7 @@ impl Pools {
             keep_resident,
             decommit_batch_size: pooling.decommit_batch_size,
             wipes: kind != PoolKind::Stacks || config.async_stack_zeroing,
+            premarked: kind == PoolKind::Stacks && !vm.arch.hardware_dirty(),
             poison: pooling.poison,
         };
         let warm = pooling.max_unused_warm_slots;

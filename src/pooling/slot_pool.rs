@@ -21,14 +21,12 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use allotment_arch::{
-    Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, Pages, PhysAddr, TABLE_SPAN, Table, VirtAddr, page_ceil,
-};
+use allotment_arch::{Arch, ENTRIES_PER_TABLE, PAGE_SIZE, PhysAddr, Table, VirtAddr, page_ceil};
 use spin::mutex::SpinMutexGuard;
 
 use super::{
     Link, ModuleAffinityIndexAllocator, PoolKind, SlabLayout, SlotId, SlotRecord,
-    decommit_queue::DecommitQueue, is_in_use, slot::SlotState,
+    decommit_queue::DecommitQueue, is_in_use, slot::SlotState, slot_edits::Slot,
 };
 use crate::{
     Error, MemoryInModule,
@@ -46,6 +44,9 @@ pub(crate) struct PoolSettings {
     pub(crate) decommit_batch_size: usize,
     /// Whether contents are cleared when a slot is taken back.
     pub(crate) wipes: bool,
+    /// Whether pages are marked as written before they are, so that no first write
+    /// faults: for stacks, where the CPU does not mark.
+    pub(crate) premarked: bool,
     /// Whether they are filled with [`pages::POISON`] then, and cleared when the slot
     /// is taken anew.
     pub(crate) poison: bool,
@@ -66,7 +67,7 @@ pub(crate) enum SlotBacking {
 pub(crate) struct SlotPool {
     pub(super) start: VirtAddr,
     pub(super) settings: PoolSettings,
-    leaf_tables: PhysAddr,
+    pub(super) leaf_tables: PhysAddr,
     pub(super) slots: Records<SlotRecord>,
     pub(crate) index: ModuleAffinityIndexAllocator<Records<Link>, Records<AtomicU32>>,
     pub(super) queue: DecommitQueue,
@@ -310,7 +311,7 @@ impl SlotPool {
 
     /// The premapped entries of a slot.
     #[inline]
-    fn premapped<'a, A: Arch>(&self, vm: &'a Vm<A>, slot: usize) -> &'a [AtomicU64] {
+    pub(super) fn premapped<'a, A: Arch>(&self, vm: &'a Vm<A>, slot: usize) -> &'a [AtomicU64] {
         let tables = self.settings.layout.premapped_tables;
         let frame = self.leaf_tables.offset(slot * tables * PAGE_SIZE);
         // SAFETY: the carve set these contiguous tables aside for this slot,
@@ -342,248 +343,5 @@ impl SlotPool {
     /// A slot that the caller took from the index, or looks at under its lock.
     pub(super) fn slot<'p, A: Arch>(&'p self, vm: &'p Vm<A>, number: u32) -> Slot<'p, A> {
         Slot { pool: self, vm, number, record: &self.slots.as_slice()[number as usize] }
-    }
-}
-
-/// One slot, as whoever holds it edits it.
-#[derive(Debug)]
-pub(super) struct Slot<'p, A: Arch> {
-    pub(super) pool: &'p SlotPool,
-    pub(super) vm: &'p Vm<A>,
-    pub(super) number: u32,
-    pub(super) record: &'p SlotRecord,
-}
-
-impl<'p, A: Arch> Slot<'p, A> {
-    pub(super) fn base(&self) -> VirtAddr {
-        self.pool.base(self.number)
-    }
-
-    /// Pages whose leaf tables exist since the carve.
-    pub(super) fn near_pages(&self) -> usize {
-        self.pool.settings.layout.premapped_tables * ENTRIES_PER_TABLE
-    }
-
-    /// The entries of pages `first..last`, which are premapped.
-    #[inline]
-    pub(super) fn near(&self, first: usize, last: usize) -> &'p [AtomicU64] {
-        &self.pool.premapped(self.vm, self.number as usize)[first..last]
-    }
-
-    /// Gives `edit` the entries of pages `first..last`, as far as they have
-    /// tables.
-    pub(super) fn for_each_run(&self, first: usize, last: usize, mut edit: impl FnMut(&[AtomicU64])) {
-        let near = self.near_pages();
-        if first < near {
-            edit(self.near(first, last.min(near)));
-        }
-        if last > near {
-            self.for_each_far_run(first.max(near), last, edit);
-        }
-    }
-
-    /// Makes the first `last` pages of a slot at rest accessible, and no others.
-    #[inline]
-    fn open(&self, state: &mut SlotState, last: usize) -> Result<(), Error> {
-        let promised = match self.pool.settings.backing {
-            SlotBacking::PerInstance { pages } => self.promise(pages)?,
-            _ => 0,
-        };
-        if state.unwiped > 0 {
-            self.wipe(state);
-        }
-        if self.reopen(state, last) {
-            return Ok(());
-        }
-        if last < state.present {
-            self.drop_present(state, last);
-        }
-        if last == 0 {
-            return Ok(());
-        }
-        self.extend(state, last).map_err(|error| {
-            self.unpromise();
-            match error {
-                // In all: who makes room for the rest only would be asked for
-                // ever.
-                Error::OutOfFrames { needed, available } => {
-                    Error::OutOfFrames { needed: needed + promised, available: available + promised }
-                }
-                error => error,
-            }
-        })
-    }
-
-    /// Makes a slot at rest accessible again if its last user left it just so, in
-    /// one table.
-    #[inline]
-    fn reopen(&self, state: &mut SlotState, last: usize) -> bool {
-        let same = last == state.present && last.wrapping_sub(1) < ENTRIES_PER_TABLE;
-        if same {
-            self.link(0);
-            self.vm.arch.publish();
-            state.linked = 1;
-            self.record.accessible.store(last * PAGE_SIZE, Ordering::Release);
-        }
-        same
-    }
-
-    /// Has all written pages cleared, nothing accessible, and the slot at rest.
-    #[inline]
-    fn close(&self, state: &mut SlotState) {
-        let (vm, record) = (self.vm, self.record);
-        record.accessible.store(0, Ordering::Release);
-        match state.linked {
-            0 => {}
-            1 => self.set_directory_entry(0, 0),
-            linked => (0..linked).for_each(|table| self.set_directory_entry(table, 0)),
-        }
-        state.linked = 0;
-        if self.pool.settings.wipes && state.present > 0 {
-            vm.await_marks();
-            if self.any_written(state.present) {
-                self.clear_written(state);
-            }
-        }
-        if state.far > 0 {
-            self.park_far();
-        }
-        self.unpromise();
-        #[cfg(feature = "audit")]
-        self.audit(state);
-    }
-
-    #[inline]
-    fn any_written(&self, last: usize) -> bool {
-        if last <= self.near_pages() && !self.is_sparse() {
-            return pages::any_written::<A>(self.near(0, last));
-        }
-        let mut written = false;
-        self.for_each_run(0, last, |run| written |= pages::any_written_or_empty::<A>(run));
-        written
-    }
-
-    /// Clears what was written, or poisons it, of a slot whose tables are
-    /// unlinked.
-    #[cold]
-    #[inline(never)]
-    fn clear_written(&self, state: &mut SlotState) {
-        self.record.revoke(self.vm, Pages { start: self.base(), count: state.present });
-        let poison = self.pool.settings.poison;
-        self.for_each_run(0, state.present, |run| {
-            if poison {
-                // SAFETY: this CPU caches nothing of the slot, and its tables are
-                // out of all CPUs' way. What others cache is used by nobody: a
-                // CPU arrives before it uses a slot.
-                unsafe { pages::poison(self.vm, run) };
-            } else {
-                // SAFETY: as above.
-                unsafe { pages::wipe(self.vm, run) };
-            }
-        });
-        if poison {
-            state.unwiped = state.present;
-        }
-    }
-
-    /// Clears what poison is left in a slot at rest.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn wipe(&self, state: &mut SlotState) {
-        self.for_each_run(0, state.unwiped, |run| {
-            // SAFETY: as in `clear_written`: nobody used the slot since.
-            unsafe { pages::wipe(self.vm, run) };
-        });
-        state.unwiped = 0;
-    }
-
-    /// Takes away the pages of a slot at rest from `last` on: they hold zeros, or
-    /// will be wiped.
-    #[cold]
-    #[inline(never)]
-    fn drop_present(&self, state: &mut SlotState, last: usize) {
-        let pages = Pages { start: self.base().offset(last * PAGE_SIZE), count: state.present - last };
-        if last > 0 {
-            // For nobody at all the entries may stay: no table is linked.
-            self.for_each_run(last, state.present, |run| pages::hide_at_rest::<A>(run));
-            state.present = last;
-        }
-        self.record.revoke(self.vm, pages);
-    }
-
-    /// Makes pages up to `last` accessible, and links their tables.
-    #[cold]
-    #[inline(never)]
-    fn extend(&self, state: &mut SlotState, last: usize) -> Result<(), Error> {
-        if state.linked == 0 && last < state.present {
-            self.drop_present(state, last);
-        }
-        let from = state.present;
-        if last > from {
-            self.populate(state, from, last)?;
-            let sparse = self.is_sparse();
-            self.for_each_run(from, last, |run| {
-                if sparse { pages::reveal_some::<A>(run) } else { pages::reveal::<A>(run) }
-            });
-            state.present = last;
-        }
-        let tables = last.min(self.near_pages()).div_ceil(ENTRIES_PER_TABLE);
-        (state.linked..tables).for_each(|table| self.link(table));
-        state.linked = state.linked.max(tables);
-        self.vm.arch.publish();
-        self.record.accessible.store(last * PAGE_SIZE, Ordering::Release);
-        Ok(())
-    }
-
-    /// Hides, invalidates and clears what is accessible from page `keep` on.
-    #[cfg(feature = "wasmtime-platform")]
-    fn shrink(&self, state: &mut SlotState, keep: usize) {
-        if state.linked == 0 || keep >= state.present {
-            return;
-        }
-        let last = state.present;
-        self.record.accessible.store(keep * PAGE_SIZE, Ordering::Release);
-        self.vm.await_marks();
-        self.for_each_run(keep, last, |run| pages::hide_at_rest::<A>(run));
-        let start = self.base().offset(keep * PAGE_SIZE);
-        self.record.revoke(self.vm, Pages { start, count: last - keep });
-        self.for_each_run(keep, last, |run| {
-            // SAFETY: this CPU caches nothing of the run. What others cache is
-            // used by nobody: a CPU arrives before it uses a slot.
-            unsafe { pages::wipe(self.vm, run) };
-        });
-        state.present = keep;
-    }
-
-    /// Links the `nth` premapped leaf table.
-    #[inline]
-    fn link(&self, nth: usize) {
-        let tables = self.pool.settings.layout.premapped_tables;
-        let leaf = self.pool.leaf_tables.offset((self.number as usize * tables + nth) * PAGE_SIZE);
-        self.set_directory_entry(nth, A::Format::table(leaf));
-    }
-
-    /// Sets the directory's entry for the `nth` premapped leaf table.
-    #[inline]
-    fn set_directory_entry(&self, nth: usize, entry: u64) {
-        let first = self.record.directory;
-        let place = first.offset(nth * size_of::<u64>());
-        if nth == 0 || place.0 / PAGE_SIZE as u64 == first.0 / PAGE_SIZE as u64 {
-            let found = self.vm.arch.physical(place).cast::<AtomicU64>();
-            // SAFETY: the carve made the directory, for good, and found the entry
-            // there; everybody uses atomics on it.
-            unsafe { found.as_ref() }.store(entry, Ordering::Release);
-        } else {
-            self.set_further_directory_entry(nth, entry);
-        }
-    }
-
-    /// The same in a directory that the slot's first table is not in.
-    #[cold]
-    #[inline(never)]
-    fn set_further_directory_entry(&self, nth: usize, entry: u64) {
-        if let Some(found) = super::far::directory_entry(self.vm, self.base().offset(nth * TABLE_SPAN)) {
-            found.store(entry, Ordering::Release);
-        }
     }
 }

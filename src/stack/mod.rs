@@ -17,6 +17,8 @@ use crate::{Allocator, on_demand::Home};
 /// embedder's handler must run on another one (on x86_64 by an interrupt stack
 /// table entry).
 ///
+/// No write to the stack itself faults, also on CPUs that keep no dirty state.
+///
 /// Give it back with [`Allocator::deallocate_fiber_stack`]. There is no `Drop`.
 #[must_use = "a stack that is dropped keeps its slot for ever; give it to deallocate_fiber_stack"]
 pub struct FiberStack<'a, A: Arch = Native> {

@@ -323,6 +323,13 @@ pub(crate) fn mark_written<A: Arch>(entry: &AtomicU64) -> bool {
     entry.fetch_update(Ordering::AcqRel, Ordering::Acquire, mark).is_ok()
 }
 
+/// Marks all present pages of a run as written.
+pub(crate) fn mark_all_written<A: Arch>(run: &[AtomicU64]) {
+    for entry in run {
+        let _ = mark_written::<A>(entry);
+    }
+}
+
 /// Replaces an entry in one step, so that no mark which the CPU or a fault sets
 /// meanwhile is lost. Returns what stood there and what does now, if they
 /// differ.

@@ -234,6 +234,15 @@ impl Regions {
         Some(RegionPosition { id, label: extent.label, offset, bytes: extent.bytes, reach })
     }
 
+    /// Marks all pages of a region as written, before they are.
+    pub(crate) fn mark_written<A: Arch>(&self, vm: &Vm<A>, id: RegionId) {
+        if let Ok((record, _editing)) = self.hold(id) {
+            let start = self.base(&record.extent());
+            let pages = Pages { start, count: record.reach() / PAGE_SIZE };
+            tables::for_each_run(vm, pages, super::pages::mark_all_written::<A>);
+        }
+    }
+
     /// Whether a region is there still.
     pub(crate) fn check(&self, id: RegionId) -> Result<(), Error> {
         let record = self.records.as_slice().get(id.record as usize);
