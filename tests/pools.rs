@@ -54,6 +54,10 @@ harness::tests! {
         on_every_machine!(stacks::guards);
     }
 
+    fn no_write_to_a_stack_faults() {
+        on_every_machine!(stacks::no_write_faults);
+    }
+
     fn stacks_are_limited_and_those_of_nothing_refused() {
         on_every_machine!(stacks::limits);
     }

@@ -2,7 +2,9 @@
 
 use alloc::string::ToString;
 
-use allotment::{Config, Error, FaultRegion, FiberStack, PoolKind, arch::VirtAddr};
+use allotment::{
+    Config, Error, FaultRegion, FiberStack, InstanceAllocationStrategy, PoolKind, arch::VirtAddr,
+};
 
 use crate::{
     common::{MIB, Machine, PAGE, TestArch, pool, pooled},
@@ -146,4 +148,27 @@ pub(crate) fn not_zeroed<A: TestArch>() {
     }
     m.allocator.deallocate_memory(memory);
     assert_eq!(available(&m), before);
+}
+
+/// Also where the CPU keeps no dirty state: who runs on a stack could not answer.
+pub(crate) fn no_write_faults<A: TestArch>() {
+    const PAGES: usize = 4;
+    for (zeroing, poison) in [(false, false), (true, false), (true, true)] {
+        let pools = pool(1, 2 * MIB).total_stacks(1).poison(poison);
+        let pooled = pooled(pools).async_stack_size(PAGES * PAGE).max_wasm_stack(PAGE);
+        for config in [pooled, pooled.allocation_strategy(InstanceAllocationStrategy::OnDemand)] {
+            let m = Machine::<A>::new(&config.async_stack_zeroing(zeroing), 4 * MIB);
+            for round in 0..3 {
+                let stack = m.allocator.allocate_fiber_stack().unwrap();
+                for page in 1..=PAGES {
+                    let address = VirtAddr(stack.top().0 - (page * PAGE) as u64);
+                    // Past the allocator, which would answer the fault.
+                    let stored = m.allocator.arch().store(address, 7);
+                    assert_eq!(stored, Ok(()), "page {page}, round {round}, {config}");
+                }
+                assert!(m.allocator.arch().store(VirtAddr(stack.guard().end.0 - 1), 7).is_err());
+                m.allocator.deallocate_fiber_stack(stack);
+            }
+        }
+    }
 }

@@ -294,14 +294,14 @@ pub(super) const DEFECTS: &[Defect] = &[
     Defect::new(
         "larger-predecessor",
         "a smaller user of a slot reaches what the larger one before it had",
-        "src/pooling/slot_pool.rs",
+        "src/pooling/slot_edits.rs",
         "            self.for_each_run(last, state.present, |run| pages::hide_at_rest::<A>(run));\n",
         "",
     ),
     Defect::new(
         "poison-left",
         "what a slot was poisoned with is not cleared for its next user",
-        "src/pooling/slot_pool.rs",
+        "src/pooling/slot_edits.rs",
         "        if state.unwiped > 0 {\n            self.wipe(state);\n        }\n",
         "",
     ),
@@ -346,5 +346,19 @@ pub(super) const DEFECTS: &[Defect] = &[
         "src/fault.rs",
         "if is_guard && kind == PoolKind::Stacks => Some(next),",
         "if is_guard && kind == PoolKind::Tables => Some(next),",
+    ),
+    Defect::new(
+        "stack-that-faults",
+        "where the CPU keeps no dirty state, the first write to a page of a stack faults",
+        "src/pooling/slot_edits.rs",
+        "            self.mark_before_writes(from, last);\n",
+        "",
+    ),
+    Defect::new(
+        "layout-without-guard",
+        "the part of its last page that a reservation does not fill counts as guard",
+        "src/pooling/layout.rs",
+        "let reservation = round(\"memory_reservation\", self.memory_reservation)?;",
+        "let reservation = self.memory_reservation;",
     ),
 ];
