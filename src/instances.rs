@@ -107,7 +107,7 @@ impl<A: Arch> Allocator<A> {
                 let MakeAccessible { allocator, id, .. } = make_accessible;
                 allocator.pools.memories.prepare_write(&allocator.vm, *id, offset, len)
             }
-            Memory::Dynamic(memory) => memory.check(),
+            Memory::Dynamic(memory) => memory.check_range(offset, len),
         }
     }
 
