@@ -227,6 +227,10 @@ impl SlotPool {
 
     /// From slots in use, what grew there for former users and is not accessible.
     fn reclaim_in_use<A: Arch>(&self, vm: &Vm<A>, wanted: usize) -> usize {
+        if matches!(self.settings.backing, SlotBacking::PerInstance { .. }) {
+            // They count as touched, and belong to what was promised.
+            return 0;
+        }
         let mut reclaimed = 0;
         for number in 0..self.settings.layout.total_memories {
             if reclaimed >= wanted {
