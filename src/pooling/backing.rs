@@ -129,7 +129,7 @@ impl SlotPool {
             return Touch::NotHere;
         };
         let record = &self.slots.as_slice()[slot];
-        let take = |left: usize| (left % IN_HAND > 0).then(|| left - 1 + IN_HAND);
+        let take = |left: usize| (!left.is_multiple_of(IN_HAND)).then(|| left - 1 + IN_HAND);
         if let Err(none) = record.promised.fetch_update(Ordering::AcqRel, Ordering::Acquire, take) {
             return if none < IN_HAND { Touch::Exhausted } else { Touch::Given };
         }
