@@ -20,8 +20,9 @@ use crate::{
 /// window and arena. It never uses a heap.
 ///
 /// [`fault`](Self::fault) and [`is_code`](Self::is_code) take no lock. All
-/// other calls but `plan`, `arch`, `arrive` and `invalidations` take spin locks:
-/// do not make them from an interrupt handler that may have interrupted one.
+/// other calls but `plan`, `arch`, `arrive` and its like, `invalidations` and
+/// `pooling_allocator_metrics` take spin locks: do not make them from an
+/// interrupt handler that may have interrupted one.
 /// Every call stays on the CPU on which it began.
 #[derive(Debug)]
 pub struct Allocator<A: Arch = Native> {

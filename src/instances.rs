@@ -107,7 +107,7 @@ impl<A: Arch> Allocator<A> {
                 let MakeAccessible { allocator, id, .. } = make_accessible;
                 allocator.pools.memories.prepare_write(&allocator.vm, *id, offset, len)
             }
-            Memory::Dynamic(memory) => memory.check(),
+            Memory::Dynamic(memory) => memory.check_range(offset, len),
         }
     }
 
@@ -153,6 +153,20 @@ impl<A: Arch> Allocator<A> {
         }
     }
 
+    /// Must run on the CPU that goes on with `table`, when another one worked with
+    /// it before, for the reasons that [`arrive`](Self::arrive) has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stale`] if it is deallocated.
+    pub fn arrive_table(&self, table: &Table<'_, A>) -> Result<(), Error> {
+        let Allocator { vm, pools, regions, .. } = table.allocator;
+        match table.home {
+            Home::Slot(id) => pools.tables.arrive(vm, id),
+            Home::Range(id) => regions.check(id),
+        }
+    }
+
     /// Allocates a stack of `async_stack_size` bytes, all accessible, with pages
     /// below it that never are.
     ///
@@ -177,6 +191,21 @@ impl<A: Arch> Allocator<A> {
         let base = pointer(pool.base(id.slot));
         let stack = NonNull::slice_from_raw_parts(base, max_memory_size);
         Ok(FiberStack { allocator: self, home: Home::Slot(id), stack, guard_size })
+    }
+
+    /// Must run on the CPU that goes on with `stack`, before it does, when it is not
+    /// the one that allocated it or went on with it last. Without, what it writes
+    /// may not be known to be written, and be seen by the stack's next user.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stale`] if it is deallocated.
+    pub fn arrive_fiber_stack(&self, stack: &FiberStack<'_, A>) -> Result<(), Error> {
+        let Allocator { vm, pools, regions, .. } = stack.allocator;
+        match stack.home {
+            Home::Slot(id) => pools.stacks.arrive(vm, id),
+            Home::Range(id) => regions.check(id),
+        }
     }
 
     /// Takes a stack back. Nobody runs on it.

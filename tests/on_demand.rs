@@ -53,6 +53,14 @@ harness::tests! {
         on_every_machine!(bounds_checks);
     }
 
+    fn code_without_bounds_checks_reaches_no_neighbour() {
+        on_every_machine!(neighbours);
+    }
+
+    fn only_what_is_accessible_is_prepared() {
+        on_every_machine!(prepared);
+    }
+
     fn growth_within_the_reservation_keeps_the_address_and_beyond_it_moves_once() {
         on_every_machine!(unchanged_pointer);
     }
@@ -242,6 +250,42 @@ fn bounds_checks<A: TestArch>() {
     assert!(needs(&usual, request.memory64(true)));
     assert!(needs(&usual, request.page_size_log2(0)));
     assert!(needs(&usual.signals_based_traps(false), request));
-    assert!(needs(&usual.memory_reservation((4 << 30) - 32 * MIB - 1), request));
-    assert!(!needs(&usual.memory_reservation((4 << 30) - 32 * MIB), request));
+    assert!(needs(&usual.memory_reservation((4 << 30) - 1), request));
+    assert!(!needs(&usual.memory_reservation(4 << 30), request));
+    assert!(needs(&usual.memory_guard_size(0), request));
+}
+
+/// What compiled code reaches that checks nothing: an address of 32 bits and an
+/// offset of at most the guard.
+fn neighbours<A: TestArch>() {
+    const GUARD: usize = 32 * MIB;
+    for (reservation, guard) in [(4 << 30, GUARD), ((4 << 30) - GUARD, GUARD), (4 << 30, 0)] {
+        let config = Config::new().memory_reservation(reservation).memory_guard_size(guard);
+        let config = config.guard_before_linear_memory(false).region_space(16 << 30);
+        let m = Machine::<A>::new(&config, 16 * MIB);
+        let first = m.allocator.allocate_memory(WASM_PAGE).unwrap();
+        let second = m.allocator.allocate_memory(WASM_PAGE).unwrap();
+        // An access may end where its offset may, and has up to 8 bytes.
+        let farthest = 0xffff_ffff + guard.max(8) as i64 - 1;
+        let between = second.base().as_ptr() as i64 - first.base().as_ptr() as i64;
+        let is_reached = between <= farthest;
+        assert_eq!(is_reached, m.load(&first, between.min(farthest)).is_ok());
+        assert_eq!(first.needs_bounds_checks(), is_reached, "{reservation:#x} and {guard:#x}");
+        m.allocator.deallocate_memory(first);
+        m.allocator.deallocate_memory(second);
+    }
+}
+
+fn prepared<A: TestArch>() {
+    let m = machine::<A>();
+    let mut memory = m.allocator.allocate_memory(PAGE + 1).unwrap();
+    memory.grow_to(2 * PAGE + 1).unwrap();
+    for (offset, len) in [(0, 3 * PAGE), (3 * PAGE, 0), (2 * PAGE + 1, 1)] {
+        assert_eq!(m.allocator.prepare_write(&memory, offset, len), Ok(()));
+    }
+    for (offset, len) in [(0, 3 * PAGE + 1), (3 * PAGE + 1, 0), (usize::MAX, 2), (1, usize::MAX)] {
+        let refused = Error::OutOfBounds { offset, len, accessible: 3 * PAGE };
+        assert_eq!(m.allocator.prepare_write(&memory, offset, len), Err(refused));
+    }
+    m.allocator.deallocate_memory(memory);
 }

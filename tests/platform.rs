@@ -18,7 +18,7 @@ use allotment::{
 };
 use common::{MIB, PAGE, TestArch, WASM_PAGE, load_at, pool, store_at};
 use exhausted::{
-    address_space, code, faults, full_stack, growth, new_mappings, remap as exhausted_remap, slots,
+    address_space, code, faults, full_stack, growth, new_mappings, promised, remap as exhausted_remap, slots,
 };
 
 harness::tests! {
@@ -76,6 +76,10 @@ harness::tests! {
 
     fn access_to_a_region_without_frames_is_refused() {
         on_every_machine!(code);
+    }
+
+    fn what_an_instance_may_touch_is_not_taken_from_it() {
+        on_every_machine!(promised);
     }
 
     fn a_remap_without_frames_is_refused() {

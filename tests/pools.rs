@@ -7,6 +7,8 @@ extern crate alloc;
 
 #[path = "pools/affinity.rs"]
 mod affinity;
+#[path = "pools/attack.rs"]
+mod attack;
 #[path = "pools/backings.rs"]
 mod backings;
 mod common;
@@ -144,6 +146,26 @@ harness::tests! {
 
     fn cpus_that_touch_the_same_page_share_one_frame() {
         on_every_machine!(per_instance::together_on_one_page);
+    }
+
+    fn a_table_moves_with_its_cpu() {
+        on_every_machine!(attack::moving_tables);
+    }
+
+    fn a_stack_moves_with_its_cpu() {
+        on_every_machine!(attack::moving_stacks);
+    }
+
+    fn slots_of_a_batch_are_waited_for() {
+        on_every_machine!(attack::slots_of_a_batch);
+    }
+
+    fn slots_that_lose_their_frames_are_waited_for() {
+        on_every_machine!(attack::slots_that_lose_their_frames);
+    }
+
+    fn slots_in_use_are_not_waited_for() {
+        on_every_machine!(attack::slots_in_use);
     }
 
     fn a_module_gets_its_slot_back_until_it_is_purged() {

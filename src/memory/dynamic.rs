@@ -101,6 +101,14 @@ impl<A: Arch> DynamicMemory<'_, A> {
     pub(crate) fn check(&self) -> Result<(), Error> {
         self.allocator.regions.check(self.place.id)
     }
+
+    /// Whether a part of it is accessible. All of that has its frames.
+    pub(crate) fn check_range(&self, offset: usize, len: usize) -> Result<(), Error> {
+        self.check()?;
+        let accessible = page_ceil(self.size).unwrap_or(self.size);
+        let end = offset.checked_add(len).filter(|&end| end <= accessible);
+        end.map(drop).ok_or(Error::OutOfBounds { offset, len, accessible })
+    }
 }
 
 impl<A: Arch> fmt::Debug for DynamicMemory<'_, A> {

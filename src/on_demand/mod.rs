@@ -55,11 +55,12 @@ impl OnDemand {
     }
 
     /// Whether there are addresses that compiled code can reach from the base,
-    /// and that are neither accessible nor sure to fault.
+    /// with an offset of at most the guard, and that are neither accessible nor
+    /// sure to fault. The guard is the offset's: it makes up for no reservation.
     fn needs_bounds_checks(&self, sizes: &MemorySizes, request: &MemoryRequest) -> bool {
-        let faults = sizes.reservation.saturating_add(sizes.guard_size);
+        let reaches_out = (sizes.reservation as u64) < 1 << 32 || sizes.guard_size == 0;
         let ends_inside_pages = u32::from(request.page_size_log2) < PAGE_SIZE.ilog2();
-        !self.faults_trap || ends_inside_pages || request.memory64 || (faults as u64) < 1 << 32
+        !self.faults_trap || ends_inside_pages || request.memory64 || reaches_out
     }
 
     fn sizes(&self, kind: RangeKind) -> &MemorySizes {

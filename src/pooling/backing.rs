@@ -21,10 +21,16 @@ use crate::{
     vm::{Vm, distance, pages},
 };
 
+/// In [`SlotRecord::promised`](super::SlotRecord), above the frames that are
+/// left: how many takers have theirs in hand, and not in its entry yet. Who finds
+/// none left asks again while there are such: the frame may be for his page, or
+/// come back.
+const IN_HAND: usize = 1 << 32;
+
 /// What became of the first touch of a page without a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Touch {
-    /// It has one now.
+    /// It has one now, or may have any moment: touching it again says so.
     Given,
     /// The instance has touched as many as it may.
     Exhausted,
@@ -101,7 +107,7 @@ impl<A: Arch> Slot<'_, A> {
     #[inline]
     pub(super) fn unpromise(&self) {
         if self.is_sparse() {
-            self.vm.arena.release(self.record.promised.swap(0, Ordering::AcqRel));
+            self.vm.arena.release(self.record.promised.swap(0, Ordering::AcqRel) % IN_HAND);
         }
     }
 }
@@ -124,19 +130,20 @@ impl SlotPool {
             return Touch::NotHere;
         };
         let record = &self.slots.as_slice()[slot];
-        let one_less = |left: usize| left.checked_sub(1);
-        if record.promised.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_err() {
-            return Touch::Exhausted;
+        let take = |left: usize| (!left.is_multiple_of(IN_HAND)).then(|| left - 1 + IN_HAND);
+        if let Err(none) = record.promised.fetch_update(Ordering::AcqRel, Ordering::Acquire, take) {
+            return if none < IN_HAND { Touch::Exhausted } else { Touch::Given };
         }
         let frame = vm.arena.take(&vm.arch);
         if pages::give::<A>(entry, frame, write) {
             record.frames.fetch_add(1, Ordering::Relaxed);
             vm.arch.publish();
+            record.promised.fetch_sub(IN_HAND, Ordering::Release);
         } else {
             // Another CPU touched it at the same time.
             // SAFETY: the frame was taken three lines up, and shown to nobody.
             unsafe { vm.arena.put_back(frame) };
-            record.promised.fetch_add(1, Ordering::Release);
+            record.promised.fetch_sub(IN_HAND - 1, Ordering::Release);
         }
         Touch::Given
     }
@@ -159,13 +166,24 @@ impl SlotPool {
             return Ok(());
         }
         let (first, last) = (offset / PAGE_SIZE, end.div_ceil(PAGE_SIZE));
-        let mut needed = 0;
-        slot.for_each_run(first, last, |run| needed += pages::count_empty::<A>(run));
-        let take = |left: usize| left.checked_sub(needed);
-        slot.record
-            .promised
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
-            .map_err(|available| Error::CommitmentExceeded { needed, available })?;
+        let count = || {
+            let mut empty = 0;
+            slot.for_each_run(first, last, |run| empty += pages::count_empty::<A>(run));
+            empty
+        };
+        let promised = &slot.record.promised;
+        let needed = loop {
+            let needed = count();
+            let take = |left: usize| (left % IN_HAND >= needed).then(|| left - needed + IN_HAND);
+            match promised.fetch_update(Ordering::AcqRel, Ordering::Acquire, take) {
+                Ok(_) => break needed,
+                Err(available) if available < IN_HAND && count() == needed => {
+                    return Err(Error::CommitmentExceeded { needed, available });
+                }
+                // A fault gives one of these pages its frame this moment, or has.
+                Err(_) => core::hint::spin_loop(),
+            }
+        };
         let mut left = needed;
         slot.for_each_run(first, last, |run| {
             for entry in run.iter().filter(|entry| pages::is_empty::<A>(entry.load(Ordering::Relaxed))) {
@@ -181,8 +199,8 @@ impl SlotPool {
             }
         });
         // What faults gave meanwhile they took from the promise themselves.
-        slot.record.promised.fetch_add(left, Ordering::Release);
         vm.arch.publish();
+        promised.fetch_sub(IN_HAND - left, Ordering::Release);
         Ok(())
     }
 }

@@ -36,8 +36,12 @@ const SHARDS: usize = 16;
 #[derive(Debug)]
 pub(super) struct DecommitQueue {
     batch: usize,
+    /// Slots that wait, in all shards.
+    waiting: AtomicUsize,
     /// Batches that are being worked on, and in no list meanwhile.
     busy: AtomicUsize,
+    /// Batches that were.
+    done: AtomicUsize,
     shards: [Shard; SHARDS],
 }
 
@@ -54,7 +58,8 @@ struct Waiting {
 
 impl DecommitQueue {
     pub(super) fn new(batch: usize) -> Self {
-        Self { batch, busy: AtomicUsize::new(0), shards: Default::default() }
+        let [waiting, busy, done] = [0; 3].map(AtomicUsize::new);
+        Self { batch, waiting, busy, done, shards: Default::default() }
     }
 
     /// Waits until no batch is being worked on that somebody had taken out
@@ -65,9 +70,28 @@ impl DecommitQueue {
         }
     }
 
-    /// Slots that wait.
+    /// Slots that wait. Takes no lock.
     pub(super) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.0.lock().count).sum()
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Runs `work`, which takes slots out of their lists and gives them back:
+    /// who misses them meanwhile can wait for it. It says what it found, 0 if
+    /// nothing.
+    pub(super) fn while_busy(&self, work: impl FnOnce() -> usize) -> usize {
+        self.busy.fetch_add(1, Ordering::Acquire);
+        let found = work();
+        if found > 0 {
+            self.done.fetch_add(1, Ordering::Relaxed);
+        }
+        self.busy.fetch_sub(1, Ordering::Release);
+        found
+    }
+
+    /// Takes all that wait out of a shard.
+    fn take(&self, waiting: &mut Waiting) -> Waiting {
+        self.waiting.fetch_sub(waiting.count, Ordering::Relaxed);
+        core::mem::take(waiting)
     }
 }
 
@@ -81,19 +105,17 @@ impl SlotPool {
     #[inline(never)]
     pub(super) fn enqueue<A: Arch>(&self, vm: &Vm<A>, slot: u32) {
         let shard = &self.queue.shards[vm.arch.current_cpu() % SHARDS];
-        let batch = {
+        {
             let mut waiting = shard.0.lock();
             self.slots.as_slice()[slot as usize].next_queued.store(waiting.last, Ordering::Relaxed);
             waiting.last = slot + 1;
             waiting.count += 1;
+            self.queue.waiting.fetch_add(1, Ordering::Relaxed);
             if waiting.count < self.queue.batch {
                 return;
             }
-            self.queue.busy.fetch_add(1, Ordering::Acquire);
-            core::mem::take(&mut *waiting)
-        };
-        self.decommit(vm, batch);
-        self.queue.busy.fetch_sub(1, Ordering::Release);
+        }
+        self.flush_shard(vm, shard);
     }
 
     /// Pages of a slot at rest that keep their frames. None where an instance may
@@ -109,13 +131,28 @@ impl SlotPool {
     /// Has all that wait give back what they may not keep. Returns how many
     /// slots that were.
     pub(crate) fn flush<A: Arch>(&self, vm: &Vm<A>) -> usize {
-        let mut flushed = 0;
-        for shard in &self.queue.shards {
-            let batch = core::mem::take(&mut *shard.0.lock());
-            flushed += batch.count;
-            self.decommit(vm, batch);
+        self.queue.shards.iter().map(|shard| self.flush_shard(vm, shard)).sum()
+    }
+
+    /// Whether a slot may be free by now, after all were taken: those that wait
+    /// come back, and those that another CPU works on this moment.
+    pub(super) fn make_free<A: Arch>(&self, vm: &Vm<A>) -> bool {
+        let done = self.queue.done.load(Ordering::Relaxed);
+        if self.flush(vm) > 0 {
+            return true;
         }
-        flushed
+        self.await_batches();
+        // One that came back may be gone again: then the next try says so.
+        self.queue.done.load(Ordering::Relaxed) != done || self.index.used() < self.index.capacity()
+    }
+
+    fn flush_shard<A: Arch>(&self, vm: &Vm<A>, shard: &Shard) -> usize {
+        self.queue.while_busy(|| {
+            let batch = self.queue.take(&mut shard.0.lock());
+            let count = batch.count;
+            self.decommit(vm, batch);
+            count
+        })
     }
 
     fn decommit<A: Arch>(&self, vm: &Vm<A>, batch: Waiting) {
@@ -149,7 +186,7 @@ impl SlotPool {
         }
         let mut reclaimed = vm.arena.available().saturating_sub(before);
         while reclaimed < wanted {
-            let taken = self.reclaim_free(vm, wanted - reclaimed);
+            let taken = self.queue.while_busy(|| self.reclaim_free(vm, wanted - reclaimed));
             if taken == 0 {
                 break;
             }
@@ -189,6 +226,10 @@ impl SlotPool {
 
     /// From slots in use, what grew there for former users and is not accessible.
     fn reclaim_in_use<A: Arch>(&self, vm: &Vm<A>, wanted: usize) -> usize {
+        if matches!(self.settings.backing, SlotBacking::PerInstance { .. }) {
+            // They count as touched, and belong to what was promised.
+            return 0;
+        }
         let mut reclaimed = 0;
         for number in 0..self.settings.layout.total_memories {
             if reclaimed >= wanted {

@@ -14,6 +14,10 @@ use crate::{
     vm::{POOLS, Places, PoolPlaces, PoolSpec, Records, Vm},
 };
 
+/// How often idle frames are looked for that are there. A slot that other CPUs
+/// take and give back all the time may be missed every time; not for ever.
+const MOST_SEARCHES: usize = 16;
+
 /// The pools, in the order of their slabs, and what is only counted.
 #[derive(Debug)]
 pub(crate) struct Pools {
@@ -196,7 +200,7 @@ impl Pools {
     #[inline(never)]
     fn can_help<A: Arch>(&self, vm: &Vm<A>, pool: &SlotPool, error: &Error) -> bool {
         match *error {
-            Error::PoolConcurrencyLimit { kind, .. } if kind == pool.kind() => pool.flush(vm) > 0,
+            Error::PoolConcurrencyLimit { kind, .. } if kind == pool.kind() => pool.make_free(vm),
             Error::OutOfFrames { needed, .. } => self.make_room(vm, needed),
             _ => false,
         }
@@ -208,8 +212,7 @@ impl Pools {
         // One at a time: what another CPU is taking back at this moment is in no
         // list, and would not be found.
         let _reclaiming = self.reclaiming.lock();
-        // Twice, as a slot may have been on its way from its list to its user.
-        for _ in 0..2 {
+        for _ in 0..MOST_SEARCHES {
             for pool in self.all() {
                 let short = needed.saturating_sub(vm.arena.available());
                 if short == 0 {
@@ -218,6 +221,11 @@ impl Pools {
                 pool.await_batches();
                 pool.reclaim(vm, short);
             }
+            // In this order, as frames go from the first to the second.
+            if self.idle_frames() + vm.arena.available() < needed {
+                break;
+            }
+            // A slot was on its way from its list to its user, or back.
         }
         // Another CPU may have taken what this one got back; then the next try
         // says so.
@@ -244,9 +252,8 @@ impl Pools {
         for (pool, most) in
             [(&self.memories, self.memories_per_module), (&self.tables, self.tables_per_module)]
         {
-            while let Some(slot) = pool.index.take_module(module, most) {
-                pool.forget_owner(slot);
-            }
+            let forget = || pool.index.take_module(module, most).map(|slot| pool.forget_owner(slot));
+            while pool.queue.while_busy(|| forget().map_or(0, |()| 1)) > 0 {}
         }
     }
 }

@@ -30,7 +30,7 @@ pub(crate) struct SlotRecord {
     clean_on: AtomicUsize,
     /// Frames of the arena in the slot's entries, tables not counted.
     pub(super) frames: AtomicUsize,
-    /// Frames that faults may still put into its entries.
+    /// Frames that faults may still put into its entries, and who is about to.
     pub(super) promised: AtomicUsize,
     /// Whose slot it is: a module's number, and one of its memories or tables.
     /// What holds without one has [`NO_MODULE`] here.

@@ -35,7 +35,8 @@ unsafe impl<A: Arch> Send for FiberStack<'_, A> {}
 unsafe impl<A: Arch> Sync for FiberStack<'_, A> {}
 
 impl<A: Arch> FiberStack<'_, A> {
-    /// All of it, the last byte being the first that is used.
+    /// All of it, the last byte being the first that is used. A CPU may use it
+    /// that allocated the stack, or has called [`Allocator::arrive_fiber_stack`].
     #[must_use]
     pub fn stack(&self) -> NonNull<[u8]> {
         self.stack

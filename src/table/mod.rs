@@ -31,7 +31,8 @@ unsafe impl<A: Arch> Send for Table<'_, A> {}
 unsafe impl<A: Arch> Sync for Table<'_, A> {}
 
 impl<A: Arch> Table<'_, A> {
-    /// Address of the first element.
+    /// Address of the first element. A CPU may use it that allocated the table, or
+    /// has called [`Allocator::arrive_table`].
     #[must_use]
     pub fn base(&self) -> NonNull<u8> {
         self.base

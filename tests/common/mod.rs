@@ -179,8 +179,9 @@ fn resuming<A: TestArch, T>(
     access: impl Fn() -> Result<T, Fault>,
 ) -> Result<T, Fault> {
     // A page may be taken away and given back while this goes on, but not as
-    // often as that.
-    for _ in 0..100 {
+    // often as that; or another CPU has the last frame for it in hand, and does
+    // not come to it for a while.
+    for _ in 0..1_000_000 {
         match access() {
             Err(Fault(address)) if allocator.fault(address, kind) == Verdict::Resume => {}
             done => return done,

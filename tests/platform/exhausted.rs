@@ -4,7 +4,8 @@
 use core::ptr::NonNull;
 
 use allotment::{
-    Allocator, Config, Error, FaultAccess, FaultRegion, InstanceAllocationStrategy, Metrics, PoolKind,
+    Allocator, Backing, Commit, Config, Error, FaultAccess, FaultRegion, InstanceAllocationStrategy, Metrics,
+    PoolKind,
     arch::VirtAddr,
     wasmtime::{Delivery, Exception, GUARD_SIZE, Platform, PlatformError, allocator_config},
 };
@@ -246,4 +247,26 @@ pub(crate) fn full_stack<A: TestArch>() {
     assert!(matches!(at(bottom), Delivery::Resume));
     calls.0.allocator().deallocate_fiber_stack(stack);
     calls.unmap(code, PAGE).unwrap();
+}
+
+/// What an instance may touch it may touch again, whoever looked for frames
+/// meanwhile.
+pub(crate) fn promised<A: TestArch>() {
+    const PAGES: usize = 3;
+    let pools = pool(SLOTS, SLOT).backing(Backing::Elastic(Commit::PerInstance(PAGES)));
+    let calls = small::<A>(&pooling().allocation_strategy(pools));
+    let fresh = calls.metrics();
+    let mapping = calls.memory();
+    let memory = after(mapping, GUARD_SIZE);
+    calls.protect(memory, PAGES * PAGE, READ_WRITE).unwrap();
+    (0..PAGES).for_each(|page| calls.store(after(memory, page * PAGE), 7).unwrap());
+    calls.protect(after(memory, PAGE), 2 * PAGE, NONE).unwrap();
+    assert_out_of_frames(calls.0.map(8 * MIB, flags(READ_WRITE)).unwrap_err());
+    calls.protect(after(memory, PAGE), PAGES * PAGE, READ_WRITE).unwrap();
+    for (page, byte) in [7, 0, 0].into_iter().enumerate() {
+        assert_eq!(calls.load(after(memory, page * PAGE)), Some(byte), "page {page}");
+    }
+    assert_eq!(calls.load(after(memory, PAGES * PAGE)), None, "a page too many was given");
+    calls.unmap(mapping, MAPPING).unwrap();
+    assert_eq!(calls.metrics().available_frames, fresh.available_frames);
 }

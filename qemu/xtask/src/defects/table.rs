@@ -323,8 +323,8 @@ pub(super) const DEFECTS: &[Defect] = &[
         "promise-without-end",
         "an instance may touch more pages than it was promised",
         "src/pooling/backing.rs",
-        "let one_less = |left: usize| left.checked_sub(1);",
-        "let one_less = |left: usize| Some(left.saturating_sub(1));",
+        "let take = |left: usize| (!left.is_multiple_of(IN_HAND)).then(|| left - 1 + IN_HAND);",
+        "let take = |left: usize| Some(left - usize::from(!left.is_multiple_of(IN_HAND)) + IN_HAND);",
     ),
     Defect::new(
         "promise-used-up-before",
@@ -337,7 +337,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         "queue-not-flushed",
         "slots that wait for a batch are missing when all others are in use",
         "src/pooling/pools.rs",
-        "if kind == pool.kind() => pool.flush(vm) > 0,",
+        "if kind == pool.kind() => pool.make_free(vm),",
         "if kind == pool.kind() => false,",
     ),
     Defect::new(
