@@ -18,11 +18,11 @@ pub(crate) use host::{allow, counted, excused, forbid};
 
 #[cfg(not(target_os = "none"))]
 mod host {
-    use std::{
-        alloc::{GlobalAlloc, Layout, System},
+    use core::{
+        alloc::{GlobalAlloc, Layout},
         cell::Cell,
-        process::abort,
     };
+    use std::{alloc::System, process::abort};
 
     #[derive(Clone, Copy)]
     enum Asking {
