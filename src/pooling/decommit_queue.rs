@@ -253,6 +253,7 @@ impl SlotPool {
             let stripped = unsafe { pages::strip_at_rest(vm, run, settled) };
             slot.record.frames.fetch_sub(stripped, Ordering::Relaxed);
             state.present = state.present.min(keep);
+            state.retained = state.retained.min(keep);
             state.resident = state.resident.min(keep);
             if state.top == last {
                 state.top = keep;
@@ -328,6 +329,7 @@ impl<A: Arch> Slot<'_, A> {
             stripped += frames + state.far;
             state.far = 0;
             state.present = state.present.min(near);
+            state.retained = state.retained.min(near);
             state.resident = state.resident.min(near);
             state.top = state.top.min(near);
             state.unwiped = state.unwiped.min(near);
@@ -339,13 +341,14 @@ impl<A: Arch> Slot<'_, A> {
             PoolKind::Stacks => {
                 let top = state.top;
                 pages::hide_at_rest::<A>(self.near(0, state.present));
-                (state.present, state.resident) = (0, 0);
+                (state.present, state.retained, state.resident) = (0, 0, 0);
                 state.top = if keep == 0 { 0 } else { top };
                 self.near(0, top - keep)
             }
             _ => {
                 let run = self.near(keep, state.top);
                 state.present = state.present.min(keep);
+                state.retained = state.retained.min(keep);
                 state.resident = state.resident.min(keep);
                 state.unwiped = state.unwiped.min(keep);
                 state.top = keep;

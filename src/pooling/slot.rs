@@ -60,6 +60,9 @@ const NO_MODULE: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(crate) struct SlotState {
     pub(super) present: usize,
+    /// Pages below may be present too, if their table is not linked: what former
+    /// users had, and everybody has forgotten.
+    pub(super) retained: usize,
     /// All pages below have frames.
     pub(super) resident: usize,
     /// No page from here on has a frame, nor one that a fault has not given it.

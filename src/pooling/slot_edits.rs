@@ -185,17 +185,27 @@ impl<'p, A: Arch> Slot<'p, A> {
     }
 
     /// Takes away the pages of a slot at rest from `last` on: they hold zeros, or
-    /// will be wiped.
+    /// will be wiped. Tables behind stay as they are, and are not linked.
     #[cold]
     #[inline(never)]
     fn drop_present(&self, state: &mut SlotState, last: usize) {
         let pages = Pages { start: self.base().offset(last * PAGE_SIZE), count: state.present - last };
         if last > 0 {
             // For nobody at all the entries may stay: no table is linked.
-            self.for_each_run(last, state.present, |run| pages::hide_at_rest::<A>(run));
+            state.retained = state.retained.max(state.present);
             state.present = last;
+            self.hide_rest_of_table(state, last);
         }
         self.record.revoke(self.vm, pages);
+    }
+
+    /// Hides what is retained from `last` to the end of its table, which is not
+    /// linked.
+    fn hide_rest_of_table(&self, state: &SlotState, last: usize) {
+        let end = last.next_multiple_of(ENTRIES_PER_TABLE).min(state.retained);
+        if last < end {
+            pages::hide_at_rest::<A>(self.near(last, end));
+        }
     }
 
     /// Makes pages up to `last` accessible, and links their tables.
@@ -205,17 +215,20 @@ impl<'p, A: Arch> Slot<'p, A> {
         if state.linked == 0 && last < state.present {
             self.drop_present(state, last);
         }
+        let tables = last.min(self.near_pages()).div_ceil(ENTRIES_PER_TABLE);
         let from = state.present;
         if last > from {
             self.populate(state, from, last)?;
-            let sparse = self.is_sparse();
+            let some = self.is_sparse() || from < state.retained;
             self.for_each_run(from, last, |run| {
-                if sparse { pages::reveal_some::<A>(run) } else { pages::reveal::<A>(run) }
+                if some { pages::reveal_some::<A>(run) } else { pages::reveal::<A>(run) }
             });
             self.mark_before_writes(from, last);
+            if tables > state.linked {
+                self.hide_rest_of_table(state, last);
+            }
             state.present = last;
         }
-        let tables = last.min(self.near_pages()).div_ceil(ENTRIES_PER_TABLE);
         (state.linked..tables).for_each(|table| self.link(table));
         state.linked = state.linked.max(tables);
         self.vm.arch.publish();

@@ -58,7 +58,7 @@ impl<P: PhysMap> Native<P> {
             upper: PhysAddr(TTBR1_EL1.get() & ROOT & !0xfff),
             hardware_dirty: marks_writes(),
             ranges: ID_AA64ISAR0_EL1.get() >> 56 & 0xf >= 2,
-            zero_block: (!prohibited && block <= PAGE_SIZE).then_some(block),
+            zero_block: (!prohibited && block <= PAGE_SIZE / 8).then_some(block),
             cpus: None,
         }
     }
@@ -283,13 +283,22 @@ unsafe impl<P: PhysMap> Arch for Native<P> {
             unsafe { start.write_bytes(0, PAGE_SIZE) };
             return;
         };
-        let mut at = start.as_ptr().addr();
-        let end = at + PAGE_SIZE;
-        while at < end {
-            // SAFETY: `dc zva` clears the `block` bytes around `at`, which lie
-            // in the page as both are aligned to `block`.
-            unsafe { asm!("dc zva, {}", in(reg) at, options(nostack, preserves_flags)) };
-            at += block;
-        }
+        // SAFETY: `dc zva` clears the `block` bytes around an address. All lie in
+        // the page, as both are aligned to `block`, and eights of it fill a page.
+        unsafe {
+            asm!(
+                "2:",
+                ".rept 8",
+                "dc zva, {at}",
+                "add {at}, {at}, {block}",
+                ".endr",
+                "subs {eights}, {eights}, #1",
+                "b.ne 2b",
+                at = inout(reg) start.as_ptr() => _,
+                block = in(reg) block,
+                eights = inout(reg) PAGE_SIZE / block / 8 => _,
+                options(nostack),
+            );
+        };
     }
 }
