@@ -43,7 +43,7 @@ impl<'p, A: Arch> Slot<'p, A> {
     }
 
     /// The entries of pages `first..last`, which are premapped.
-    #[inline]
+    #[inline(always)]
     pub(super) fn near(&self, first: usize, last: usize) -> &'p [AtomicU64] {
         &self.pool.premapped(self.vm, self.number as usize)[first..last]
     }

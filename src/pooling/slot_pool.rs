@@ -310,7 +310,7 @@ impl SlotPool {
     }
 
     /// The premapped entries of a slot.
-    #[inline]
+    #[inline(always)]
     pub(super) fn premapped<'a, A: Arch>(&self, vm: &'a Vm<A>, slot: usize) -> &'a [AtomicU64] {
         let tables = self.settings.layout.premapped_tables;
         let frame = self.leaf_tables.offset(slot * tables * PAGE_SIZE);

@@ -62,7 +62,7 @@ pub(crate) fn fill<A: Arch>(run: &[AtomicU64], frames: &mut Promise<'_, A>) {
 /// Makes pages readable and writable, or readable and copied on write where
 /// they share their frame, all of which are hidden. Nothing that was accessible
 /// is taken away: there is nothing to invalidate.
-#[inline]
+#[inline(always)]
 pub(crate) fn reveal<A: Arch>(run: &[AtomicU64]) {
     let reveal = |entry: &AtomicU64| {
         let hidden = entry.load(Ordering::Relaxed);
@@ -183,17 +183,25 @@ pub(crate) fn any_written_or_empty<A: Arch>(run: &[AtomicU64]) -> bool {
 
 /// Hides what is present. As for [`hide`], nobody uses the pages during the call.
 pub(crate) fn hide_at_rest<A: Arch>(run: &[AtomicU64]) {
-    for entry in run {
+    let hide = |entry: &AtomicU64| {
         let old = entry.load(Ordering::Relaxed);
-        entry.store(hidden::<A>(old), Ordering::Relaxed);
-    }
+        if old & A::Format::PRESENT != 0 {
+            entry.store(A::Format::hide(old), Ordering::Relaxed);
+        }
+    };
+    // By eights: a table may be full of them.
+    let (eights, rest) = run.as_chunks::<8>();
+    eights.iter().for_each(|eight| eight.iter().for_each(hide));
+    rest.iter().for_each(hide);
 }
 
 /// Reveals what is hidden.
 pub(crate) fn reveal_some<A: Arch>(run: &[AtomicU64]) {
     for entry in run {
         let old = entry.load(Ordering::Relaxed);
-        entry.store(revealed::<A>(old), Ordering::Release);
+        if old & (A::Format::PRESENT | A::Format::HIDDEN) == A::Format::HIDDEN {
+            entry.store(A::Format::reveal(old), Ordering::Release);
+        }
     }
 }
 
