@@ -149,9 +149,10 @@ impl<A: Arch> Allocator<A> {
         &self.plan
     }
 
-    /// Says that boot is over. From here on the allocator takes no frame of the
-    /// embedder's, as it never does after the carve, and refuses what would:
-    /// see [`is_sealed`](Self::is_sealed). It uses no heap before or after.
+    /// Says that boot is over. From here on no call on the allocator, or on what
+    /// it gives, takes a frame of the embedder's or uses a heap: as none does
+    /// after the carve. For the embedder this is where it may forbid both;
+    /// [`is_sealed`](Self::is_sealed) tells whoever comes later.
     pub fn seal(&self) {
         self.sealed.store(true, Ordering::Release);
     }

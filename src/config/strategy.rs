@@ -119,7 +119,8 @@ pub enum Scrub {
     #[default]
     Zeroed,
     /// The initial contents of the image that it had last: the next instance of
-    /// the same module finds them there, another one has them cleared first.
+    /// the same module finds them there, another one has them cleared first. There
+    /// are no images yet: it is the same as [`Zeroed`](Self::Zeroed).
     ImageExact,
 }
 
