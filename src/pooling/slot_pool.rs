@@ -267,6 +267,16 @@ impl SlotPool {
         self.start.offset(self.settings.layout.base(slot as usize))
     }
 
+    /// The slot whose base comes before `address`, as its holder names it, and the
+    /// bytes from there. One subtraction and one division, no lock.
+    #[cfg(feature = "wasmtime-platform")]
+    #[inline]
+    pub(crate) fn find(&self, address: VirtAddr) -> Option<(SlotId, usize)> {
+        let (slot, offset) = self.settings.layout.locate(distance(self.start, address)?)?;
+        let generation = self.slots.as_slice().get(slot)?.generation.load(Ordering::Acquire);
+        Some((SlotId { slot: u32::try_from(slot).ok()?, generation }, offset))
+    }
+
     /// Where `address` stands, if it is in the slab and not in the guard
     /// before the first slot. One subtraction and one division, no lock.
     pub(crate) fn locate(&self, address: VirtAddr) -> Option<Position> {

@@ -186,11 +186,8 @@ impl<A: Arch> Platform<A> {
         protection: Protection,
     ) -> Result<(), PlatformError> {
         let start = virt(start);
-        self.note(match self.memories().locate(start) {
-            Some(position) => {
-                let id = SlotId { slot: position.slot, generation: position.generation };
-                self.protect_slot(id, position.offset, bytes, protection)
-            }
+        self.note(match self.memories().find(start) {
+            Some((id, offset)) => self.protect_slot(id, offset, bytes, protection),
             // SAFETY: by this function's contract.
             None => unsafe { self.allocator.protect_region(start, bytes, protection.0) }.map_err(Into::into),
         })
@@ -212,11 +209,8 @@ impl<A: Arch> Platform<A> {
         protection: Protection,
     ) -> Result<(), PlatformError> {
         let start = virt(start);
-        self.note(match self.memories().locate(start) {
-            Some(position) => {
-                let id = SlotId { slot: position.slot, generation: position.generation };
-                self.remap_slot(id, position.offset, bytes, protection)
-            }
+        self.note(match self.memories().find(start) {
+            Some((id, offset)) => self.remap_slot(id, offset, bytes, protection),
             // SAFETY: by this function's contract.
             None => unsafe { self.remap_region(start, bytes, protection) }.map_err(Into::into),
         })
@@ -317,9 +311,7 @@ impl<A: Arch> Platform<A> {
     /// The slot whose mapping, guard before included, holds `address`, and the
     /// offset from the mapping's first byte.
     fn slot_of(&self, address: VirtAddr) -> Option<(SlotId, usize)> {
-        let position = self.memories().locate(address.offset(GUARD_SIZE))?;
-        is_in_use(position.generation)
-            .then_some((SlotId { slot: position.slot, generation: position.generation }, position.offset))
+        self.memories().find(address.offset(GUARD_SIZE)).filter(|(id, _)| is_in_use(id.generation))
     }
 
     fn accessible(&self, id: SlotId) -> usize {

@@ -295,7 +295,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         "larger-predecessor",
         "a smaller user of a slot reaches what the larger one before it had",
         "src/pooling/slot_edits.rs",
-        "            self.for_each_run(last, state.present, |run| pages::hide_at_rest::<A>(run));\n",
+        "            pages::hide_at_rest::<A>(self.near(last, end));\n",
         "",
     ),
     Defect::new(
