@@ -50,7 +50,8 @@ fn a_dump_comes_back() {
 fn every_truncation_is_refused() {
     let text = text();
     // The newline behind the last line may be missing.
-    for length in 0..text.len() - 1 {
+    // Miri would take minutes for all.
+    for length in (0..text.len() - 1).step_by(if cfg!(miri) { 97 } else { 1 }) {
         assert!(Dump::parse(&text[..length]).is_err(), "{length}");
     }
 }
