@@ -247,7 +247,3 @@ fn checks_bounds(config: &Config) -> bool {
     let Config { signals_based_traps, memory_guard_size, memory_reservation, .. } = *config;
     !signals_based_traps || memory_guard_size == 0 || (memory_reservation as u64) < ADDRESSES
 }
-
-pub(crate) fn address(virt: VirtAddr) -> usize {
-    usize::try_from(virt.0).unwrap_or(usize::MAX)
-}

@@ -3,14 +3,14 @@
 
 use core::ptr::NonNull;
 
-use allotment_arch::{Arch, VirtAddr};
+use allotment_arch::Arch;
 
 use crate::{
-    Allocator, CompiledModuleId, Error, FiberStack, GcHeap, MakeAccessible, Memory, MemoryRequest, PoolKind,
-    Table, TableRequest,
-    allocator::address,
+    Allocator, CompiledModuleId, Error, FiberStack, GcHeap, MakeAccessible, Memory, MemoryRequest, Table,
+    TableRequest,
     on_demand::{Home, RangeKind},
-    pooling::{SlabLayout, SlotId},
+    pooling::{Count, SlabLayout, SlotId},
+    vm::pointer,
 };
 
 impl<A: Arch> Allocator<A> {
@@ -22,8 +22,9 @@ impl<A: Arch> Allocator<A> {
     /// # Errors
     ///
     /// [`Error::MemoryTooLarge`], [`Error::BeyondMaximum`],
-    /// [`Error::SharedMemory`], [`Error::PoolConcurrencyLimit`] or [`Error::OutOfFrames`]; nothing is
-    /// allocated then.
+    /// [`Error::SharedMemory`], [`Error::PoolConcurrencyLimit`] or
+    /// [`Error::OutOfFrames`]; on demand also [`Error::OutOfAddressSpace`] and
+    /// [`Error::OutOfRegions`]. Nothing is allocated then.
     #[inline]
     pub fn allocate_memory(&self, request: impl Into<MemoryRequest>) -> Result<Memory<'_, A>, Error> {
         let request = request.into();
@@ -262,7 +263,7 @@ impl<A: Arch> Allocator<A> {
     /// [`Error::PoolConcurrencyLimit`] when there are `total_core_instances`;
     /// it is not counted then.
     pub fn increment_core_instance_count(&self) -> Result<(), Error> {
-        self.count(PoolKind::CoreInstances)
+        self.count(&self.pools.core_instances)
     }
 
     /// Counts a core instance no longer.
@@ -277,7 +278,7 @@ impl<A: Arch> Allocator<A> {
     /// [`Error::PoolConcurrencyLimit`] when there are
     /// `total_component_instances`; it is not counted then.
     pub fn increment_component_instance_count(&self) -> Result<(), Error> {
-        self.count(PoolKind::ComponentInstances)
+        self.count(&self.pools.component_instances)
     }
 
     /// Counts a component instance no longer.
@@ -285,12 +286,9 @@ impl<A: Arch> Allocator<A> {
         self.pools.component_instances.decrement();
     }
 
-    fn count(&self, kind: PoolKind) -> Result<(), Error> {
-        match kind {
-            _ if self.on_demand.is_strategy => Ok(()),
-            PoolKind::ComponentInstances => self.pools.component_instances.increment(),
-            _ => self.pools.core_instances.increment(),
-        }
+    /// On demand nothing is limited, nor counted.
+    fn count(&self, count: &Count) -> Result<(), Error> {
+        if self.on_demand.is_strategy { Ok(()) } else { count.increment() }
     }
 
     /// Forgets which slots `module` had: it is gone, and will not come back for
@@ -309,8 +307,4 @@ fn mark_gc_heap<A: Arch>(memory: &Memory<'_, A>, enable: bool) {
     if let Memory::Static { make_accessible, .. } = memory {
         make_accessible.allocator.pools.memories.mark_gc_heap(make_accessible.id, enable);
     }
-}
-
-pub(crate) fn pointer(virt: VirtAddr) -> NonNull<u8> {
-    NonNull::new(core::ptr::with_exposed_provenance_mut(address(virt))).unwrap_or(NonNull::dangling())
 }

@@ -36,15 +36,14 @@ pub use gc_heap::GcHeap;
 pub use memory::{DynamicMemory, MakeAccessible, Memory};
 pub use metrics::{Metrics, PoolingAllocatorMetrics};
 pub use plan::{Footprint, Invalidations, Plan, PoolPlan};
-pub use pooling::PoolKind;
+pub use pooling::{PoolKind, SlotView};
 pub use request::{CompiledModuleId, MemoryInModule, MemoryRequest, TableRequest};
 pub use stack::FiberStack;
 pub use table::Table;
 pub use validate::{
     ComponentError, ComponentSummary, MemoryError, MemorySummary, ModuleError, ModuleSummary, TableSummary,
 };
-pub use view::{RegionView, SlotView};
-pub use vm::space;
+pub use vm::{RegionView, space};
 
 use arch::Native;
 use static_assertions::{assert_impl_all, assert_not_impl_any};

@@ -6,8 +6,8 @@ use allotment_arch::{Arch, Native, page_ceil};
 
 use crate::{
     Allocator, Error, MemoryInModule,
-    instances::pointer,
     on_demand::{Place, RangeKind},
+    vm::pointer,
 };
 
 /// A memory on demand: what stands in [`Memory::Dynamic`](super::Memory::Dynamic).

@@ -45,8 +45,8 @@ unsafe impl<A: Arch> Send for Memory<'_, A> {}
 unsafe impl<A: Arch> Sync for Memory<'_, A> {}
 
 impl<A: Arch> Memory<'_, A> {
-    /// Address of the first byte, until it grows beyond its capacity. A CPU may use it that allocated the memory, or
-    /// has called [`Allocator::arrive`].
+    /// Address of the first byte, until it grows beyond its capacity. A CPU may
+    /// use it that allocated the memory, or has called [`Allocator::arrive`].
     #[must_use]
     pub fn base(&self) -> NonNull<u8> {
         match self {
@@ -96,7 +96,8 @@ impl<A: Arch> Memory<'_, A> {
     /// # Errors
     ///
     /// [`Error::MemoryTooLarge`] beyond a slot, [`Error::BeyondMaximum`] beyond
-    /// what was asked for, [`Error::OutOfFrames`] beyond the arena, and [`Error::Stale`] after a copy was deallocated; those of
+    /// what was asked for, [`Error::OutOfFrames`] beyond the arena, and
+    /// [`Error::Stale`] after a copy was deallocated; those of
     /// [`DynamicMemory::grow_to`]. The memory is then as before.
     pub fn grow_to(&mut self, new_size: usize) -> Result<(), Error> {
         match self {

@@ -23,9 +23,8 @@ use allotment_arch::{Arch, PAGE_SIZE, VirtAddr, page_ceil};
 use crate::{
     Allocator, CompiledModuleId, Config, DynamicMemory, Error, FaultRegion, FaultSlot, FiberStack,
     InstanceAllocationStrategy, Memory, MemoryInModule, MemoryRequest, MemorySizes, Table, TableRequest,
-    instances::pointer,
     pooling::SlotId,
-    vm::{Label, MAPPED_MEMORY, RegionId, RegionPosition, Reservation},
+    vm::{Label, MAPPED_MEMORY, RegionId, RegionPosition, Reservation, pointer},
 };
 
 /// Elements that a table without a maximum may have where it is: as many as a

@@ -29,6 +29,7 @@ use core::fmt;
 
 pub use index_allocator::{Allocated, Link, MAX_SHARDS, ModuleAffinityIndexAllocator, buckets, shard_count};
 pub use layout::{SlabConstraints, SlabLayout};
+pub use views::SlotView;
 
 pub(crate) use backing::Touch;
 pub(crate) use counts::Count;

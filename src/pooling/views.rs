@@ -2,8 +2,32 @@
 
 use core::sync::atomic::Ordering;
 
-use super::{SlotPool, is_in_use};
-use crate::SlotView;
+use allotment_arch::VirtAddr;
+
+use super::{PoolKind, SlotPool, is_in_use};
+use crate::MemoryInModule;
+
+/// A slot as it was when it was looked at. Sizes are bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SlotView {
+    /// Which pool it belongs to: memories, tables or stacks.
+    pub pool: PoolKind,
+    /// Its number in the pool, from 0.
+    pub slot: u32,
+    /// Address of its first byte.
+    pub base: VirtAddr,
+    /// Whether somebody holds it.
+    pub in_use: bool,
+    /// Changes whenever the slot is given out or taken back; 0 if it never was.
+    pub generation: u64,
+    /// What can be accessed, from the first byte on.
+    pub accessible: usize,
+    /// What has frames, accessible or kept for the next holder.
+    pub resident: usize,
+    /// Whose it is, or was last.
+    pub owner: Option<MemoryInModule>,
+}
 
 impl SlotPool {
     /// Every slot, as it is when its turn comes.

@@ -23,6 +23,8 @@ mod records;
 mod regions;
 pub mod space;
 
+use core::ptr::NonNull;
+
 use allotment_arch::{Arch, Invalidation, VirtAddr};
 
 pub(crate) use arena::{Arena, Promise};
@@ -31,6 +33,7 @@ pub(crate) use checks::check_ranges;
 use checks::{check_mappings, check_reach};
 pub(crate) use epochs::{CpuRecord, Epoch, Epochs, Settled};
 pub(crate) use records::Records;
+pub use regions::RegionView;
 pub(crate) use regions::{
     Label, MAPPED_MEMORY, RegionId, RegionPosition, RegionSizes, Regions, Reservation, entry as region_entry,
 };
@@ -46,6 +49,12 @@ pub(crate) struct Vm<A> {
 /// Bytes from `start` to `address`, if it is not before.
 pub(crate) fn distance(start: VirtAddr, address: VirtAddr) -> Option<usize> {
     usize::try_from(address.0.checked_sub(start.0)?).ok()
+}
+
+/// An address of the window as a pointer.
+pub(crate) fn pointer(address: VirtAddr) -> NonNull<u8> {
+    let bits = usize::try_from(address.0).unwrap_or(usize::MAX);
+    NonNull::new(core::ptr::with_exposed_provenance_mut(bits)).unwrap_or(NonNull::dangling())
 }
 
 impl<A: Arch> Vm<A> {

@@ -10,8 +10,8 @@ use spin::Mutex;
 use super::{GUARD_SIZE, RESERVATION};
 use crate::{
     Allocator, Error,
-    allocator::address,
     pooling::{SlabLayout, SlotId, SlotPool, is_in_use},
+    vm::pointer,
 };
 
 /// What a linear memory takes: a guard, the reservation, a guard.
@@ -344,8 +344,4 @@ fn page_end(offset: usize, bytes: usize) -> Option<usize> {
 
 fn virt(pointer: NonNull<u8>) -> VirtAddr {
     VirtAddr(pointer.as_ptr().expose_provenance() as u64)
-}
-
-fn pointer(virt: VirtAddr) -> NonNull<u8> {
-    NonNull::new(core::ptr::with_exposed_provenance_mut(address(virt))).unwrap_or(NonNull::dangling())
 }

@@ -38,6 +38,7 @@ use record::{Extent, RegionRecord};
 pub(crate) use record::{Label, RegionId};
 pub(crate) use sizes::RegionSizes;
 pub(crate) use tables::entry;
+pub use view::RegionView;
 
 /// A region begins at a multiple of this many bytes.
 pub(crate) const REGION_GRANULE: usize = TABLE_SPAN;

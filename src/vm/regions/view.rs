@@ -2,10 +2,26 @@
 
 use core::sync::atomic::Ordering;
 
-use allotment_arch::{Access, Arch, Entry, Format, PAGE_SIZE, Pages};
+use allotment_arch::{Access, Arch, Entry, Format, PAGE_SIZE, Pages, VirtAddr};
 
 use super::{Regions, tables, word_and_bit};
-use crate::{RegionView, vm::Vm};
+use crate::vm::Vm;
+
+/// A region as it was when it was looked at. Sizes are bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RegionView {
+    /// Address of its first byte.
+    pub start: VirtAddr,
+    /// Its address space, in multiples of 2 MiB, without the guard behind it.
+    pub bytes: usize,
+    /// What can be accessed.
+    pub accessible: usize,
+    /// What of that can be executed.
+    pub executable: usize,
+    /// What has frames, accessible or not.
+    pub resident: usize,
+}
 
 impl Regions {
     /// The first region that begins at granule `from` or after it, and the
