@@ -13,7 +13,7 @@
 //! an interrupt to each on x86_64. So slots wait for one another; one that waits
 //! cannot be taken.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering, fence};
 
 use allotment_arch::{Arch, Invalidation, PAGE_SIZE};
 use heapless::Vec;
@@ -65,7 +65,7 @@ impl DecommitQueue {
     /// Waits until no batch is being worked on that somebody had taken out
     /// before.
     pub(super) fn await_batches(&self) {
-        while self.busy.load(Ordering::Acquire) > 0 {
+        while self.busy.load(Ordering::SeqCst) > 0 {
             core::hint::spin_loop();
         }
     }
@@ -79,18 +79,18 @@ impl DecommitQueue {
     /// who misses them meanwhile can wait for it. It says what it found, 0 if
     /// nothing.
     pub(super) fn while_busy(&self, work: impl FnOnce() -> usize) -> usize {
-        self.busy.fetch_add(1, Ordering::Acquire);
+        self.busy.fetch_add(1, Ordering::SeqCst);
         let found = work();
         if found > 0 {
-            self.done.fetch_add(1, Ordering::Relaxed);
+            self.done.fetch_add(1, Ordering::SeqCst);
         }
-        self.busy.fetch_sub(1, Ordering::Release);
+        self.busy.fetch_sub(1, Ordering::SeqCst);
         found
     }
 
     /// Takes all that wait out of a shard.
     fn take(&self, waiting: &mut Waiting) -> Waiting {
-        self.waiting.fetch_sub(waiting.count, Ordering::Relaxed);
+        self.waiting.fetch_sub(waiting.count, Ordering::SeqCst);
         core::mem::take(waiting)
     }
 }
@@ -110,7 +110,7 @@ impl SlotPool {
             self.slots.as_slice()[slot as usize].next_queued.store(waiting.last, Ordering::Relaxed);
             waiting.last = slot + 1;
             waiting.count += 1;
-            self.queue.waiting.fetch_add(1, Ordering::Relaxed);
+            self.queue.waiting.fetch_add(1, Ordering::SeqCst);
             if waiting.count < self.queue.batch {
                 return;
             }
@@ -137,13 +137,23 @@ impl SlotPool {
     /// Whether a slot may be free by now, after all were taken: those that wait
     /// come back, and those that another CPU works on this moment.
     pub(super) fn make_free<A: Arch>(&self, vm: &Vm<A>) -> bool {
-        let done = self.queue.done.load(Ordering::Relaxed);
+        let done = self.queue.done.load(Ordering::SeqCst);
         if self.flush(vm) > 0 {
             return true;
         }
         self.await_batches();
-        // One that came back may be gone again: then the next try says so.
-        self.queue.done.load(Ordering::Relaxed) != done || self.index.used() < self.index.capacity()
+        // A slot that is given back is free, or waits, or is worked on, or was. It
+        // goes from each to the next, so it is looked for in this order. One that
+        // is gone again by then is missed by the next try too, which says so.
+        if self.index.used() < self.index.capacity() {
+            return true;
+        }
+        fence(Ordering::SeqCst);
+        if self.queue.waiting.load(Ordering::SeqCst) > 0 {
+            return true;
+        }
+        self.await_batches();
+        self.queue.done.load(Ordering::SeqCst) != done
     }
 
     fn flush_shard<A: Arch>(&self, vm: &Vm<A>, shard: &Shard) -> usize {
