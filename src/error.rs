@@ -266,6 +266,11 @@ pub enum Error {
         /// Bytes accessible so far.
         accessible: usize,
     },
+    /// Host code was to load or store where it may not.
+    Inaccessible {
+        /// The first such address.
+        address: VirtAddr,
+    },
     /// The handle's memory was deallocated.
     Stale {
         /// The slot that it named.
@@ -341,6 +346,7 @@ impl fmt::Display for Error {
                     "access at offset {offset:#x} would leave a gap after the {accessible:#x} accessible bytes"
                 )
             }
+            Self::Inaccessible { address } => write!(f, "the host may not access {address}"),
             Self::Stale { slot } => write!(f, "the memory of slot {slot} was deallocated before"),
         }
     }

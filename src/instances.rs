@@ -4,6 +4,8 @@
 use core::ptr::NonNull;
 
 use allotment_arch::Arch;
+#[cfg(feature = "instance")]
+use allotment_arch::VirtAddr;
 
 use crate::{
     Allocator, CompiledModuleId, Error, FiberStack, GcHeap, MakeAccessible, Memory, MemoryRequest, Table,
@@ -109,6 +111,16 @@ impl<A: Arch> Allocator<A> {
                 allocator.pools.memories.prepare_write(&allocator.vm, *id, offset, len)
             }
             Memory::Dynamic(memory) => memory.check_range(offset, len),
+        }
+    }
+
+    /// The same by address, of any range.
+    #[cfg(feature = "instance")]
+    pub(crate) fn prepare_write_at(&self, address: VirtAddr, len: usize) -> Result<(), Error> {
+        let pool = &self.pools.memories;
+        match pool.sparse_position(address) {
+            Some((id, offset)) => pool.prepare_write(&self.vm, id, offset, len),
+            None => Ok(()),
         }
     }
 

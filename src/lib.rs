@@ -2,14 +2,21 @@
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "instance")]
+extern crate alloc;
+
 pub use allotment_arch as arch;
 
+#[cfg(feature = "instance")]
+mod access;
 mod allocator;
 pub mod boot;
 mod config;
 mod error;
 mod fault;
 mod gc_heap;
+#[cfg(feature = "instance")]
+pub mod instance;
 mod instances;
 mod memory;
 mod metrics;

@@ -78,6 +78,76 @@ pub unsafe trait Arch: Send + Sync {
     /// Names the register bit that is wrong and the value it should have.
     fn check(&self, window: VirtAddr) -> Result<(), CpuError>;
 
+    /// Loads `len` bytes at `address` as code on this CPU does: through the live
+    /// tables, with faults that the embedder's handler answers. A machine that is
+    /// not the one that this runs on has its own of this and the next three.
+    ///
+    /// # Errors
+    ///
+    /// The address of a byte that cannot be loaded, where the machine can tell:
+    /// a real CPU enters the embedder's handler instead.
+    ///
+    /// # Safety
+    ///
+    /// `[address, address + len)` may be loaded, or its faults are resolved;
+    /// `into` can be written for `len` bytes. Nobody else writes these bytes
+    /// during the call.
+    #[inline(always)]
+    unsafe fn read_bytes(&self, address: VirtAddr, into: NonNull<u8>, len: usize) -> Result<(), VirtAddr> {
+        // SAFETY: by this function's contract.
+        unsafe { pointer(address).copy_to_nonoverlapping(into.as_ptr(), len) };
+        Ok(())
+    }
+
+    /// Stores `len` bytes at `address` as code on this CPU does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read_bytes`](Self::read_bytes); bytes before it may be stored.
+    ///
+    /// # Safety
+    ///
+    /// As there, of a store; `from` can be read for `len` bytes.
+    #[inline(always)]
+    unsafe fn write_bytes(&self, address: VirtAddr, from: NonNull<u8>, len: usize) -> Result<(), VirtAddr> {
+        // SAFETY: by this function's contract.
+        unsafe { pointer(address).copy_from_nonoverlapping(from.as_ptr(), len) };
+        Ok(())
+    }
+
+    /// Stores `byte` in each of `len` bytes at `address`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`write_bytes`](Self::write_bytes).
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[inline(always)]
+    unsafe fn fill_bytes(&self, address: VirtAddr, byte: u8, len: usize) -> Result<(), VirtAddr> {
+        // SAFETY: by this function's contract.
+        unsafe { pointer(address).write_bytes(byte, len) };
+        Ok(())
+    }
+
+    /// Copies `len` bytes from `from` to `to`, which may overlap.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read_bytes`](Self::read_bytes) and
+    /// [`write_bytes`](Self::write_bytes).
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[inline(always)]
+    unsafe fn move_bytes(&self, from: VirtAddr, to: VirtAddr, len: usize) -> Result<(), VirtAddr> {
+        // SAFETY: by this function's contract.
+        unsafe { pointer(from).copy_to(pointer(to), len) };
+        Ok(())
+    }
+
     /// Fills the frame at `frame` with zeros, through the physical alias.
     ///
     /// # Safety
@@ -103,6 +173,13 @@ pub unsafe trait Arch: Send + Sync {
         // they do not overlap and that nobody else is at them.
         unsafe { from.copy_to_nonoverlapping(to, PAGE_SIZE) };
     }
+}
+
+/// An address as a pointer to what is mapped there.
+#[expect(clippy::cast_possible_truncation, reason = "addresses have as many bits as pointers here")]
+#[inline(always)]
+fn pointer(address: VirtAddr) -> *mut u8 {
+    core::ptr::with_exposed_provenance_mut(address.0 as usize)
 }
 
 /// A CPU that is not set up as isolation needs it. Each says which bit.

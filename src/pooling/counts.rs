@@ -18,6 +18,11 @@ impl Count {
         Self { kind, limit, live: AtomicUsize::new(0) }
     }
 
+    #[cfg(feature = "instance")]
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     pub(crate) fn live(&self) -> usize {
         self.live.load(Ordering::Relaxed)
     }

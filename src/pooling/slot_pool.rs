@@ -269,12 +269,20 @@ impl SlotPool {
 
     /// The slot whose base comes before `address`, as its holder names it, and the
     /// bytes from there. One subtraction and one division, no lock.
-    #[cfg(feature = "wasmtime-platform")]
+    #[cfg(any(feature = "wasmtime-platform", feature = "instance"))]
     #[inline]
     pub(crate) fn find(&self, address: VirtAddr) -> Option<(SlotId, usize)> {
         let (slot, offset) = self.settings.layout.locate(distance(self.start, address)?)?;
         let generation = self.slots.as_slice().get(slot)?.generation.load(Ordering::Acquire);
         Some((SlotId { slot: u32::try_from(slot).ok()?, generation }, offset))
+    }
+
+    /// The same, if pages of the slot may lack a frame that they are promised.
+    #[cfg(feature = "instance")]
+    #[inline]
+    pub(crate) fn sparse_position(&self, address: VirtAddr) -> Option<(SlotId, usize)> {
+        let sparse = matches!(self.settings.backing, SlotBacking::PerInstance { .. });
+        if sparse { self.find(address) } else { None }
     }
 
     /// Where `address` stands, if it is in the slab and not in the guard

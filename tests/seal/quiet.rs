@@ -57,6 +57,26 @@ unsafe impl<A: Arch> Arch for Quiet<A> {
         excused(|| self.0.invalidate_everywhere(what));
     }
 
+    unsafe fn read_bytes(&self, address: VirtAddr, into: NonNull<u8>, len: usize) -> Result<(), VirtAddr> {
+        // SAFETY: by this function's contract.
+        excused(|| unsafe { self.0.read_bytes(address, into, len) })
+    }
+
+    unsafe fn write_bytes(&self, address: VirtAddr, from: NonNull<u8>, len: usize) -> Result<(), VirtAddr> {
+        // SAFETY: as above.
+        excused(|| unsafe { self.0.write_bytes(address, from, len) })
+    }
+
+    unsafe fn fill_bytes(&self, address: VirtAddr, byte: u8, len: usize) -> Result<(), VirtAddr> {
+        // SAFETY: as above.
+        excused(|| unsafe { self.0.fill_bytes(address, byte, len) })
+    }
+
+    unsafe fn move_bytes(&self, from: VirtAddr, to: VirtAddr, len: usize) -> Result<(), VirtAddr> {
+        // SAFETY: as above.
+        excused(|| unsafe { self.0.move_bytes(from, to, len) })
+    }
+
     fn synchronise_code(&self, start: VirtAddr, bytes: usize) {
         excused(|| self.0.synchronise_code(start, bytes));
     }

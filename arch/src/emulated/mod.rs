@@ -257,6 +257,28 @@ unsafe impl<F: Mmu> Arch for Emulated<F> {
         Ok(())
     }
 
+    unsafe fn read_bytes(&self, address: VirtAddr, into: NonNull<u8>, len: usize) -> Result<(), VirtAddr> {
+        // SAFETY: the caller says that so many bytes can be written there.
+        let into = unsafe { core::slice::from_raw_parts_mut(into.as_ptr(), len) };
+        self.read(address, into).map_err(|fault| fault.address)
+    }
+
+    unsafe fn write_bytes(&self, address: VirtAddr, from: NonNull<u8>, len: usize) -> Result<(), VirtAddr> {
+        // SAFETY: the caller says that so many bytes can be read there.
+        let from = unsafe { core::slice::from_raw_parts(from.as_ptr(), len) };
+        self.write(address, from).map_err(|fault| fault.address)
+    }
+
+    unsafe fn fill_bytes(&self, address: VirtAddr, byte: u8, len: usize) -> Result<(), VirtAddr> {
+        self.write(address, &std::vec![byte; len]).map_err(|fault| fault.address)
+    }
+
+    unsafe fn move_bytes(&self, from: VirtAddr, to: VirtAddr, len: usize) -> Result<(), VirtAddr> {
+        let mut bytes = std::vec![0; len];
+        self.read(from, &mut bytes).map_err(|fault| fault.address)?;
+        self.write(to, &bytes).map_err(|fault| fault.address)
+    }
+
     unsafe fn zero_frame(&self, frame: PhysAddr) {
         self.with(|state| self.hook(state, 1));
         // SAFETY: `physical` gives writable memory of a page, and the caller

@@ -1,0 +1,219 @@
+//! The trait, and what it does by itself.
+
+use alloc::boxed::Box;
+
+use allotment_arch::{Arch, Native};
+use cranelift_entity::PrimaryMap;
+
+use super::{
+    DefinedMemoryIndex, DefinedTableIndex, Instance, InstanceAllocationRequest, InstanceError,
+    InstanceHandle, Memory, MemoryType, Module, ResourceLimiter, Stack, Table,
+};
+use crate::{CompiledModuleId, ComponentError, ComponentSummary, GcHeap, ModuleError};
+
+/// A claim on one instance, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceIndex(pub u32);
+
+impl InstanceIndex {
+    /// That of all instances that nobody counts.
+    pub const ON_DEMAND: Self = Self(u32::MAX);
+}
+
+/// Makes instances and takes them back. An engine holds a
+/// `&dyn InstanceAllocator`, and asks it for [`allocate`](Self::allocate) and
+/// [`deallocate`](Self::deallocate); the other methods are what these two do, step
+/// by step.
+///
+/// ```text
+///   allocate                                      deallocate
+///     allocate_index       claim                    deallocate_memories
+///     allocate_vmctx       context, maps            deallocate_tables
+///     allocate_memories    push each                deallocate_vmctx
+///     allocate_tables      push each                deallocate_index
+///     write the context
+/// ```
+///
+/// A step that fails has the steps before it undone, in that order, and what the
+/// failing one pushed given back.
+///
+/// # Safety
+///
+/// An implementation promises that what it hands out is as its types say, and
+/// nobody else's until it is handed back: memories and tables of zeros that are
+/// accessible as far as they say, contexts as [`Instance::new`] wants them.
+pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
+    /// Whether instances of a module can ever be made. What passes can still fail
+    /// for want of slots or frames.
+    ///
+    /// # Errors
+    ///
+    /// [`ModuleError`] names what does not fit, and the knob.
+    fn validate<'m>(&self, module: &'m Module) -> Result<(), ModuleError<'m>> {
+        let _ = module;
+        Ok(())
+    }
+
+    /// The same of a component.
+    ///
+    /// # Errors
+    ///
+    /// [`ComponentError`] names what does not fit, and the knob.
+    fn validate_component<'m>(&self, component: &ComponentSummary<'m>) -> Result<(), ComponentError<'m>> {
+        let _ = component;
+        Ok(())
+    }
+
+    /// Claims an instance.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PoolConcurrencyLimit`](crate::Error::PoolConcurrencyLimit).
+    fn allocate_index(&self, request: &InstanceAllocationRequest<'_>)
+    -> Result<InstanceIndex, InstanceError>;
+
+    /// Gives a claim back. Cannot fail.
+    fn deallocate_index(&self, index: InstanceIndex);
+
+    /// Room for the context and maps of an instance of `module`.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::TooLarge`], [`InstanceError::TooMany`], and those of frames
+    /// and address space. Nothing is allocated then.
+    fn allocate_vmctx(
+        &self,
+        index: InstanceIndex,
+        module: &Module,
+    ) -> Result<Box<Instance<'a, A>>, InstanceError>;
+
+    /// Takes it back, cleared. Cannot fail.
+    fn deallocate_vmctx(&self, index: InstanceIndex, instance: Box<Instance<'a, A>>);
+
+    /// Pushes a memory for each that the module defines, in their order.
+    ///
+    /// # Errors
+    ///
+    /// At any of them. What was pushed until then is sure to reach
+    /// [`deallocate_memories`](Self::deallocate_memories).
+    fn allocate_memories(
+        &self,
+        index: InstanceIndex,
+        request: &mut InstanceAllocationRequest<'_>,
+        memories: &mut PrimaryMap<DefinedMemoryIndex, Memory<'a, A>>,
+    ) -> Result<(), InstanceError>;
+
+    /// Takes all of them back, and leaves the map empty. Cannot fail.
+    fn deallocate_memories(
+        &self,
+        index: InstanceIndex,
+        memories: &mut PrimaryMap<DefinedMemoryIndex, Memory<'a, A>>,
+    );
+
+    /// Pushes a table for each that the module defines, in their order.
+    ///
+    /// # Errors
+    ///
+    /// At any of them. What was pushed until then is sure to reach
+    /// [`deallocate_tables`](Self::deallocate_tables).
+    fn allocate_tables(
+        &self,
+        index: InstanceIndex,
+        request: &mut InstanceAllocationRequest<'_>,
+        tables: &mut PrimaryMap<DefinedTableIndex, Table<'a, A>>,
+    ) -> Result<(), InstanceError>;
+
+    /// Takes all of them back, and leaves the map empty. Cannot fail.
+    fn deallocate_tables(
+        &self,
+        index: InstanceIndex,
+        tables: &mut PrimaryMap<DefinedTableIndex, Table<'a, A>>,
+    );
+
+    /// A stack for a fiber.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Allocator::allocate_fiber_stack`](crate::Allocator::allocate_fiber_stack).
+    fn allocate_fiber_stack(&self) -> Result<Stack<'a, A>, InstanceError>;
+
+    /// Takes it back. Nobody runs on it.
+    fn deallocate_fiber_stack(&self, stack: Stack<'a, A>);
+
+    /// A GC heap of that type, unless the limiter refuses it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Memory::new_static`], and
+    /// [`Error::PoolConcurrencyLimit`](crate::Error::PoolConcurrencyLimit) of GC
+    /// heaps. Nothing is allocated then.
+    fn allocate_gc_heap(
+        &self,
+        ty: &MemoryType,
+        limiter: Option<&mut (dyn ResourceLimiter + '_)>,
+    ) -> Result<GcHeap<'a, A>, InstanceError>;
+
+    /// Takes it back.
+    fn deallocate_gc_heap(&self, heap: GcHeap<'a, A>);
+
+    /// Forgets which slots a module had: it is gone.
+    fn purge_module(&self, module: CompiledModuleId);
+
+    /// Makes an instance: all but its globals and segments, which
+    /// [`Instance::initialize`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::Imports`], and those of each step. Everything is as before
+    /// then.
+    fn allocate(
+        &self,
+        mut request: InstanceAllocationRequest<'_>,
+    ) -> Result<InstanceHandle<'a, A>, InstanceError> {
+        let module = request.runtime_info.module();
+        request.imports.check(module)?;
+        let index = self.allocate_index(&request)?;
+        let mut handle = match self.allocate_vmctx(index, module) {
+            Ok(instance) => InstanceHandle::new(instance),
+            Err(error) => {
+                self.deallocate_index(index);
+                return Err(error);
+            }
+        };
+        let made = self
+            .allocate_memories(index, &mut request, &mut handle.memories)
+            .and_then(|()| self.allocate_tables(index, &mut request, &mut handle.tables))
+            .and_then(|()| handle.write_context(request));
+        match made {
+            Ok(()) => Ok(handle),
+            Err(error) => {
+                release(self, index, handle);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes an instance back: memories, tables, context, claim. Cannot fail.
+    ///
+    /// # Safety
+    ///
+    /// The handle is of this allocator. Nobody runs in the instance, uses its
+    /// context, memories or tables by their addresses, or goes on with an instance
+    /// that imports from it.
+    unsafe fn deallocate(&self, handle: InstanceHandle<'a, A>) {
+        let index = handle.index();
+        release(self, index, handle);
+    }
+}
+
+fn release<'a, A: Arch, T: InstanceAllocator<'a, A> + ?Sized>(
+    allocator: &T,
+    index: InstanceIndex,
+    mut handle: InstanceHandle<'a, A>,
+) {
+    allocator.deallocate_memories(index, &mut handle.memories);
+    allocator.deallocate_tables(index, &mut handle.tables);
+    handle.clear();
+    allocator.deallocate_vmctx(index, handle.into_instance());
+    allocator.deallocate_index(index);
+}

@@ -1,0 +1,71 @@
+//! Who is asked before anything is made or grows.
+
+use core::fmt;
+
+use super::InstanceError;
+
+/// Decides over memories and tables of a store: asked before each is made or
+/// grows, and told when growth that it allowed failed.
+///
+/// Sizes are bytes of memories and elements of tables. `maximum` is what the
+/// type declares. It is asked also for what could not be given anyway: then
+/// `desired` is the largest number there is.
+pub trait ResourceLimiter {
+    /// Whether a memory of `current` bytes may have `desired`. `current` is 0 for
+    /// one that is about to be made.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the program instead of having the growth fail.
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool, LimiterError>;
+
+    /// Growth that was allowed failed for this reason, and wasm is about to be told
+    /// -1.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the program instead.
+    fn memory_grow_failed(&mut self, error: &InstanceError) -> Result<(), LimiterError> {
+        let _ = error;
+        Ok(())
+    }
+
+    /// Whether a table of `current` elements may have `desired`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`memory_growing`](Self::memory_growing).
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool, LimiterError>;
+
+    /// As [`memory_grow_failed`](Self::memory_grow_failed), of a table.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the program instead.
+    fn table_grow_failed(&mut self, error: &InstanceError) -> Result<(), LimiterError> {
+        let _ = error;
+        Ok(())
+    }
+}
+
+/// Why a limiter ends a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimiterError(pub &'static str);
+
+impl fmt::Display for LimiterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl core::error::Error for LimiterError {}

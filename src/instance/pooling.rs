@@ -1,0 +1,286 @@
+//! The strategy of slots carved at boot.
+//!
+//! ```text
+//!   contexts   | context 0 | - | context 1 | - | ...      - : a page that is never mapped
+//!              one region; each is max_core_instance_size long, and accessible as far
+//!              as its largest instance needed
+//!   maps       one box per slot, with room for max_memories_per_module and
+//!              max_tables_per_module
+//! ```
+//!
+//! A context is cleared when it is taken back, and stays accessible: the next
+//! instance of the same module finds all that it needs.
+
+use alloc::{boxed::Box, vec::Vec};
+use core::{fmt, sync::atomic::AtomicU32};
+
+use allotment_arch::{Access, Arch, Native, PAGE_SIZE, VirtAddr, page_ceil};
+use cranelift_entity::{EntityRef, PrimaryMap};
+use spin::mutex::SpinMutex;
+
+use super::{
+    DefinedMemoryIndex, DefinedTableIndex, Instance, InstanceAllocationRequest, InstanceAllocator,
+    InstanceError, InstanceIndex, Memory, MemoryType, Module, ResourceLimiter, Stack, Table,
+    memory::ask_for_gc_heap, owner,
+};
+use crate::{
+    Allocator, CompiledModuleId, ComponentError, ComponentSummary, Error, GcHeap, MemoryInModule,
+    ModuleError, PoolKind, PoolingAllocationConfig,
+    pooling::{Link, ModuleAffinityIndexAllocator, buckets},
+};
+
+/// Makes instances of slots.
+///
+/// All that it needs of the heap it takes in [`new`](Self::new): neither an
+/// instance nor its end uses the heap after that.
+pub struct PoolingInstanceAllocator<'a, A: Arch = Native> {
+    allocator: &'a Allocator<A>,
+    pooling: PoolingAllocationConfig,
+    /// Which slot is next.
+    index: ModuleAffinityIndexAllocator<Box<[Link]>, Box<[AtomicU32]>>,
+    slots: Box<[InstanceSlot<'a, A>]>,
+    contexts: VirtAddr,
+    /// Bytes from one context to the next.
+    stride: usize,
+    /// Memories that an instance has room for.
+    memories: usize,
+    /// Tables that it has room for.
+    tables: usize,
+}
+
+/// What stands ready for a slot's next instance; nothing while there is one.
+type InstanceSlot<'a, A> = SpinMutex<Option<Box<Instance<'a, A>>>>;
+
+impl<'a, A: Arch> PoolingInstanceAllocator<'a, A> {
+    /// An allocator over a core that is configured for
+    /// [`Pooling`](crate::InstanceAllocationStrategy::Pooling), with as many slots
+    /// for instances as its plan says. It reserves `total_core_instances` times
+    /// `max_core_instance_size` and a page of `region_space`.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::Strategy`] without pools, [`InstanceError::OutOfHeap`], and
+    /// [`Error::OutOfAddressSpace`].
+    pub fn new(allocator: &'a Allocator<A>) -> Result<Self, InstanceError> {
+        let Some(&pooling) = allocator.config.pooling() else {
+            return Err(InstanceError::Strategy { wanted: "pools" });
+        };
+        let total = allocator.pools.core_instances.limit();
+        let too_large = Error::OutOfAddressSpace { requested: usize::MAX };
+        let context = page_ceil(pooling.max_core_instance_size).ok_or(too_large)?;
+        let stride = context.checked_add(PAGE_SIZE).ok_or(too_large)?;
+        let bytes = stride.checked_mul(total).ok_or(too_large)?;
+        let links = boxed(total, |_| Ok(Link::default()))?;
+        let buckets = boxed(buckets(total), |_| Ok(AtomicU32::new(0)))?;
+        let contexts = allocator.reserve_region(bytes.max(PAGE_SIZE))?;
+        let most = [pooling.max_memories_per_module, pooling.max_tables_per_module];
+        // More than there are slots can never be had at once.
+        let [memories, tables] = [(most[0], &allocator.pools.memories), (most[1], &allocator.pools.tables)]
+            .map(|(most, pool)| (most as usize).min(pool.layout().total_memories));
+        let slots = boxed(total, |number| {
+            let vmctx = contexts.offset(number * stride);
+            let index = InstanceIndex(u32::try_from(number).unwrap_or(u32::MAX));
+            // SAFETY: it may be written as far as its capacity says, which is nowhere.
+            let instance = unsafe { Instance::new(allocator, index, vmctx, 0, memories, tables) }?;
+            Ok(SpinMutex::new(Some(Box::new(instance))))
+        });
+        let slots = slots.inspect_err(|_| {
+            // SAFETY: nobody uses it.
+            let _ = unsafe { allocator.release_region(contexts, bytes.max(PAGE_SIZE)) };
+        })?;
+        let cpus = allocator.vm.arch.cpus();
+        let index = ModuleAffinityIndexAllocator::new(links, buckets, cpus, pooling.max_unused_warm_slots);
+        Ok(Self { allocator, pooling, index, slots, contexts, stride, memories, tables })
+    }
+
+    /// Has the context of a slot's next instance be `bytes` long.
+    fn extend(&self, instance: &mut Instance<'a, A>, bytes: usize) -> Result<(), InstanceError> {
+        if bytes > instance.vmctx_capacity {
+            // SAFETY: it is given access, and none is taken away.
+            unsafe { self.allocator.protect_region(instance.vmctx, bytes, Some(Access::ReadWrite)) }?;
+            instance.vmctx_capacity = page_ceil(bytes).unwrap_or(bytes);
+        }
+        Ok(())
+    }
+
+    /// Has a free slot's context give its frames back.
+    fn strip(&self, slot: u32) {
+        let Some(slot) = self.slots.get(slot as usize) else { return };
+        if let Some(instance) = slot.lock().as_mut() {
+            let bytes = core::mem::take(&mut instance.vmctx_capacity);
+            // SAFETY: the slot has no instance, and gets none while it is locked.
+            let _ = unsafe { self.allocator.reset_region(instance.vmctx, bytes) };
+        }
+    }
+}
+
+/// Empties a map, which keeps its room.
+fn drain<K: EntityRef, V>(map: &mut PrimaryMap<K, V>, work: impl FnMut(V)) {
+    let mut values = Vec::from(core::mem::take(map));
+    values.drain(..).for_each(work);
+    *map = PrimaryMap::from(values);
+}
+
+/// The instance of a module, as the key of its slot.
+fn key(module: CompiledModuleId) -> MemoryInModule {
+    MemoryInModule { module, index: 0 }
+}
+
+fn boxed<T>(
+    count: usize,
+    mut make: impl FnMut(usize) -> Result<T, InstanceError>,
+) -> Result<Box<[T]>, InstanceError> {
+    let mut values = Vec::new();
+    let bytes = count.saturating_mul(size_of::<T>());
+    values.try_reserve_exact(count).map_err(|_| InstanceError::OutOfHeap { bytes })?;
+    for number in 0..count {
+        values.push(make(number)?);
+    }
+    Ok(values.into_boxed_slice())
+}
+
+// SAFETY: memories and tables come from the core allocator; each context is a
+// part of a region of its own, written as far as it is accessible, and cleared by
+// `deallocate` or never used.
+unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'a, A> {
+    fn validate<'m>(&self, module: &'m Module) -> Result<(), ModuleError<'m>> {
+        self.pooling.validate_module(&module.summary())
+    }
+
+    fn validate_component<'m>(&self, component: &ComponentSummary<'m>) -> Result<(), ComponentError<'m>> {
+        self.pooling.validate_component(component)
+    }
+
+    fn allocate_index(
+        &self,
+        request: &InstanceAllocationRequest<'_>,
+    ) -> Result<InstanceIndex, InstanceError> {
+        self.allocator.increment_core_instance_count()?;
+        let key = request.runtime_info.unique_id().map(key);
+        if let Some(taken) = self.index.alloc(self.allocator.vm.arch.current_cpu(), key) {
+            return Ok(InstanceIndex(taken.slot));
+        }
+        // Others count with us, or a slot is between its user and its list.
+        self.allocator.decrement_core_instance_count();
+        let limit = self.slots.len();
+        Err(Error::PoolConcurrencyLimit { kind: PoolKind::CoreInstances, limit }.into())
+    }
+
+    fn deallocate_index(&self, index: InstanceIndex) {
+        if self.index.free(index.0, 0) {
+            self.allocator.decrement_core_instance_count();
+        }
+    }
+
+    fn allocate_vmctx(
+        &self,
+        index: InstanceIndex,
+        module: &Module,
+    ) -> Result<Box<Instance<'a, A>>, InstanceError> {
+        let (size, limit) = (module.offsets().size(), self.pooling.max_core_instance_size);
+        if size > limit {
+            return Err(InstanceError::TooLarge { size, limit });
+        }
+        let no_slot = InstanceError::NotFound { what: "instance slot", index: index.0 as usize };
+        let slot = self.slots.get(index.0 as usize).ok_or(no_slot)?;
+        let mut ready = slot.lock();
+        let instance = ready.as_mut().ok_or(no_slot)?;
+        let room = |what, count, limit| {
+            if count > limit { Err(InstanceError::TooMany { what, count, limit }) } else { Ok(()) }
+        };
+        room("memories", module.num_defined_memories(), self.memories)?;
+        room("tables", module.num_defined_tables(), self.tables)?;
+        self.extend(instance, module.offsets().vmctx_size())?;
+        ready.take().ok_or(no_slot)
+    }
+
+    fn deallocate_vmctx(&self, index: InstanceIndex, instance: Box<Instance<'a, A>>) {
+        if let Some(slot) = self.slots.get(index.0 as usize) {
+            *slot.lock() = Some(instance);
+        }
+    }
+
+    fn allocate_memories(
+        &self,
+        _: InstanceIndex,
+        request: &mut InstanceAllocationRequest<'_>,
+        memories: &mut PrimaryMap<DefinedMemoryIndex, Memory<'a, A>>,
+    ) -> Result<(), InstanceError> {
+        let info = request.runtime_info;
+        for (index, ty) in info.module().defined_memories() {
+            let limiter = request.store.limiter();
+            memories.push(Memory::new_static(self.allocator, ty, owner(info, index), limiter)?);
+        }
+        Ok(())
+    }
+
+    fn deallocate_memories(
+        &self,
+        _: InstanceIndex,
+        memories: &mut PrimaryMap<DefinedMemoryIndex, Memory<'a, A>>,
+    ) {
+        drain(memories, |memory| {
+            if let Memory::Static { memory, .. } = memory {
+                self.allocator.deallocate_memory(memory);
+            }
+        });
+    }
+
+    fn allocate_tables(
+        &self,
+        _: InstanceIndex,
+        request: &mut InstanceAllocationRequest<'_>,
+        tables: &mut PrimaryMap<DefinedTableIndex, Table<'a, A>>,
+    ) -> Result<(), InstanceError> {
+        let info = request.runtime_info;
+        for (index, ty) in info.module().defined_tables() {
+            let limiter = request.store.limiter();
+            tables.push(Table::new_static(self.allocator, ty, owner(info, index), limiter)?);
+        }
+        Ok(())
+    }
+
+    fn deallocate_tables(&self, _: InstanceIndex, tables: &mut PrimaryMap<DefinedTableIndex, Table<'a, A>>) {
+        drain(tables, |table| table.release(self.allocator));
+    }
+
+    fn allocate_fiber_stack(&self) -> Result<Stack<'a, A>, InstanceError> {
+        Ok(Stack::Fiber(self.allocator.allocate_fiber_stack()?))
+    }
+
+    fn deallocate_fiber_stack(&self, stack: Stack<'a, A>) {
+        if let Stack::Fiber(stack) = stack {
+            self.allocator.deallocate_fiber_stack(stack);
+        }
+    }
+
+    fn allocate_gc_heap(
+        &self,
+        ty: &MemoryType,
+        limiter: Option<&mut (dyn ResourceLimiter + '_)>,
+    ) -> Result<GcHeap<'a, A>, InstanceError> {
+        Ok(self.allocator.allocate_gc_heap(ask_for_gc_heap(ty, limiter)?)?)
+    }
+
+    fn deallocate_gc_heap(&self, heap: GcHeap<'a, A>) {
+        self.allocator.deallocate_gc_heap(heap);
+    }
+
+    fn purge_module(&self, module: CompiledModuleId) {
+        self.allocator.purge_module(module);
+        while let Some(slot) = self.index.alloc_affine_and_clear_affinity(key(module)) {
+            self.strip(slot);
+            self.index.free_cold(slot);
+        }
+    }
+}
+
+impl<A: Arch> fmt::Debug for PoolingInstanceAllocator<'_, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolingInstanceAllocator")
+            .field("index", &self.index)
+            .field("contexts", &self.contexts)
+            .field("stride", &self.stride)
+            .finish_non_exhaustive()
+    }
+}
