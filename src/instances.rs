@@ -27,7 +27,7 @@ impl<A: Arch> Allocator<A> {
     /// [`Error::SharedMemory`], [`Error::PoolConcurrencyLimit`] or
     /// [`Error::OutOfFrames`]; on demand also [`Error::OutOfAddressSpace`] and
     /// [`Error::OutOfRegions`]. Nothing is allocated then.
-    #[inline]
+    #[inline(always)]
     pub fn allocate_memory(&self, request: impl Into<MemoryRequest>) -> Result<Memory<'_, A>, Error> {
         let request = request.into();
         if self.on_demand.is_strategy {
@@ -131,6 +131,7 @@ impl<A: Arch> Allocator<A> {
     ///
     /// [`Error::TableTooLarge`], [`Error::PoolConcurrencyLimit`] or
     /// [`Error::OutOfFrames`]; nothing is allocated then.
+    #[inline(always)]
     pub fn allocate_table(&self, request: impl Into<TableRequest>) -> Result<Table<'_, A>, Error> {
         let request = request.into();
         let TableRequest { minimum, maximum, owner, element_size } = request;
@@ -262,6 +263,66 @@ impl<A: Arch> Allocator<A> {
         self.deallocate_memory(heap.memory);
     }
 
+    /// Takes a memory back, dormant: [`wake_memory`](Self::wake_memory) may have it
+    /// again, of `minimum` bytes. Contracts are those of
+    /// [`deallocate_memory`](Self::deallocate_memory).
+    #[cfg(feature = "instance")]
+    #[inline]
+    pub(crate) fn put_memory_to_sleep(&self, memory: &mut Memory<'_, A>, minimum: usize) {
+        if let Memory::Static { make_accessible: MakeAccessible { id, .. }, size, .. } = memory
+            && let Some(dormant) = self.pools.memories.put_to_sleep(&self.vm, *id)
+        {
+            (*id, *size) = (dormant, minimum);
+        }
+    }
+
+    /// Takes a dormant memory again, if its slot is still what it was.
+    #[cfg(feature = "instance")]
+    #[inline]
+    pub(crate) fn wake_memory(&self, memory: &mut Memory<'_, A>) -> Result<(), Error> {
+        let Memory::Static { make_accessible: MakeAccessible { id, .. }, size, .. } = memory else {
+            return Err(Error::Stale { slot: u32::MAX });
+        };
+        *id = self.pools.memories.wake(&self.vm, *id, *size)?;
+        Ok(())
+    }
+
+    /// Has the slot of a dormant memory be everybody's.
+    #[cfg(feature = "instance")]
+    pub(crate) fn rouse_memory(&self, memory: &Memory<'_, A>) {
+        if let Memory::Static { make_accessible, .. } = memory {
+            self.pools.memories.rouse_one(&self.vm, make_accessible.id);
+        }
+    }
+
+    /// As [`put_memory_to_sleep`](Self::put_memory_to_sleep), of a table.
+    #[cfg(feature = "instance")]
+    #[inline]
+    pub(crate) fn put_table_to_sleep(&self, table: &mut Table<'_, A>, minimum: usize) {
+        if let Home::Slot(id) = &mut table.home
+            && let Some(dormant) = self.pools.tables.put_to_sleep(&self.vm, *id)
+        {
+            (*id, table.size) = (dormant, minimum);
+        }
+    }
+
+    /// As [`wake_memory`](Self::wake_memory), of a table.
+    #[cfg(feature = "instance")]
+    #[inline]
+    pub(crate) fn wake_table(&self, table: &mut Table<'_, A>) -> Result<(), Error> {
+        let Home::Slot(id) = &mut table.home else { return Err(Error::Stale { slot: u32::MAX }) };
+        *id = self.pools.tables.wake(&self.vm, *id, table.size * table.element_size)?;
+        Ok(())
+    }
+
+    /// As [`rouse_memory`](Self::rouse_memory), of a table.
+    #[cfg(feature = "instance")]
+    pub(crate) fn rouse_table(&self, table: &Table<'_, A>) {
+        if let Home::Slot(id) = table.home {
+            self.pools.tables.rouse_one(&self.vm, id);
+        }
+    }
+
     /// Whether an access beyond such a memory's end may not fault.
     #[inline]
     fn needs_bounds_checks(&self, request: &MemoryRequest) -> bool {
@@ -306,7 +367,7 @@ impl<A: Arch> Allocator<A> {
     /// Forgets which slots `module` had: it is gone, and will not come back for
     /// them.
     pub fn purge_module(&self, module: CompiledModuleId) {
-        self.pools.purge_module(module);
+        self.pools.purge_module(&self.vm, module);
     }
 
     pub(crate) fn make_accessible(&self, id: SlotId, offset: usize, len: usize) -> Result<(), Error> {

@@ -136,7 +136,7 @@ impl<A: Arch> Allocator<A> {
     pub fn pooling_allocator_metrics(&self) -> Option<PoolingAllocatorMetrics> {
         self.config.pooling()?;
         let pools = &self.pools;
-        let warm = |pool: &SlotPool| u32::try_from(pool.index.unused_warm_slots()).unwrap_or(u32::MAX);
+        let warm = |pool: &SlotPool| u32::try_from(pool.unused_warm_slots()).unwrap_or(u32::MAX);
         let zeroes = self.config.async_stack_zeroing;
         Some(PoolingAllocatorMetrics {
             core_instances: pools.core_instances.live() as u64,
@@ -146,11 +146,11 @@ impl<A: Arch> Allocator<A> {
             stacks: pools.stacks.in_use(),
             gc_heaps: pools.gc_heaps.live(),
             unused_warm_memories: warm(&pools.memories),
-            unused_memory_bytes_resident: pools.memories.index.unused_bytes_resident(),
+            unused_memory_bytes_resident: pools.memories.unused_bytes_resident(),
             unused_warm_tables: warm(&pools.tables),
-            unused_table_bytes_resident: pools.tables.index.unused_bytes_resident(),
+            unused_table_bytes_resident: pools.tables.unused_bytes_resident(),
             unused_warm_stacks: warm(&pools.stacks),
-            unused_stack_bytes_resident: zeroes.then(|| pools.stacks.index.unused_bytes_resident()),
+            unused_stack_bytes_resident: zeroes.then(|| pools.stacks.unused_bytes_resident()),
         })
     }
 }

@@ -75,7 +75,7 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
     /// Gives a claim back. Cannot fail.
     fn deallocate_index(&self, index: InstanceIndex);
 
-    /// Room for the context and maps of an instance of `module`.
+    /// Room for the context and maps of an instance.
     ///
     /// # Errors
     ///
@@ -84,17 +84,18 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
     fn allocate_vmctx(
         &self,
         index: InstanceIndex,
-        module: &Module,
+        request: &InstanceAllocationRequest<'_>,
     ) -> Result<Box<Instance<'a, A>>, InstanceError>;
 
-    /// Takes it back, cleared. Cannot fail.
+    /// Takes it back, its context cleared. Cannot fail.
     fn deallocate_vmctx(&self, index: InstanceIndex, instance: Box<Instance<'a, A>>);
 
-    /// Pushes a memory for each that the module defines, in their order.
+    /// Has the map hold a memory for each that the module defines, in their order. It
+    /// is the map of the instance that [`allocate_vmctx`](Self::allocate_vmctx) gave.
     ///
     /// # Errors
     ///
-    /// At any of them. What was pushed until then is sure to reach
+    /// At any of them. What the map holds then is sure to reach
     /// [`deallocate_memories`](Self::deallocate_memories).
     fn allocate_memories(
         &self,
@@ -103,18 +104,19 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
         memories: &mut PrimaryMap<DefinedMemoryIndex, Memory<'a, A>>,
     ) -> Result<(), InstanceError>;
 
-    /// Takes all of them back, and leaves the map empty. Cannot fail.
+    /// Takes all of them back. Cannot fail. What is left in the map is nobody's but
+    /// the allocator's.
     fn deallocate_memories(
         &self,
         index: InstanceIndex,
         memories: &mut PrimaryMap<DefinedMemoryIndex, Memory<'a, A>>,
     );
 
-    /// Pushes a table for each that the module defines, in their order.
+    /// Has the map hold a table for each that the module defines, in their order.
     ///
     /// # Errors
     ///
-    /// At any of them. What was pushed until then is sure to reach
+    /// At any of them. What the map holds then is sure to reach
     /// [`deallocate_tables`](Self::deallocate_tables).
     fn allocate_tables(
         &self,
@@ -123,7 +125,8 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
         tables: &mut PrimaryMap<DefinedTableIndex, Table<'a, A>>,
     ) -> Result<(), InstanceError>;
 
-    /// Takes all of them back, and leaves the map empty. Cannot fail.
+    /// Takes all of them back, as
+    /// [`deallocate_memories`](Self::deallocate_memories). Cannot fail.
     fn deallocate_tables(
         &self,
         index: InstanceIndex,
@@ -173,7 +176,7 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
         let module = request.runtime_info.module();
         request.imports.check(module)?;
         let index = self.allocate_index(&request)?;
-        let mut handle = match self.allocate_vmctx(index, module) {
+        let mut handle = match self.allocate_vmctx(index, &request) {
             Ok(instance) => InstanceHandle::new(instance),
             Err(error) => {
                 self.deallocate_index(index);

@@ -12,7 +12,7 @@ use super::{
     VMContext, VMFuncRef, VMFunctionImport, VMGlobalDefinition, VMGlobalImport, VMMemoryDefinition,
     VMMemoryImport, VMTableImport, ValRaw,
 };
-use crate::{Allocator, Error, access::Plain};
+use crate::{Allocator, CompiledModuleId, Error, access::Plain};
 
 /// An instance, reached through its [`InstanceHandle`](super::InstanceHandle).
 ///
@@ -27,6 +27,9 @@ pub struct Instance<'a, A: Arch = Native> {
     pub(super) vmctx_capacity: usize,
     pub(super) memories: PrimaryMap<DefinedMemoryIndex, Memory<'a, A>>,
     pub(super) tables: PrimaryMap<DefinedTableIndex, Table<'a, A>>,
+    /// Which module it is one of, or was: for that one the maps may hold what is
+    /// dormant.
+    pub(super) module_id: Option<CompiledModuleId>,
     /// There while the instance lives.
     pub(super) life: Option<Life>,
 }
@@ -63,6 +66,7 @@ impl<'a, A: Arch> Instance<'a, A> {
             vmctx_capacity,
             memories: map_with_capacity(memories)?,
             tables: map_with_capacity(tables)?,
+            module_id: None,
             life: None,
         })
     }

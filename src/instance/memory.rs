@@ -91,7 +91,7 @@ impl<'a, A: Arch> Memory<'a, A> {
     /// [`InstanceError::MemoryDenied`], [`InstanceError::MemoryUnrepresentable`]
     /// and [`InstanceError::Limiter`] before a slot is taken; those of
     /// [`Allocator::allocate_memory`].
-    #[inline]
+    #[inline(always)]
     pub fn new_static(
         allocator: &'a Allocator<A>,
         ty: &MemoryType,
@@ -101,6 +101,53 @@ impl<'a, A: Arch> Memory<'a, A> {
         let minimum = limit_new(ty, limiter)?;
         let memory = allocator.allocate_memory(request(ty, minimum, owner))?;
         Ok(Self::Static { ty: *ty, memory })
+    }
+
+    /// Has the memory of an earlier instance of the same module be one of a new
+    /// instance: in the same slot, if that is still its last one's, else in another.
+    #[inline]
+    pub(super) fn renew(
+        &mut self,
+        allocator: &'a Allocator<A>,
+        owner: impl FnOnce() -> Option<MemoryInModule>,
+        limiter: Option<&mut (dyn ResourceLimiter + '_)>,
+    ) -> Result<(), InstanceError> {
+        if limiter.is_some() {
+            limit_new(&self.ty().clone(), limiter)?;
+        }
+        if let Self::Static { memory, .. } = self
+            && allocator.wake_memory(memory).is_ok()
+        {
+            return Ok(());
+        }
+        self.replace(allocator, owner())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn replace(
+        &mut self,
+        allocator: &'a Allocator<A>,
+        owner: Option<MemoryInModule>,
+    ) -> Result<(), InstanceError> {
+        self.rouse(allocator);
+        *self = Self::new_static(allocator, &self.ty().clone(), owner, None)?;
+        Ok(())
+    }
+
+    /// Takes it back, for [`renew`](Self::renew).
+    #[inline]
+    pub(super) fn put_to_sleep(&mut self, allocator: &Allocator<A>) {
+        if let Self::Static { ty, memory } = self {
+            allocator.put_memory_to_sleep(memory, ty.minimum_bytes().unwrap_or(0));
+        }
+    }
+
+    /// Has the slot that it was put to sleep in be anybody's.
+    pub(super) fn rouse(&mut self, allocator: &Allocator<A>) {
+        if let Self::Static { memory, .. } = self {
+            allocator.rouse_memory(memory);
+        }
     }
 
     /// A memory that `creator` makes.

@@ -8,7 +8,7 @@ use cranelift_entity::PrimaryMap;
 
 use super::{
     DefinedMemoryIndex, DefinedTableIndex, Instance, InstanceAllocationRequest, InstanceAllocator,
-    InstanceError, InstanceIndex, Memory, MemoryType, Module, ResourceLimiter, RuntimeMemoryCreator, Stack,
+    InstanceError, InstanceIndex, Memory, MemoryType, ResourceLimiter, RuntimeMemoryCreator, Stack,
     StackCreator, Table, memory::ask_for_gc_heap, owner,
 };
 use crate::{Allocator, CompiledModuleId, Error, GcHeap};
@@ -62,8 +62,9 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for OnDemandInstanceAllocator<
     fn allocate_vmctx(
         &self,
         index: InstanceIndex,
-        module: &Module,
+        request: &InstanceAllocationRequest<'_>,
     ) -> Result<Box<Instance<'a, A>>, InstanceError> {
+        let module = request.runtime_info.module();
         let size = module.offsets().vmctx_size();
         let size = page_ceil(size).unwrap_or(size);
         let (memories, tables) = (module.num_defined_memories(), module.num_defined_tables());

@@ -8,8 +8,10 @@
 //!              max_tables_per_module
 //! ```
 //!
-//! A context is cleared when it is taken back, and stays accessible: the next
-//! instance of the same module finds all that it needs.
+//! A context is cleared when it is taken back, and stays accessible. The slots of
+//! memories and tables are as good as free, but the instance's slot remembers them
+//! ([`dormant`](crate::pooling)): the next instance of the same module finds all
+//! that it needs, and asks no other index than that of instances.
 
 use alloc::{boxed::Box, vec::Vec};
 use core::{fmt, sync::atomic::AtomicU32};
@@ -69,10 +71,10 @@ impl<'a, A: Arch> PoolingInstanceAllocator<'a, A> {
         let too_large = Error::OutOfAddressSpace { requested: usize::MAX };
         let context = page_ceil(pooling.max_core_instance_size).ok_or(too_large)?;
         let stride = context.checked_add(PAGE_SIZE).ok_or(too_large)?;
-        let bytes = stride.checked_mul(total).ok_or(too_large)?;
+        let bytes = stride.checked_mul(total).ok_or(too_large)?.max(PAGE_SIZE);
         let links = boxed(total, |_| Ok(Link::default()))?;
         let buckets = boxed(buckets(total), |_| Ok(AtomicU32::new(0)))?;
-        let contexts = allocator.reserve_region(bytes.max(PAGE_SIZE))?;
+        let contexts = allocator.reserve_region(bytes)?;
         let most = [pooling.max_memories_per_module, pooling.max_tables_per_module];
         // More than there are slots can never be had at once.
         let [memories, tables] = [(most[0], &allocator.pools.memories), (most[1], &allocator.pools.tables)]
@@ -86,11 +88,16 @@ impl<'a, A: Arch> PoolingInstanceAllocator<'a, A> {
         });
         let slots = slots.inspect_err(|_| {
             // SAFETY: nobody uses it.
-            let _ = unsafe { allocator.release_region(contexts, bytes.max(PAGE_SIZE)) };
+            let _ = unsafe { allocator.release_region(contexts, bytes) };
         })?;
         let cpus = allocator.vm.arch.cpus();
         let index = ModuleAffinityIndexAllocator::new(links, buckets, cpus, pooling.max_unused_warm_slots);
         Ok(Self { allocator, pooling, index, slots, contexts, stride, memories, tables })
+    }
+
+    /// Bytes of all contexts.
+    fn bytes(&self) -> usize {
+        (self.slots.len() * self.stride).max(PAGE_SIZE)
     }
 
     /// Has the context of a slot's next instance be `bytes` long.
@@ -103,10 +110,18 @@ impl<'a, A: Arch> PoolingInstanceAllocator<'a, A> {
         Ok(())
     }
 
-    /// Has a free slot's context give its frames back.
+    /// Has the slots that an instance remembers be anybody's.
+    #[cold]
+    fn rouse(&self, instance: &mut Instance<'a, A>) {
+        drain(&mut instance.memories, |mut memory| memory.rouse(self.allocator));
+        drain(&mut instance.tables, |mut table| table.rouse(self.allocator));
+    }
+
+    /// Has a free slot give back what its next instance would find.
     fn strip(&self, slot: u32) {
         let Some(slot) = self.slots.get(slot as usize) else { return };
         if let Some(instance) = slot.lock().as_mut() {
+            self.rouse(instance);
             let bytes = core::mem::take(&mut instance.vmctx_capacity);
             // SAFETY: the slot has no instance, and gets none while it is locked.
             let _ = unsafe { self.allocator.reset_region(instance.vmctx, bytes) };
@@ -137,6 +152,23 @@ fn boxed<T>(
         values.push(make(number)?);
     }
     Ok(values.into_boxed_slice())
+}
+
+impl<A: Arch> Drop for PoolingInstanceAllocator<'_, A> {
+    /// Gives the contexts back, unless there is an instance left that has one.
+    fn drop(&mut self) {
+        let mut in_use = false;
+        for slot in 0..self.slots.len() {
+            match self.slots[slot].get_mut().take() {
+                Some(mut instance) => self.rouse(&mut instance),
+                None => in_use = true,
+            }
+        }
+        if !in_use {
+            // SAFETY: no instance has a context, so nobody uses them.
+            let _ = unsafe { self.allocator.release_region(self.contexts, self.bytes()) };
+        }
+    }
 }
 
 // SAFETY: memories and tables come from the core allocator; each context is a
@@ -175,8 +207,9 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
     fn allocate_vmctx(
         &self,
         index: InstanceIndex,
-        module: &Module,
+        request: &InstanceAllocationRequest<'_>,
     ) -> Result<Box<Instance<'a, A>>, InstanceError> {
+        let module = request.runtime_info.module();
         let (size, limit) = (module.offsets().size(), self.pooling.max_core_instance_size);
         if size > limit {
             return Err(InstanceError::TooLarge { size, limit });
@@ -191,6 +224,11 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
         room("memories", module.num_defined_memories(), self.memories)?;
         room("tables", module.num_defined_tables(), self.tables)?;
         self.extend(instance, module.offsets().vmctx_size())?;
+        let id = request.runtime_info.unique_id();
+        if id.is_none() || id != instance.module_id {
+            self.rouse(instance);
+            instance.module_id = id;
+        }
         ready.take().ok_or(no_slot)
     }
 
@@ -207,9 +245,17 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
         memories: &mut PrimaryMap<DefinedMemoryIndex, Memory<'a, A>>,
     ) -> Result<(), InstanceError> {
         let info = request.runtime_info;
-        for (index, ty) in info.module().defined_memories() {
-            let limiter = request.store.limiter();
-            memories.push(Memory::new_static(self.allocator, ty, owner(info, index), limiter)?);
+        // Those of an instance of the same module.
+        for (index, memory) in memories.iter_mut() {
+            memory.renew(self.allocator, || owner(info, index), request.store.limiter())?;
+        }
+        let module = info.module();
+        if memories.len() == module.num_defined_memories() {
+            return Ok(());
+        }
+        for (index, ty) in module.defined_memories().skip(memories.len()) {
+            let (owner, limiter) = (owner(info, index), request.store.limiter());
+            memories.push(Memory::new_static(self.allocator, ty, owner, limiter)?);
         }
         Ok(())
     }
@@ -219,11 +265,7 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
         _: InstanceIndex,
         memories: &mut PrimaryMap<DefinedMemoryIndex, Memory<'a, A>>,
     ) {
-        drain(memories, |memory| {
-            if let Memory::Static { memory, .. } = memory {
-                self.allocator.deallocate_memory(memory);
-            }
-        });
+        memories.values_mut().for_each(|memory| memory.put_to_sleep(self.allocator));
     }
 
     fn allocate_tables(
@@ -233,15 +275,22 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
         tables: &mut PrimaryMap<DefinedTableIndex, Table<'a, A>>,
     ) -> Result<(), InstanceError> {
         let info = request.runtime_info;
-        for (index, ty) in info.module().defined_tables() {
-            let limiter = request.store.limiter();
-            tables.push(Table::new_static(self.allocator, ty, owner(info, index), limiter)?);
+        for (index, table) in tables.iter_mut() {
+            table.renew(self.allocator, || owner(info, index), request.store.limiter())?;
+        }
+        let module = info.module();
+        if tables.len() == module.num_defined_tables() {
+            return Ok(());
+        }
+        for (index, ty) in module.defined_tables().skip(tables.len()) {
+            let (owner, limiter) = (owner(info, index), request.store.limiter());
+            tables.push(Table::new_static(self.allocator, ty, owner, limiter)?);
         }
         Ok(())
     }
 
     fn deallocate_tables(&self, _: InstanceIndex, tables: &mut PrimaryMap<DefinedTableIndex, Table<'a, A>>) {
-        drain(tables, |table| table.release(self.allocator));
+        tables.values_mut().for_each(|table| table.put_to_sleep(self.allocator));
     }
 
     fn allocate_fiber_stack(&self) -> Result<Stack<'a, A>, InstanceError> {
@@ -267,11 +316,11 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
     }
 
     fn purge_module(&self, module: CompiledModuleId) {
-        self.allocator.purge_module(module);
         while let Some(slot) = self.index.alloc_affine_and_clear_affinity(key(module)) {
             self.strip(slot);
             self.index.free_cold(slot);
         }
+        self.allocator.purge_module(module);
     }
 }
 

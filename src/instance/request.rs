@@ -26,7 +26,8 @@ pub struct FunctionBody {
 /// # Safety
 ///
 /// `module` and `type_ids` give the same each time: what a context holds is read
-/// again by the places that the module says.
+/// again by the places that the module says. Two with the same `unique_id` are the
+/// same module, unless the first one's was purged before.
 pub unsafe trait ModuleRuntimeInfo: Send + Sync + 'static {
     /// What it consists of.
     fn module(&self) -> &Module;

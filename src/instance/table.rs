@@ -76,13 +76,57 @@ impl<'a, A: Arch> Table<'a, A> {
     ///
     /// [`InstanceError::TableDenied`] and [`InstanceError::Limiter`] before a slot
     /// is taken; those of [`Allocator::allocate_table`].
+    #[inline(always)]
     pub fn new_static(
         allocator: &'a Allocator<A>,
         ty: &TableType,
         owner: Option<MemoryInModule>,
         limiter: Option<&mut (dyn ResourceLimiter + '_)>,
     ) -> Result<Self, InstanceError> {
-        Ok(Self::Static { ty: *ty, table: allocate(allocator, ty, owner, limiter)? })
+        let request = limit_new(ty, owner, limiter)?;
+        Ok(Self::Static { ty: *ty, table: allocator.allocate_table(request)? })
+    }
+
+    /// Has the table of an earlier instance of the same module be one of a new
+    /// instance: in the same slot, if that is still its last one's, else in another.
+    #[inline]
+    pub(super) fn renew(
+        &mut self,
+        allocator: &'a Allocator<A>,
+        owner: impl FnOnce() -> Option<MemoryInModule>,
+        limiter: Option<&mut (dyn ResourceLimiter + '_)>,
+    ) -> Result<(), InstanceError> {
+        if limiter.is_some() {
+            let _ = limit_new(&self.ty().clone(), None, limiter)?;
+        }
+        match allocator.wake_table(self.inner_mut()) {
+            Ok(()) => Ok(()),
+            Err(_) => self.replace(allocator, owner()),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn replace(
+        &mut self,
+        allocator: &'a Allocator<A>,
+        owner: Option<MemoryInModule>,
+    ) -> Result<(), InstanceError> {
+        self.rouse(allocator);
+        *self = Self::new_static(allocator, &self.ty().clone(), owner, None)?;
+        Ok(())
+    }
+
+    /// Takes it back, for [`renew`](Self::renew).
+    #[inline]
+    pub(super) fn put_to_sleep(&mut self, allocator: &Allocator<A>) {
+        let minimum = usize::try_from(self.ty().minimum).unwrap_or(0);
+        allocator.put_table_to_sleep(self.inner_mut(), minimum);
+    }
+
+    /// Has the slot that it was put to sleep in be anybody's.
+    pub(super) fn rouse(&mut self, allocator: &Allocator<A>) {
+        allocator.rouse_table(self.inner_mut());
     }
 
     /// A table in a range of its own.
@@ -96,7 +140,8 @@ impl<'a, A: Arch> Table<'a, A> {
         owner: Option<MemoryInModule>,
         limiter: Option<&mut (dyn ResourceLimiter + '_)>,
     ) -> Result<Self, InstanceError> {
-        Ok(Self::Dynamic { ty: *ty, table: allocate(allocator, ty, owner, limiter)? })
+        let request = limit_new(ty, owner, limiter)?;
+        Ok(Self::Dynamic { ty: *ty, table: allocator.allocate_table(request)? })
     }
 
     /// What it is declared as.
@@ -286,13 +331,13 @@ impl<'a, A: Arch> Table<'a, A> {
     }
 }
 
-#[inline]
-fn allocate<'a, A: Arch>(
-    allocator: &'a Allocator<A>,
+/// What a table is asked for with, if the limiter allows it to be made.
+#[inline(always)]
+fn limit_new(
     ty: &TableType,
     owner: Option<MemoryInModule>,
     limiter: Option<&mut (dyn ResourceLimiter + '_)>,
-) -> Result<crate::Table<'a, A>, InstanceError> {
+) -> Result<TableRequest, InstanceError> {
     let count = |elements: u64| usize::try_from(elements).unwrap_or(usize::MAX);
     let (minimum, maximum) = (count(ty.minimum), ty.maximum.map(count));
     if let Some(limiter) = limiter
@@ -300,8 +345,7 @@ fn allocate<'a, A: Arch>(
     {
         return Err(InstanceError::TableDenied { minimum: ty.minimum });
     }
-    let request = TableRequest { minimum, maximum, owner, element_size: ty.element.size() };
-    Ok(allocator.allocate_table(request)?)
+    Ok(TableRequest { minimum, maximum, owner, element_size: ty.element.size() })
 }
 
 impl<A: Arch> fmt::Debug for Table<'_, A> {

@@ -138,18 +138,18 @@ impl SlotPool {
     /// come back, and those that another CPU works on this moment.
     pub(super) fn make_free<A: Arch>(&self, vm: &Vm<A>) -> bool {
         let done = self.queue.done.load(Ordering::SeqCst);
-        if self.flush(vm) > 0 {
+        if self.rouse(vm) > 0 || self.flush(vm) > 0 {
             return true;
         }
         self.await_batches();
-        // A slot that is given back is free, or waits, or is worked on, or was. It
-        // goes from each to the next, so it is looked for in this order. One that
+        // A slot that is given back is free, or waits, or is dormant, or is worked on,
+        // or was. It goes from each to a later one, so it is looked for in this order. One that
         // is gone again by then is missed by the next try too, which says so.
         if self.index.used() < self.index.capacity() {
             return true;
         }
         fence(Ordering::SeqCst);
-        if self.queue.waiting.load(Ordering::SeqCst) > 0 {
+        if self.queue.waiting.load(Ordering::SeqCst) > 0 || self.dormant() > 0 {
             return true;
         }
         self.await_batches();
@@ -190,6 +190,7 @@ impl SlotPool {
     /// and from what others have beyond what is accessible. Returns how many.
     pub(crate) fn reclaim<A: Arch>(&self, vm: &Vm<A>, wanted: usize) -> usize {
         let before = vm.arena.available();
+        self.rouse(vm);
         self.flush(vm);
         if matches!(self.settings.backing, SlotBacking::Fixed { .. }) {
             return 0;

@@ -3,7 +3,8 @@
 //! ```text
 //!   Pools ── memories ──┐
 //!        ├── tables   ──┼── SlotPool ── index_allocator   which slot is next
-//!        ├── stacks   ──┘       |   └── decommit_queue    frames that leave slots, in batches
+//!        ├── stacks   ──┘       |   ├── decommit_queue    frames that leave slots, in batches
+//!        |                      |   └── dormant           slots that wait for the same instance
 //!        └── counts             v
 //!            GC heaps,        Slot ── slot_edits          open, extend, shrink, close
 //!            instances             ├── backing             where its frames come from
@@ -13,6 +14,7 @@
 mod backing;
 mod counts;
 mod decommit_queue;
+mod dormant;
 mod far;
 mod index_allocator;
 mod layout;

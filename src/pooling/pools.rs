@@ -248,10 +248,11 @@ impl Pools {
     }
 
     /// Forgets which slots a module had.
-    pub(crate) fn purge_module(&self, module: CompiledModuleId) {
+    pub(crate) fn purge_module<A: Arch>(&self, vm: &Vm<A>, module: CompiledModuleId) {
         for (pool, most) in
             [(&self.memories, self.memories_per_module), (&self.tables, self.tables_per_module)]
         {
+            pool.rouse(vm);
             let forget = || pool.index.take_module(module, most).map(|slot| pool.forget_owner(slot));
             while pool.queue.while_busy(|| forget().map_or(0, |()| 1)) > 0 {}
         }

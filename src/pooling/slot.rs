@@ -37,6 +37,9 @@ pub(crate) struct SlotRecord {
     module: AtomicU64,
     index: AtomicU32,
     pub(super) gc_heap: AtomicBool,
+    /// Whether it is at rest and in no list: its last user may have it back. Changed
+    /// under the lock.
+    pub(super) dormant: AtomicBool,
     /// The slot after it in the decommit queue.
     pub(super) next_queued: AtomicU32,
     /// Where the directory's entry for the slot's first leaf table is.
@@ -88,6 +91,7 @@ impl SlotRecord {
             module: AtomicU64::new(0),
             index: AtomicU32::new(NO_MODULE),
             gc_heap: AtomicBool::new(false),
+            dormant: AtomicBool::new(false),
             next_queued: AtomicU32::new(0),
             directory,
             state: SpinMutex::new(SlotState::default()),

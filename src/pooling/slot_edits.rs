@@ -61,7 +61,7 @@ impl<'p, A: Arch> Slot<'p, A> {
     }
 
     /// Makes the first `last` pages of a slot at rest accessible, and no others.
-    #[inline]
+    #[inline(always)]
     pub(super) fn open(&self, state: &mut SlotState, last: usize) -> Result<(), Error> {
         let promised = match self.pool.settings.backing {
             SlotBacking::PerInstance { pages } => self.promise(pages)?,
@@ -107,7 +107,7 @@ impl<'p, A: Arch> Slot<'p, A> {
     }
 
     /// Has all written pages cleared, nothing accessible, and the slot at rest.
-    #[inline]
+    #[inline(always)]
     pub(super) fn close(&self, state: &mut SlotState) {
         let (vm, record) = (self.vm, self.record);
         record.accessible.store(0, Ordering::Release);
@@ -131,7 +131,7 @@ impl<'p, A: Arch> Slot<'p, A> {
         self.audit(state);
     }
 
-    #[inline]
+    #[inline(always)]
     fn any_written(&self, last: usize) -> bool {
         if last <= self.near_pages() && !self.is_sparse() {
             return pages::any_written::<A>(self.near(0, last));

@@ -26,7 +26,7 @@ use spin::mutex::SpinMutexGuard;
 
 use super::{
     Link, ModuleAffinityIndexAllocator, PoolKind, SlabLayout, SlotId, SlotRecord,
-    decommit_queue::DecommitQueue, is_in_use, slot::SlotState, slot_edits::Slot,
+    decommit_queue::DecommitQueue, dormant::Dormant, is_in_use, slot::SlotState, slot_edits::Slot,
 };
 use crate::{
     Error, MemoryInModule,
@@ -71,6 +71,7 @@ pub(crate) struct SlotPool {
     pub(super) slots: Records<SlotRecord>,
     pub(crate) index: ModuleAffinityIndexAllocator<Records<Link>, Records<AtomicU32>>,
     pub(super) queue: DecommitQueue,
+    pub(super) dormant: Dormant,
 }
 
 /// Where an address stands in the slab.
@@ -102,6 +103,7 @@ impl SlotPool {
             slots,
             index,
             queue: DecommitQueue::new(settings.decommit_batch_size),
+            dormant: Dormant::default(),
         }
     }
 
@@ -247,7 +249,7 @@ impl SlotPool {
 
     /// Slots that somebody has.
     pub(crate) fn in_use(&self) -> usize {
-        self.index.used().saturating_sub(self.queued())
+        self.index.used().saturating_sub(self.queued() + self.dormant())
     }
 
     /// Slots that wait for their frames to be taken.

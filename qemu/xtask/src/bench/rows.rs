@@ -70,6 +70,21 @@ pub(super) const ROWS: &[Row] = &[
     .x86_64(8_192)
     .aarch64(8_192)
     .unit("bytes"),
+    row(
+        "instance-warm-clean",
+        "allocate and deallocate an instance with a memory of 64 KiB and a table, warm and clean",
+    )
+    .x86_64(400)
+    .aarch64(400),
+    row("instance-without-memory", "the same of an instance without memory and table"),
+    row("instance-one-page-written", "the same with both, one page written and cleared"),
+    row(
+        "instance-data-segments",
+        "the same, initialised with the four data segments of 256 bytes that a start function would copy",
+    ),
+    row("instance-cold", "the same in slots that were never used: 17 frames cleared")
+        .x86_64(4_000)
+        .aarch64(4_000),
     row("reveal-16", "any 16 pages of a window revealed").x86_64(80).aarch64(80),
     row("hide-16", "any 16 pages of a window hidden, and forgotten here").x86_64(160).aarch64(160),
     row("harvest-16-clean", "harvest over any 16 pages of a window, none written").x86_64(120).aarch64(120),

@@ -19,6 +19,8 @@ mod edits;
 #[cfg(target_os = "none")]
 mod group;
 #[cfg(target_os = "none")]
+mod instances;
+#[cfg(target_os = "none")]
 mod machine;
 #[cfg(target_os = "none")]
 mod pools;
@@ -38,9 +40,10 @@ kernel::entry!(bare::main);
 mod bare {
     use kernel::{BootInfo, Exit};
 
-    use crate::{edits, group::Group, machine, pools, wasm};
+    use crate::{edits, group::Group, instances, machine, pools, wasm};
 
-    const GROUPS: [&[Group]; 4] = [wasm::GROUPS, machine::GROUPS, edits::GROUPS, pools::GROUPS];
+    const GROUPS: [&[Group]; 5] =
+        [wasm::GROUPS, machine::GROUPS, edits::GROUPS, pools::GROUPS, instances::GROUPS];
 
     pub(crate) fn main(boot: &'static BootInfo) -> ! {
         let groups = || GROUPS.into_iter().flatten();

@@ -48,10 +48,10 @@ pub(crate) const GROUPS: &[Group] = &[
 ];
 
 const WASM_PAGE: usize = 0x1_0000;
-const MIB: usize = 1 << 20;
+pub(crate) const MIB: usize = 1 << 20;
 
 /// Slots of 1 MiB, all of it premapped, which share frames.
-fn pool(slots: usize) -> PoolingAllocationConfig {
+pub(crate) fn pool(slots: usize) -> PoolingAllocationConfig {
     PoolingAllocationConfig::new()
         .total_memories(slots)
         .total_tables(0)
@@ -62,13 +62,13 @@ fn pool(slots: usize) -> PoolingAllocationConfig {
 }
 
 /// A part of the machine that no other allocator has.
-struct Part {
+pub(crate) struct Part {
     window: Range<VirtAddr>,
     arena: Range<PhysAddr>,
 }
 
 /// As many parts as there are top-level entries and room in the arena for.
-fn parts(boot: &BootInfo, arenas: &[usize]) -> impl Iterator<Item = Part> {
+pub(crate) fn parts(boot: &BootInfo, arenas: &[usize]) -> impl Iterator<Item = Part> {
     const TOP_LEVEL_ENTRY: usize = 512 << 30;
     let (window, arena) = whole(boot);
     let mut next = (window.start, arena.start);
@@ -80,7 +80,7 @@ fn parts(boot: &BootInfo, arenas: &[usize]) -> impl Iterator<Item = Part> {
     })
 }
 
-fn carve(part: Part, config: &Config) -> Allocator {
+pub(crate) fn carve(part: Part, config: &Config) -> Allocator {
     // SAFETY: nobody else uses this part of window and arena.
     unsafe { Allocator::new(native(), part.window, part.arena, config) }.expect("an allocator")
 }
@@ -137,7 +137,7 @@ fn memories(boot: &'static BootInfo) {
 }
 
 /// Without rounds to warm up.
-fn average_of(rounds: u64, mut operation: impl FnMut()) -> u64 {
+pub(crate) fn average_of(rounds: u64, mut operation: impl FnMut()) -> u64 {
     let before = instructions();
     (0..rounds).for_each(|_| operation());
     (instructions() - before) / rounds
