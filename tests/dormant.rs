@@ -1,0 +1,275 @@
+//! What instances leave in pools when they end: ready for the next one of the same
+//! module, and for anybody else who needs it.
+
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+extern crate alloc;
+
+mod common;
+#[path = "common/module.rs"]
+mod module;
+
+use alloc::boxed::Box;
+
+use allotment::{
+    Error, PoolKind, PoolingAllocationConfig, PoolingAllocatorMetrics,
+    instance::{InstanceError, PoolingInstanceAllocator},
+};
+use common::{Fault, MIB, Machine, PAGE, TestArch, WASM_PAGE, pool, pooled, together};
+use module::{Code, Engine, bytes, memory, module, table};
+
+harness::tests! {
+    fn the_next_instance_of_a_module_has_the_slots_of_the_last() {
+        on_every_machine!(same_slots);
+    }
+
+    fn slots_of_ended_instances_are_unused_and_warm() {
+        on_every_machine!(counted);
+    }
+
+    fn slots_of_ended_instances_are_anybodys() {
+        on_every_machine!(anybodys);
+    }
+
+    fn frames_of_ended_instances_are_anybodys() {
+        on_every_machine!(frames);
+    }
+
+    fn an_instance_that_grew_leaves_the_next_one_its_minimum() {
+        on_every_machine!(grown);
+    }
+
+    fn an_instance_on_another_cpu_finds_nothing_stale() {
+        on_every_machine!(other_cpu);
+    }
+
+    fn a_module_with_other_memories_has_its_own() {
+        on_every_machine!(other_shape);
+    }
+
+    fn a_purged_module_may_come_back_in_another_shape() {
+        on_every_machine!(purged);
+    }
+
+    fn an_allocator_that_is_dropped_leaves_nothing() {
+        on_every_machine!(dropped);
+    }
+
+    fn instances_and_others_share_slots_on_several_cpus() {
+        on_every_machine!(contended);
+    }
+}
+
+fn few(slots: usize) -> PoolingAllocationConfig {
+    pool(slots, MIB).total_tables(slots).table_elements(1000).total_core_instances(slots)
+}
+
+fn machine<A: TestArch>(pools: PoolingAllocationConfig) -> Machine<A> {
+    Machine::new(&pooled(pools).region_space(1 << 30), 8 * MIB)
+}
+
+fn pools_of<A: TestArch>(m: &Machine<A>) -> PoolingAllocatorMetrics {
+    m.allocator.pooling_allocator_metrics().expect("there are pools")
+}
+
+fn plain() -> Code {
+    module().memory(1, Some(4)).table(10, None).build()
+}
+
+fn same_slots<A: TestArch>() {
+    let m = machine::<A>(few(4));
+    let engine = Engine::new(&m);
+    let (first, second) = (plain(), plain());
+    let base = |code| {
+        let instance = engine.instantiate(code).unwrap();
+        let base = instance.memory_definition(memory(0)).unwrap().base;
+        assert_eq!(bytes(&instance, memory(0), 0, WASM_PAGE), [0; WASM_PAGE]);
+        m.store_at(base.offset(WASM_PAGE - 1), 7).unwrap();
+        engine.end(instance);
+        base
+    };
+    let bases = [base(&first), base(&second)];
+    assert_ne!(bases[0], bases[1]);
+    for _ in 0..3 {
+        assert_eq!([base(&first), base(&second)], bases);
+    }
+}
+
+fn counted<A: TestArch>() {
+    let m = machine::<A>(few(4).linear_memory_keep_resident(MIB).table_keep_resident(MIB));
+    let engine = Engine::new(&m);
+    let instance = engine.instantiate(&plain()).unwrap();
+    assert_eq!((pools_of(&m).memories, pools_of(&m).unused_warm_memories), (1, 0));
+    engine.end(instance);
+    let metrics = pools_of(&m);
+    assert_eq!((metrics.memories, metrics.tables, metrics.core_instances), (0, 0, 0));
+    assert_eq!((metrics.unused_warm_memories, metrics.unused_warm_tables), (1, 1));
+    assert_eq!(metrics.unused_memory_bytes_resident, WASM_PAGE);
+    assert_eq!(metrics.unused_table_bytes_resident, PAGE);
+    assert_eq!(m.allocator.metrics().free_memories, 4);
+}
+
+fn anybodys<A: TestArch>() {
+    let m = machine::<A>(few(2));
+    let engine = Engine::new(&m);
+    let code = plain();
+    let both = [(); 2].map(|()| engine.instantiate(&code).unwrap());
+    both.into_iter().for_each(|instance| engine.end(instance));
+
+    let taken = [(); 2].map(|()| m.allocator.allocate_memory(WASM_PAGE).unwrap());
+    let tables = [(); 2].map(|()| m.allocator.allocate_table(10).unwrap());
+    let limit = InstanceError::Resource(Error::PoolConcurrencyLimit { kind: PoolKind::Memories, limit: 2 });
+    assert_eq!(engine.instantiate(&code).map(|_| ()), Err(limit));
+    taken.into_iter().for_each(|memory| m.allocator.deallocate_memory(memory));
+    let limit = InstanceError::Resource(Error::PoolConcurrencyLimit { kind: PoolKind::Tables, limit: 2 });
+    assert_eq!(engine.instantiate(&code).map(|_| ()), Err(limit));
+    tables.into_iter().for_each(|table| m.allocator.deallocate_table(table));
+
+    let both = [(); 2].map(|()| engine.instantiate(&code).unwrap());
+    both.into_iter().for_each(|instance| engine.end(instance));
+    assert_eq!(pools_of(&m).memories, 0);
+}
+
+fn frames<A: TestArch>() {
+    const FRAMES: usize = 600;
+    let pools = few(4).linear_memory_keep_resident(MIB);
+    let overhead = machine::<A>(pools).allocator.plan().overhead;
+    let m = Machine::<A>::new(&pooled(pools).region_space(1 << 30), overhead + FRAMES * PAGE);
+    let engine = Engine::settled(&m);
+    let before = m.allocator.metrics().available_frames;
+    let large = module().memory(12, None).build();
+    for _ in 0..3 {
+        let both = [(); 2].map(|()| engine.instantiate(&large).unwrap());
+        both.into_iter().for_each(|instance| engine.end(instance));
+        assert_eq!(m.allocator.metrics().available_frames, before);
+        // In the other two slots, with more frames than those have left.
+        let others = [(); 2].map(|()| m.allocator.allocate_memory(MIB).unwrap());
+        others.into_iter().for_each(|memory| m.allocator.deallocate_memory(memory));
+    }
+}
+
+fn grown<A: TestArch>() {
+    let m = machine::<A>(few(1));
+    let engine = Engine::new(&m);
+    let code = plain();
+    for _ in 0..3 {
+        let mut instance = engine.instantiate(&code).unwrap();
+        assert_eq!(engine.load(&instance, WASM_PAGE as u64 - 1), Ok(0));
+        let beyond = engine.address(&instance, memory(0), WASM_PAGE as u64);
+        assert_eq!(m.load_at(beyond), Err(Fault(beyond)));
+        assert_eq!(instance.memory_grow(memory(0), 3, None), Ok(Some(1)));
+        engine.store(&instance, 4 * WASM_PAGE as u64 - 1, 9).unwrap();
+        assert_eq!(instance.table_size(table(0)), Ok(10));
+        let null = instance.table_get(table(0), 0).unwrap();
+        assert_eq!(instance.table_grow(table(0), 900, null, None), Ok(Some(10)));
+        engine.end(instance);
+    }
+}
+
+fn other_cpu<A: TestArch>() {
+    let m = machine::<A>(few(2));
+    let engine = Engine::new(&m);
+    let code = plain();
+    for round in 0..20 {
+        m.allocator.arch().on_cpu(round % common::cpus(), || {
+            let mut instance = engine.instantiate(&code).unwrap();
+            let pages = 1 + round as u64 % 3;
+            instance.memory_grow(memory(0), pages - 1, None).unwrap();
+            for page in 0..pages {
+                assert_eq!(engine.load(&instance, page * WASM_PAGE as u64), Ok(0));
+                engine.store(&instance, page * WASM_PAGE as u64, 0xee).unwrap();
+            }
+            engine.load(&instance, pages * WASM_PAGE as u64).expect_err("beyond the end");
+            engine.end(instance);
+        });
+    }
+}
+
+fn other_shape<A: TestArch>() {
+    let m = machine::<A>(few(4).max_memories_per_module(2));
+    let engine = Engine::new(&m);
+    // One instance slot for all, so that each finds what another one left.
+    let shapes = [
+        module().memory(1, None).memory(2, None).build(),
+        module().memory(3, None).table(5, None).build(),
+        module().build(),
+        module().memory(1, Some(1)).id(None).build(),
+        module().memory(2, Some(2)).table(1000, None).id(None).build(),
+    ];
+    for code in shapes.iter().chain(shapes.iter().rev()).chain(&shapes) {
+        let instance = engine.instantiate(code).unwrap();
+        for (index, ty) in code.module().defined_memories() {
+            assert_eq!(instance.memories()[index].ty(), ty);
+            assert_eq!(instance.memories()[index].size(), ty.minimum);
+        }
+        assert_eq!(instance.memories().len(), code.module().num_defined_memories());
+        assert_eq!(instance.tables().len(), code.module().num_defined_tables());
+        engine.end(instance);
+        assert_eq!((pools_of(&m).memories, pools_of(&m).tables), (0, 0));
+    }
+}
+
+fn purged<A: TestArch>() {
+    let m = machine::<A>(few(2));
+    let engine = Engine::new(&m);
+    for round in 1..5 {
+        let code = module().memory(round, None).data(0, 0, b"mine").id(Some(42)).build();
+        for _ in 0..2 {
+            let instance = engine.instantiate(&code).unwrap();
+            assert_eq!(instance.memory_size(memory(0)), Ok(round));
+            assert_eq!(bytes(&instance, memory(0), 0, 5), *b"mine\0");
+            engine.end(instance);
+        }
+        engine.instances.purge_module(code.unique_id().unwrap());
+        assert_eq!(pools_of(&m).memories, 0);
+    }
+}
+
+fn dropped<A: TestArch>() {
+    let m = machine::<A>(few(2));
+    let before = m.allocator.metrics();
+    let code = plain();
+    for _ in 0..3 {
+        let engine = Engine::new(&m);
+        let instance = engine.instantiate(&code).unwrap();
+        engine.end(instance);
+        drop(engine);
+        let after = m.allocator.metrics();
+        assert_eq!((after.regions, after.free_memories), (before.regions, before.free_memories));
+        assert_eq!(after.available_frames, before.available_frames);
+    }
+    // One that has an instance left keeps what that needs.
+    let left = PoolingInstanceAllocator::new(&m.allocator).unwrap();
+    let engine = Engine { m: &m, instances: Box::new(left) };
+    let instance = engine.instantiate(&code).unwrap();
+    drop(engine);
+    assert_eq!(bytes(&instance, memory(0), 0, 4), [0; 4]);
+    assert_eq!(instance.memory_size(memory(0)), Ok(1));
+}
+
+fn contended<A: TestArch>() {
+    let m = machine::<A>(few(4));
+    let engine = Engine::settled(&m);
+    let codes = [plain(), plain()];
+    together(2, |worker| {
+        for round in 0..if cfg!(target_os = "none") { 400 } else { 60 } {
+            // Never more than four at once: each must have its own.
+            let mut instance = engine.instantiate(&codes[(worker + round) % 2]).unwrap();
+            assert_eq!(bytes(&instance, memory(0), 0, 64), [0; 64]);
+            instance.memory_fill(memory(0), 0, 0xaa, 64).unwrap();
+            let other = m.allocator.allocate_memory(WASM_PAGE).unwrap();
+            assert_eq!(m.load(&other, 63), Ok(0));
+            m.store(&other, 63, 0xbb).unwrap();
+            if round % 2 == 0 {
+                engine.end(instance);
+                m.allocator.deallocate_memory(other);
+            } else {
+                m.allocator.deallocate_memory(other);
+                engine.end(instance);
+            }
+        }
+    });
+    let metrics = pools_of(&m);
+    assert_eq!((metrics.memories, metrics.tables, metrics.core_instances), (0, 0, 0));
+    assert_eq!(m.allocator.metrics().free_memories, 4);
+}
