@@ -1,7 +1,7 @@
 //! An instance: what belongs to it, and its context.
 
 use alloc::{boxed::Box, sync::Arc};
-use core::{any::Any, fmt, mem::offset_of, ptr::NonNull};
+use core::{any::Any, cell::Cell, fmt, marker::PhantomData, mem::offset_of, ptr::NonNull};
 
 use allotment_arch::{Arch, Native, VirtAddr};
 use cranelift_entity::{EntityRef, PrimaryMap};
@@ -32,6 +32,8 @@ pub struct Instance<'a, A: Arch = Native> {
     pub(super) module_id: Option<CompiledModuleId>,
     /// There while the instance lives.
     pub(super) life: Option<Life>,
+    /// Who asks for a function's reference fills it in: one CPU at a time.
+    pub(super) not_sync: PhantomData<Cell<()>>,
 }
 
 /// What an instance has while it lives.
@@ -68,6 +70,7 @@ impl<'a, A: Arch> Instance<'a, A> {
             tables: map_with_capacity(tables)?,
             module_id: None,
             life: None,
+            not_sync: PhantomData,
         })
     }
 

@@ -24,9 +24,6 @@ pub struct InstanceHandle<'a, A: Arch = Native> {
 // SAFETY: it owns the instance, all of whose parts may go to another CPU: who
 // takes it there calls `arrive`.
 unsafe impl<A: Arch> Send for InstanceHandle<'_, A> {}
-// SAFETY: what is shared of it are sizes, addresses and loads.
-unsafe impl<A: Arch> Sync for InstanceHandle<'_, A> {}
-
 impl<'a, A: Arch> InstanceHandle<'a, A> {
     pub(super) fn new(instance: Box<Instance<'a, A>>) -> Self {
         Self { instance: NonNull::from(Box::leak(instance)) }

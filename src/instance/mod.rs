@@ -82,4 +82,5 @@ fn owner(info: &Arc<dyn ModuleRuntimeInfo>, index: impl EntityRef) -> Option<Mem
 
 static_assertions::assert_obj_safe!(InstanceAllocator<'static>);
 static_assertions::assert_impl_all!(dyn InstanceAllocator<'static>: Send, Sync);
-static_assertions::assert_not_impl_any!(InstanceHandle<'static>: Clone, Copy);
+static_assertions::assert_not_impl_any!(InstanceHandle<'static>: Clone, Copy, Sync);
+static_assertions::assert_impl_all!(InstanceHandle<'static>: Send);
