@@ -95,23 +95,32 @@ pub(crate) fn across<A: TestArch>() {
 /// Nothing may be written, read or copied up to the end of a memory, of any size,
 /// and wherever its slot ends.
 pub(crate) fn nothing_at_the_end<A: TestArch>() {
-    in_every_way(|engine: &Engine<'_, A>| {
-        for pages in [0, 1, MIB as u64 / END] {
-            let code = module().memory(pages, None).passive_data(b"").build();
-            let mut instance = engine.instantiate(&code).unwrap();
-            let (one, end) = (memory(0), pages * END);
-            instance.memory_fill(one, end, 1, 0).unwrap();
-            instance.memory_copy(one, end, one, end, 0).unwrap();
-            instance.memory_copy(one, 0, one, end, 0).unwrap();
-            instance.write_memory(one, end, &[]).unwrap();
-            instance.read_memory(one, end, &mut []).unwrap();
-            let segment = allotment::instance::DataIndex::from_u32(0);
-            instance.memory_init(one, segment, end, 0, 0).unwrap();
-            assert_eq!(instance.memory_fill(one, end, 1, 1), OUT);
-            assert_eq!(instance.memory_fill(one, end + 1, 1, 0), OUT);
-            engine.end(instance);
-        }
-    });
+    in_every_way(|engine: &Engine<'_, A>| up_to_the_end(engine, MIB));
+    // Slots without anything between them: the end of one is the next one's start.
+    for commit in [Commit::Strict, Commit::PerInstance(512)] {
+        let pool = few().max_memory_size(2 * MIB).backing(Backing::Elastic(commit));
+        let config = pooled(pool).memory_reservation(2 * MIB).memory_guard_size(0);
+        let m = Machine::<A>::new(&config.guard_before_linear_memory(false), 8 * MIB);
+        up_to_the_end(&Engine::new(&m), 2 * MIB);
+    }
+}
+
+fn up_to_the_end<A: TestArch>(engine: &Engine<'_, A>, most: usize) {
+    for pages in [0, 1, most as u64 / END] {
+        let code = module().memory(pages, None).passive_data(b"").build();
+        let mut instance = engine.instantiate(&code).unwrap();
+        let (one, end) = (memory(0), pages * END);
+        instance.memory_fill(one, end, 1, 0).unwrap();
+        instance.memory_copy(one, end, one, end, 0).unwrap();
+        instance.memory_copy(one, 0, one, end, 0).unwrap();
+        instance.write_memory(one, end, &[]).unwrap();
+        instance.read_memory(one, end, &mut []).unwrap();
+        let segment = allotment::instance::DataIndex::from_u32(0);
+        instance.memory_init(one, segment, end, 0, 0).unwrap();
+        assert_eq!(instance.memory_fill(one, end, 1, 1), OUT);
+        assert_eq!(instance.memory_fill(one, end + 1, 1, 0), OUT);
+        engine.end(instance);
+    }
 }
 
 /// What the host writes for an instance counts as the instance's.
