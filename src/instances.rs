@@ -119,6 +119,8 @@ impl<A: Arch> Allocator<A> {
     pub(crate) fn prepare_write_at(&self, address: VirtAddr, len: usize) -> Result<(), Error> {
         let pool = &self.pools.memories;
         match pool.sparse_position(address) {
+            // The end of a memory may be the start of somebody else's.
+            _ if len == 0 => Ok(()),
             Some((id, offset)) => pool.prepare_write(&self.vm, id, offset, len),
             None => Ok(()),
         }

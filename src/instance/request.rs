@@ -137,8 +137,10 @@ impl<'a> Imports<'a> {
     ///
     /// Each one is an export of a live instance of the same core allocator, of the
     /// type that the module declares, and that instance outlives every one that
-    /// imports from it. Functions may be of the engine's own. No two CPUs use
-    /// instances that import from one another at the same time.
+    /// imports from it. Functions may be of the engine's own, and shared memories
+    /// [`SharedMemory::import`](super::SharedMemory::import). No two CPUs use
+    /// instances that import from one another at the same time, unless all that is
+    /// imported is shared memories.
     #[must_use]
     pub unsafe fn new(
         functions: &'a [VMFunctionImport],

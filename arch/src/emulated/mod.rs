@@ -276,6 +276,12 @@ unsafe impl<F: Mmu> Arch for Emulated<F> {
     unsafe fn move_bytes(&self, from: VirtAddr, to: VirtAddr, len: usize) -> Result<(), VirtAddr> {
         let mut bytes = std::vec![0; len];
         self.read(from, &mut bytes).map_err(|fault| fault.address)?;
+        // One that faulted half way would be repeated with what it had stored.
+        for offset in (0..len).step_by(PAGE_SIZE).chain(len.checked_sub(1)) {
+            let mut byte = [0];
+            self.read(to.offset(offset), &mut byte).map_err(|fault| fault.address)?;
+            self.write(to.offset(offset), &byte).map_err(|fault| fault.address)?;
+        }
         self.write(to, &bytes).map_err(|fault| fault.address)
     }
 
