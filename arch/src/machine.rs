@@ -135,8 +135,8 @@ pub unsafe trait Arch: Send + Sync {
     ///
     /// # Errors
     ///
-    /// As for [`read_bytes`](Self::read_bytes) and
-    /// [`write_bytes`](Self::write_bytes).
+    /// As for [`read_bytes`](Self::read_bytes); no byte is stored then, so that
+    /// what overlaps can be copied again from the start.
     ///
     /// # Safety
     ///

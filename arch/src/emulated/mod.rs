@@ -276,6 +276,15 @@ unsafe impl<F: Mmu> Arch for Emulated<F> {
     unsafe fn move_bytes(&self, from: VirtAddr, to: VirtAddr, len: usize) -> Result<(), VirtAddr> {
         let mut bytes = std::vec![0; len];
         self.read(from, &mut bytes).map_err(|fault| fault.address)?;
+        // Who repeats this reads again: so all pages fault before any byte is stored.
+        let mut at = 0;
+        while at < len {
+            let mut byte = [0];
+            let first = to.offset(at);
+            self.read(first, &mut byte).map_err(|fault| fault.address)?;
+            self.write(first, &byte).map_err(|fault| fault.address)?;
+            at += PAGE_SIZE - (first.0 % PAGE_SIZE as u64) as usize;
+        }
         self.write(to, &bytes).map_err(|fault| fault.address)
     }
 
