@@ -108,8 +108,8 @@ impl<'a, A: Arch> PoolingInstanceAllocator<'a, A> {
         let Some(slot) = self.slots.get(slot as usize) else { return };
         if let Some(instance) = slot.lock().as_mut() {
             let bytes = core::mem::take(&mut instance.vmctx_capacity);
-            // SAFETY: the slot has no instance, and gets none while it is locked.
-            let _ = unsafe { self.allocator.reset_region(instance.vmctx, bytes) };
+            // The slot has no instance, and gets none while it is locked.
+            let _ = self.allocator.regions.discard(&self.allocator.vm, instance.vmctx, bytes);
         }
     }
 }
