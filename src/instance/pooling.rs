@@ -123,8 +123,8 @@ impl<'a, A: Arch> PoolingInstanceAllocator<'a, A> {
         if let Some(instance) = slot.lock().as_mut() {
             self.rouse(instance);
             let bytes = core::mem::take(&mut instance.vmctx_capacity);
-            // SAFETY: the slot has no instance, and gets none while it is locked.
-            let _ = unsafe { self.allocator.reset_region(instance.vmctx, bytes) };
+            // The slot has no instance, and gets none while it is locked.
+            let _ = self.allocator.regions.discard(&self.allocator.vm, instance.vmctx, bytes);
         }
     }
 }

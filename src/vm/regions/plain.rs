@@ -68,6 +68,19 @@ impl Regions {
         Ok(())
     }
 
+    /// Takes the frames of `[start, start + bytes)` back, and all access. Leaf
+    /// tables stay with the region.
+    #[cfg(feature = "instance")]
+    pub(crate) fn discard<A: Arch>(&self, vm: &Vm<A>, start: VirtAddr, bytes: usize) -> Result<(), Error> {
+        let range = self.hold_range(start, bytes)?;
+        let settled = vm.settle(tables::hide(vm, range.pages));
+        // SAFETY: nothing of the pages is cached on any CPU since the line above.
+        unsafe { tables::scrub(vm, range.pages) };
+        // SAFETY: scrubbed one line up, and hidden before `settled`.
+        unsafe { tables::strip(vm, range.pages, settled) };
+        Ok(())
+    }
+
     /// Ends the plain region whose base is `start` and that was reserved with
     /// as many granules as `bytes` need.
     pub(crate) fn release_at<A: Arch>(&self, vm: &Vm<A>, start: VirtAddr, bytes: usize) -> Result<(), Error> {

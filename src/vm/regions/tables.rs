@@ -95,6 +95,21 @@ pub(super) unsafe fn scrub<A: Arch>(vm: &Vm<A>, pages: Pages) {
     }
 }
 
+/// Gives the frames of hidden pages back to the arena, and keeps their tables.
+///
+/// # Safety
+///
+/// The pages were scrubbed, and `settled` came after they were hidden.
+#[cfg(feature = "instance")]
+pub(super) unsafe fn strip<A: Arch>(vm: &Vm<A>, pages: Pages, settled: Settled) {
+    for (directory, part) in granules(vm, pages) {
+        if let Some(run) = leaf_run(vm, directory, part) {
+            // SAFETY: by this function's contract.
+            unsafe { pages::strip(vm, run, settled) };
+        }
+    }
+}
+
 /// Takes the leaf tables out of the CPUs' way, with all pages in them. `pages`
 /// begin with a table, and none beyond them is present.
 pub(super) fn unlink<A: Arch>(vm: &Vm<A>, pages: Pages) -> Invalidation {
