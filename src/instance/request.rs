@@ -25,22 +25,24 @@ pub struct FunctionBody {
 ///
 /// # Safety
 ///
-/// `module` and `type_ids` give the same each time: what a context holds is read
-/// again by the places that the module says.
+/// `module` and `type_ids` give the same each time, `type_ids` also at the same
+/// address: what a context holds is read again by the places that the module says.
 pub unsafe trait ModuleRuntimeInfo: Send + Sync + 'static {
     /// What it consists of.
     fn module(&self) -> &Module;
 
-    /// The number by which its instances get the slots again that they had before.
+    /// The number by which its instances get the slots again that they had before,
+    /// and by which fault reports name it. With `None` any slot will do.
     fn unique_id(&self) -> Option<CompiledModuleId>;
 
-    /// Code of a function.
+    /// Code of a function: asked when a reference to it is first filled in.
     fn function(&self, index: DefinedFuncIndex) -> FunctionBody;
 
     /// The bytes that data segments are ranges of.
     fn wasm_data(&self) -> &[u8];
 
-    /// The types of its functions, for checks in compiled code.
+    /// The types that its code compares those of functions with. Each context holds
+    /// the address of the first one.
     fn type_ids(&self) -> &[VMSharedTypeIndex] {
         &[]
     }
@@ -73,7 +75,7 @@ pub struct StorePointers {
     pub gc_heap: VirtAddr,
 }
 
-/// A store, or none.
+/// A store, or none. The [book](super#who-limits) has an example.
 #[derive(Clone, Copy)]
 pub struct StorePtr(Option<NonNull<dyn Store>>);
 
@@ -134,10 +136,13 @@ impl<'a> Imports<'a> {
     ///
     /// # Safety
     ///
-    /// Each one is an export of a live instance of the same core allocator, of the
-    /// type that the module declares, and that instance outlives every one that
-    /// imports from it. Functions may be of the engine's own. No two CPUs use
-    /// instances that import from one another at the same time.
+    /// * Each one is an export of a live instance of the same core allocator, of the
+    ///   type that the module declares. Functions may be of the engine's own.
+    /// * That instance outlives every one that imports from it.
+    /// * No two CPUs use instances at the same time of which one imports from the
+    ///   other, or both from a third. Of shared memories this is about the methods of
+    ///   [`Instance`](super::Instance) that grow them, wait and notify: code may load
+    ///   and store, and [`SharedMemory`](super::SharedMemory) has methods for the rest.
     #[must_use]
     pub unsafe fn new(
         functions: &'a [VMFunctionImport],
@@ -190,13 +195,16 @@ impl<'a> Imports<'a> {
 /// What [`InstanceAllocator::allocate`](super::InstanceAllocator::allocate) makes
 /// an instance from.
 pub struct InstanceAllocationRequest<'a> {
-    /// The module, kept while the instance lives.
+    /// The module, kept while the instance lives. One and the same for all of its
+    /// instances.
     pub runtime_info: &'a Arc<dyn ModuleRuntimeInfo>,
     /// What its imports are.
     pub imports: Imports<'a>,
-    /// Whatever the engine wants to find in the instance again.
+    /// Whatever the engine wants to find in the instance again. A box of a type
+    /// without size takes no heap.
     pub host_state: Box<dyn Any + Send + Sync>,
-    /// The store that it will be in.
+    /// The store that it will be in. Nobody looks at it after
+    /// [`allocate`](super::InstanceAllocator::allocate).
     pub store: StorePtr,
 }
 

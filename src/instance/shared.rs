@@ -24,7 +24,8 @@ use super::{
 };
 use crate::{Allocator, Error, MemoryRequest};
 
-/// A memory that threads share. A clone is the same memory.
+/// A memory that threads share. A clone is the same memory, which goes with the
+/// last one, and with the instance that defines it.
 pub struct SharedMemory<'a, A: Arch = Native>(Arc<Inner<'a, A>>);
 
 struct Inner<'a, A: Arch> {
@@ -51,7 +52,9 @@ pub trait AtomicWaiter {
     /// Blocks the calling thread until somebody notifies `address`, or `timeout`
     /// is over; not at all if `expected` says that the value is another already.
     /// A call of `expected` and going to sleep are one step for
-    /// [`notify`](Self::notify): both are done under the same lock.
+    /// [`notify`](Self::notify): both are done under the same lock. For ever without
+    /// `timeout`. `address` is in the window: the same for all who wait for the same
+    /// bytes, whatever instance they run in.
     fn wait(
         &self,
         address: VirtAddr,
@@ -183,7 +186,7 @@ impl<'a, A: Arch> SharedMemory<'a, A> {
     }
 
     /// `memory.atomic.notify`: wakes at most `count` of those that wait for the 4
-    /// bytes at `offset`.
+    /// bytes at `offset`, and says how many that were.
     ///
     /// # Errors
     ///
@@ -198,7 +201,8 @@ impl<'a, A: Arch> SharedMemory<'a, A> {
         Ok(if count == 0 { 0 } else { waiter.notify(address, count) })
     }
 
-    /// `memory.atomic.wait32`: waits while the 4 bytes at `offset` are `expected`.
+    /// `memory.atomic.wait32`: waits while the 4 bytes at `offset` are `expected`; for
+    /// ever without `timeout`, which is wasm's negative one.
     ///
     /// # Errors
     ///
