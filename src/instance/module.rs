@@ -82,6 +82,7 @@ impl SegmentElements {
 }
 
 /// A module as its engine describes it. Imports come first in each index space.
+/// Indices are what `push` on these maps returns, or made by `from_u32`.
 ///
 /// | section of the binary | goes to |
 /// |---|---|
