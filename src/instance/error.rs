@@ -32,6 +32,15 @@ pub enum BadModule {
         /// Its index.
         function: u32,
     },
+    /// Two functions have the same place for a reference.
+    SharedFuncRef {
+        /// The place.
+        place: u32,
+        /// Index of the one function.
+        first: u32,
+        /// Index of the other.
+        second: u32,
+    },
     /// An expression does not leave one value, or has too many on the way.
     UnbalancedExpression {
         /// How many instructions it has.
@@ -48,6 +57,12 @@ impl fmt::Display for BadModule {
             Self::TooLarge { what, value, limit } => write!(f, "{what}: {value} exceeds {limit}"),
             Self::NotReferable { function } => {
                 write!(f, "function {function} is referred to and has no `func_ref`; give it one")
+            }
+            Self::SharedFuncRef { place, first, second } => {
+                write!(
+                    f,
+                    "functions {first} and {second} have the same `func_ref` {place}; give each its own"
+                )
             }
             Self::UnbalancedExpression { ops } => write!(
                 f,

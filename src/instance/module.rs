@@ -276,11 +276,7 @@ fn check(info: &ModuleInfo) -> Result<(), BadModule> {
     for (what, count, limit) in counts {
         within(what, count as u64, limit as u64)?;
     }
-    for function in info.functions.values() {
-        if let Some(index) = function.func_ref {
-            exists("function reference", index.index(), info.num_func_refs)?;
-        }
-    }
+    check_func_refs(info)?;
     for memory in info.memories.values() {
         within("logarithm of a page size", memory.page_size_log2.into(), 16)?;
     }
@@ -324,6 +320,20 @@ fn check(info: &ModuleInfo) -> Result<(), BadModule> {
     info.start.map_or(Ok(()), |start| exists("function", start.index(), info.functions.len()))
 }
 
+/// Each function that may be referred to has a place for that, which is its own.
+fn check_func_refs(info: &ModuleInfo) -> Result<(), BadModule> {
+    let mut owners = BTreeMap::new();
+    for (function, ty) in &info.functions {
+        let Some(place) = ty.func_ref else { continue };
+        exists("function reference", place.index(), info.num_func_refs)?;
+        if let Some(first) = owners.insert(place, function) {
+            let (first, second) = (first.as_u32(), function.as_u32());
+            return Err(BadModule::SharedFuncRef { place: place.as_u32(), first, second });
+        }
+    }
+    Ok(())
+}
+
 fn check_expr(info: &ModuleInfo, expr: &ConstExpr, globals: usize) -> Result<(), BadModule> {
     if !expr.is_balanced() {
         return Err(BadModule::UnbalancedExpression { ops: expr.ops().len() });
@@ -352,14 +362,15 @@ fn within(what: &'static str, value: u64, limit: u64) -> Result<(), BadModule> {
     if value <= limit { Ok(()) } else { Err(BadModule::TooLarge { what, value, limit }) }
 }
 
-/// Most elements of a table that are worked out in advance.
-const MOST_IN_IMAGE: u64 = 1 << 20;
+/// Most elements that are worked out in advance, of all tables together: what is
+/// beyond is copied.
+const MOST_IN_IMAGES: usize = 1 << 20;
 
 /// Tables of functions, filled with the leading active segments whose place and
 /// functions are known: those need not be copied then.
 fn table_images(info: &ModuleInfo) -> (PrimaryMap<DefinedTableIndex, Vec<Option<FuncIndex>>>, usize) {
     let mut images: PrimaryMap<_, Vec<_>> = info.defined_tables().map(|_| Vec::new()).collect();
-    let mut count = 0;
+    let (mut count, mut room) = (0, MOST_IN_IMAGES);
     for segment in info.elements.values() {
         let SegmentMode::Active(table, offset) = &segment.mode else { continue };
         let known = (|| {
@@ -370,13 +381,15 @@ fn table_images(info: &ModuleInfo) -> (PrimaryMap<DefinedTableIndex, Vec<Option<
             let SegmentElements::Functions(functions) = &segment.elements else { return None };
             let start = u64::from(offset.as_constant()?.get_i32().cast_unsigned());
             let end = start.checked_add(functions.len() as u64)?;
-            let fits = whole && end <= ty.minimum && end <= MOST_IN_IMAGE;
-            fits.then_some((defined, usize::try_from(start).ok()?, functions))
+            let more = usize::try_from(end).ok()?.saturating_sub(images[defined].len());
+            let fits = whole && end <= ty.minimum && more <= room;
+            fits.then_some((defined, usize::try_from(start).ok()?, functions, more))
         })();
         // Those after it may lie above it, and one that fails is the first to.
-        let Some((table, start, functions)) = known else { break };
+        let Some((table, start, functions, more)) = known else { break };
+        room -= more;
         let image = &mut images[table];
-        image.resize(image.len().max(start + functions.len()), None);
+        image.resize(image.len() + more, None);
         for (to, &function) in image[start..].iter_mut().zip(functions) {
             *to = Some(function);
         }

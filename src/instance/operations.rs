@@ -15,8 +15,9 @@ use allotment_arch::{Arch, VirtAddr};
 use cranelift_entity::EntityRef;
 
 use super::{
-    AtomicWaiter, DefinedMemoryIndex, DefinedTableIndex, Instance, InstanceError, Memory, MemoryIndex,
-    ResourceLimiter, Table, TableElement, TableIndex, Trap, WaitResult, core_instance::instance_of,
+    AtomicWaiter, DefinedMemoryIndex, DefinedTableIndex, Instance, InstanceError, MemoryIndex,
+    ResourceLimiter, SharedMemory, Table, TableElement, TableIndex, Trap, WaitResult,
+    core_instance::instance_of,
 };
 
 impl<'a, A: Arch> Instance<'a, A> {
@@ -33,17 +34,18 @@ impl<'a, A: Arch> Instance<'a, A> {
         delta: u64,
         limiter: Option<&mut (dyn ResourceLimiter + '_)>,
     ) -> Result<Option<u64>, InstanceError> {
+        if let Some(shared) = self.shared_memory(index)? {
+            return shared.grow(delta, limiter);
+        }
         let import = self.memory_import(index)?;
         self.in_definer(import.vmctx, |instance| {
             let defined = DefinedMemoryIndex::from_u32(import.index);
             let memory = instance.memories.get_mut(defined).ok_or(not_found("memory", index))?;
             let before = memory.grow(delta, limiter)?;
-            if memory.as_shared().is_none() {
-                let definition = memory.vmmemory();
-                // SAFETY: the definition is in the definer's context, which nobody else
-                // uses now.
-                unsafe { instance.allocator.write(import.from, definition) }?;
-            }
+            let definition = memory.vmmemory();
+            // SAFETY: the definition is in the definer's context, which nobody else
+            // uses now.
+            unsafe { instance.allocator.write(import.from, definition) }?;
             Ok(before)
         })
     }
@@ -65,7 +67,28 @@ impl<'a, A: Arch> Instance<'a, A> {
     ///
     /// [`InstanceError::NotFound`].
     pub fn memory_needs_bounds_checks(&mut self, index: MemoryIndex) -> Result<bool, InstanceError> {
-        self.with_memory(index, |memory| Ok(memory.needs_bounds_checks()))
+        if let Some(shared) = self.shared_memory(index)? {
+            return Ok(shared.needs_bounds_checks());
+        }
+        let import = self.memory_import(index)?;
+        self.in_definer(import.vmctx, |instance| {
+            let memory = instance.memories.get(DefinedMemoryIndex::from_u32(import.index));
+            Ok(memory.ok_or(not_found("memory", index))?.needs_bounds_checks())
+        })
+    }
+
+    /// The memory at that index, if threads share it; also an imported one.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::NotFound`].
+    pub fn shared_memory(&self, index: MemoryIndex) -> Result<Option<SharedMemory<'a, A>>, InstanceError> {
+        let import = self.memory_import(index)?;
+        if !self.module()?.memories[index].shared {
+            return Ok(None);
+        }
+        // SAFETY: by `Imports::new` it is of the declared type, and it lives.
+        unsafe { SharedMemory::at(self.allocator, import.from) }.map(Some)
     }
 
     /// `memory.fill`: writes `byte` to `len` bytes from address `to` on.
@@ -146,11 +169,10 @@ impl<'a, A: Arch> Instance<'a, A> {
         if !offset.is_multiple_of(4) {
             return Err(Trap::HeapMisaligned.into());
         }
-        self.range(index, offset, 4)?;
-        self.with_memory(index, |memory| match memory.as_shared() {
+        match self.shared_memory(index)? {
             Some(shared) => shared.atomic_notify(waiter, offset, count),
-            None => Ok(0),
-        })
+            None => self.range(index, offset, 4).map(|_| 0),
+        }
     }
 
     /// `memory.atomic.wait32`: waits while the 4 bytes at `offset` are `expected`; for
@@ -168,10 +190,8 @@ impl<'a, A: Arch> Instance<'a, A> {
         expected: u32,
         timeout: Option<Duration>,
     ) -> Result<WaitResult, InstanceError> {
-        self.with_memory(index, |memory| {
-            let shared = memory.as_shared().ok_or(Trap::AtomicWaitNonSharedMemory)?;
-            shared.atomic_wait32(waiter, offset, expected, timeout)
-        })
+        let shared = self.shared_memory(index)?.ok_or(Trap::AtomicWaitNonSharedMemory)?;
+        shared.atomic_wait32(waiter, offset, expected, timeout)
     }
 
     /// `memory.atomic.wait64`: the same of 8 bytes.
@@ -187,10 +207,8 @@ impl<'a, A: Arch> Instance<'a, A> {
         expected: u64,
         timeout: Option<Duration>,
     ) -> Result<WaitResult, InstanceError> {
-        self.with_memory(index, |memory| {
-            let shared = memory.as_shared().ok_or(Trap::AtomicWaitNonSharedMemory)?;
-            shared.atomic_wait64(waiter, offset, expected, timeout)
-        })
+        let shared = self.shared_memory(index)?.ok_or(Trap::AtomicWaitNonSharedMemory)?;
+        shared.atomic_wait64(waiter, offset, expected, timeout)
     }
 
     /// `table.size`, in elements.
@@ -319,18 +337,6 @@ impl<'a, A: Arch> Instance<'a, A> {
         }
         let import = self.table_import(index)?;
         self.in_definer(import.vmctx, |instance| work(instance, DefinedTableIndex::from_u32(import.index)))
-    }
-
-    fn with_memory<R>(
-        &mut self,
-        index: MemoryIndex,
-        work: impl FnOnce(&Memory<'a, A>) -> Result<R, InstanceError>,
-    ) -> Result<R, InstanceError> {
-        let import = self.memory_import(index)?;
-        self.in_definer(import.vmctx, |instance| {
-            let memory = instance.memories.get(DefinedMemoryIndex::from_u32(import.index));
-            work(memory.ok_or(not_found("memory", index))?)
-        })
     }
 
     /// Runs `work` on the instance whose context is at `vmctx`: this one, or one

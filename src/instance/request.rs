@@ -137,12 +137,12 @@ impl<'a> Imports<'a> {
     /// # Safety
     ///
     /// * Each one is an export of a live instance of the same core allocator, of the
-    ///   type that the module declares. Functions may be of the engine's own.
-    /// * That instance outlives every one that imports from it.
+    ///   type that the module declares. Functions may be of the engine's own, and
+    ///   shared memories [`SharedMemory::import`](super::SharedMemory::import).
+    /// * That instance, or some clone of that shared memory, outlives every one that
+    ///   imports from it.
     /// * No two CPUs use instances at the same time of which one imports from the
-    ///   other, or both from a third. Of shared memories this is about the methods of
-    ///   [`Instance`](super::Instance) that grow them, wait and notify: code may load
-    ///   and store, and [`SharedMemory`](super::SharedMemory) has methods for the rest.
+    ///   other, or both from a third, unless all that is imported is shared memories.
     #[must_use]
     pub unsafe fn new(
         functions: &'a [VMFunctionImport],

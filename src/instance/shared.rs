@@ -3,8 +3,12 @@
 //! ```text
 //!   SharedMemory ──┐
 //!   SharedMemory ──┴─> one range, which never moves
-//!                      one VMMemoryDefinition, in a page of its own, for all instances
+//!                      a page: | VMMemoryDefinition | address of the memory's record |
 //! ```
+//!
+//! All instances look at that one definition. Who imports it finds the memory by
+//! what stands behind it, and need not touch the instance that defines it, which
+//! another CPU may run.
 
 use alloc::sync::Arc;
 use core::{
@@ -19,13 +23,20 @@ use allotment_arch::{Access, Arch, Native, PAGE_SIZE, VirtAddr};
 use spin::Mutex;
 
 use super::{
-    InstanceError, MemoryType, ResourceLimiter, Trap, VMMemoryDefinition,
+    InstanceError, MemoryType, ResourceLimiter, Trap, VMMemoryDefinition, VMMemoryImport,
     memory::{address, ask, desired_size, grow_to},
 };
 use crate::{Allocator, Error, MemoryRequest};
 
+/// In the page of the definition: where the record is.
+const RECORD: usize = size_of::<VMMemoryDefinition>();
+
 /// A memory that threads share. A clone is the same memory, which goes with the
-/// last one, and with the instance that defines it.
+/// last one.
+///
+/// An instance may define it, and has a clone; or the engine makes one with
+/// [`Memory::new_shared`](super::Memory::new_shared). Instances on several CPUs
+/// [`import`](Self::import) it.
 pub struct SharedMemory<'a, A: Arch = Native>(Arc<Inner<'a, A>>);
 
 struct Inner<'a, A: Arch> {
@@ -105,8 +116,39 @@ impl<'a, A: Arch> SharedMemory<'a, A> {
         }));
         // SAFETY: the page is ours and accessible, and nobody else knows of it.
         unsafe { allocator.write(definition, address(shared.0.base)) }?;
+        let record = Arc::as_ptr(&shared.0).expose_provenance() as u64;
+        // SAFETY: as above.
+        unsafe { allocator.write(definition.offset(RECORD), record) }?;
         shared.publish(byte_size)?;
         Ok(shared)
+    }
+
+    /// The memory whose definition is there.
+    ///
+    /// # Safety
+    ///
+    /// It is [`definition`](Self::definition) of a memory of `allocator`, of which
+    /// somebody has a clone during the call.
+    pub(super) unsafe fn at(
+        allocator: &'a Allocator<A>,
+        definition: VirtAddr,
+    ) -> Result<Self, InstanceError> {
+        // SAFETY: by this function's contract; nobody writes it again.
+        let word: u64 = unsafe { allocator.read(definition.offset(RECORD)) }?;
+        let inaccessible = Error::Inaccessible { address: definition };
+        let record = usize::try_from(word).ok().filter(|&record| record != 0).ok_or(inaccessible)?;
+        let record = core::ptr::with_exposed_provenance::<Inner<'a, A>>(record);
+        // SAFETY: `new` had it from an `Arc`, which lives by this function's contract.
+        unsafe { Arc::increment_strong_count(record) };
+        // SAFETY: as above; the count is this value's.
+        Ok(Self(unsafe { Arc::from_raw(record) }))
+    }
+
+    /// What an instance is told that imports it. Some clone has to live as long as
+    /// that instance.
+    #[must_use]
+    pub fn import(&self) -> VMMemoryImport {
+        VMMemoryImport { from: self.0.definition, vmctx: VirtAddr(0), index: 0, reserved: 0 }
     }
 
     /// What it is declared as.
