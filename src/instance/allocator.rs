@@ -209,7 +209,8 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
     ///
     /// The handle is of this allocator. Nobody runs in the instance, uses its
     /// context, memories or tables by their addresses, or goes on with an instance
-    /// that imports from it.
+    /// that imports from it, or whose tables and globals hold references to its
+    /// functions.
     unsafe fn deallocate(&self, handle: InstanceHandle<'a, A>) {
         let index = handle.index();
         release(self, index, handle);

@@ -20,7 +20,8 @@ impl<A: Arch> Instance<'_, A> {
     /// segment that does not fit; with `Commit::PerInstance`
     /// [`Error::CommitmentExceeded`](crate::Error::CommitmentExceeded). Segments before
     /// it are copied: other instances may see that in what is imported from them. The
-    /// instance itself is of no use then, and still has to be deallocated.
+    /// instance itself is of no use then, and still has to be deallocated: after the
+    /// instances whose tables have its functions by now.
     pub fn initialize(&mut self) -> Result<(), InstanceError> {
         let info = self.runtime_info()?.clone();
         let module = info.module();

@@ -104,7 +104,8 @@ pub struct VMTableImport {
 pub struct VMMemoryImport {
     /// Its [`VMMemoryDefinition`].
     pub from: VirtAddr,
-    /// The context of the instance that defines it.
+    /// The context of the instance that defines it; 0 for a shared memory that none
+    /// does.
     pub vmctx: VirtAddr,
     /// Which of the memories that that one defines.
     pub index: u32,
