@@ -11,31 +11,34 @@ use super::{
 };
 use crate::{CompiledModuleId, ComponentError, ComponentSummary, GcHeap, ModuleError};
 
-/// A claim on one instance, by its number.
+/// A claim on one instance, by its number: that of a slot in a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceIndex(pub u32);
 
 impl InstanceIndex {
-    /// That of all instances that nobody counts.
+    /// That of all instances on demand, which nobody counts.
     pub const ON_DEMAND: Self = Self(u32::MAX);
 }
 
 /// Makes instances and takes them back. An engine holds a
 /// `&dyn InstanceAllocator`, and asks it for [`allocate`](Self::allocate) and
-/// [`deallocate`](Self::deallocate); the other methods are what these two do, step
+/// [`deallocate`](Self::deallocate); most other methods are what these two do, step
 /// by step.
 ///
 /// ```text
 ///   allocate                                      deallocate
 ///     allocate_index       claim                    deallocate_memories
 ///     allocate_vmctx       context, maps            deallocate_tables
-///     allocate_memories    push each                deallocate_vmctx
-///     allocate_tables      push each                deallocate_index
-///     write the context
+///     allocate_memories    push each                clear the context
+///     allocate_tables      push each                deallocate_vmctx
+///     write the context                             deallocate_index
 /// ```
 ///
-/// A step that fails has the steps before it undone, in that order, and what the
-/// failing one pushed given back.
+/// When a step on the left fails, what was done before it is undone as on the
+/// right, and what the failing step itself had pushed is given back. Methods have
+/// the names and contracts of Wasmtime's trait, as it was in its versions 6 to 12.
+///
+/// None panics.
 ///
 /// # Safety
 ///
@@ -43,8 +46,8 @@ impl InstanceIndex {
 /// nobody else's until it is handed back: memories and tables of zeros that are
 /// accessible as far as they say, contexts as [`Instance::new`] wants them.
 pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
-    /// Whether instances of a module can ever be made. What passes can still fail
-    /// for want of slots or frames.
+    /// Whether instances of a module can ever be made: asked once, when it is
+    /// compiled or loaded. What passes can still fail for want of slots or frames.
     ///
     /// # Errors
     ///
@@ -54,7 +57,8 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
         Ok(())
     }
 
-    /// The same of a component.
+    /// The same of a component: of the [`summary`](Module::summary) of each module
+    /// that it instantiates.
     ///
     /// # Errors
     ///
@@ -68,7 +72,8 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`Error::PoolConcurrencyLimit`](crate::Error::PoolConcurrencyLimit).
+    /// [`Error::PoolConcurrencyLimit`](crate::Error::PoolConcurrencyLimit) of core
+    /// instances. Nothing is claimed then.
     fn allocate_index(&self, request: &InstanceAllocationRequest<'_>)
     -> Result<InstanceIndex, InstanceError>;
 
@@ -87,7 +92,8 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
         request: &InstanceAllocationRequest<'_>,
     ) -> Result<Box<Instance<'a, A>>, InstanceError>;
 
-    /// Takes it back, its context cleared. Cannot fail.
+    /// Takes it back. Its context holds zeros again, and what its maps hold was
+    /// deallocated. Cannot fail.
     fn deallocate_vmctx(&self, index: InstanceIndex, instance: Box<Instance<'a, A>>);
 
     /// Has the map hold a memory for each that the module defines, in their order. It
@@ -95,7 +101,8 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
     ///
     /// # Errors
     ///
-    /// At any of them. What the map holds then is sure to reach
+    /// At any of them, those of [`Memory::new_static`], [`Memory::new_dynamic`] and
+    /// [`Memory::new_shared`]. What the map holds then is sure to reach
     /// [`deallocate_memories`](Self::deallocate_memories).
     fn allocate_memories(
         &self,
@@ -116,8 +123,8 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
     ///
     /// # Errors
     ///
-    /// At any of them. What the map holds then is sure to reach
-    /// [`deallocate_tables`](Self::deallocate_tables).
+    /// At any of them, those of [`Table::new_static`]. What the map holds then is
+    /// sure to reach [`deallocate_tables`](Self::deallocate_tables).
     fn allocate_tables(
         &self,
         index: InstanceIndex,
@@ -137,13 +144,15 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
     ///
     /// # Errors
     ///
-    /// As for [`Allocator::allocate_fiber_stack`](crate::Allocator::allocate_fiber_stack).
+    /// As for [`Allocator::allocate_fiber_stack`](crate::Allocator::allocate_fiber_stack),
+    /// or those of a [`StackCreator`](super::StackCreator).
     fn allocate_fiber_stack(&self) -> Result<Stack<'a, A>, InstanceError>;
 
     /// Takes it back. Nobody runs on it.
     fn deallocate_fiber_stack(&self, stack: Stack<'a, A>);
 
-    /// A GC heap of that type, unless the limiter refuses it.
+    /// A GC heap of that type, unless the limiter refuses it: it is asked as for a
+    /// memory.
     ///
     /// # Errors
     ///
@@ -156,10 +165,10 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
         limiter: Option<&mut (dyn ResourceLimiter + '_)>,
     ) -> Result<GcHeap<'a, A>, InstanceError>;
 
-    /// Takes it back.
+    /// Takes it back. Nobody uses it any more.
     fn deallocate_gc_heap(&self, heap: GcHeap<'a, A>);
 
-    /// Forgets which slots a module had: it is gone.
+    /// Forgets which slots a module had: it is gone. Instances of it may live on.
     fn purge_module(&self, module: CompiledModuleId);
 
     /// Makes an instance: all but its globals and segments, which
@@ -168,7 +177,7 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
     /// # Errors
     ///
     /// [`InstanceError::Imports`], and those of each step. Everything is as before
-    /// then.
+    /// then, and `host_state` is dropped.
     fn allocate(
         &self,
         mut request: InstanceAllocationRequest<'_>,
@@ -196,13 +205,15 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
         }
     }
 
-    /// Takes an instance back: memories, tables, context, claim. Cannot fail.
+    /// Takes an instance back: memories, tables, context, claim; `host_state` and its
+    /// share of the module are dropped. Cannot fail.
     ///
     /// # Safety
     ///
     /// The handle is of this allocator. Nobody runs in the instance, uses its
     /// context, memories or tables by their addresses, or goes on with an instance
-    /// that imports from it.
+    /// that imports from it, or whose tables and globals hold references to its
+    /// functions.
     unsafe fn deallocate(&self, handle: InstanceHandle<'a, A>) {
         let index = handle.index();
         release(self, index, handle);

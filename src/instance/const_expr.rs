@@ -1,5 +1,6 @@
 //! Constant expressions: what globals begin with, where segments go, what
-//! elements are.
+//! elements are. They are those of the core specification (*Constant Expressions*),
+//! integer arithmetic included.
 
 use alloc::{boxed::Box, vec::Vec};
 
@@ -7,7 +8,8 @@ use heapless::Vec as Stack;
 
 use super::{FuncIndex, GlobalIndex, InstanceError, ValRaw};
 
-/// Most operands that an expression has at a time.
+/// Most operands that an expression has at a time; [`Module::new`](super::Module::new)
+/// refuses one with more.
 pub const MAX_OPERANDS: usize = 16;
 
 /// One instruction of an expression.
@@ -18,17 +20,18 @@ pub enum ConstOp {
     Const(ValRaw),
     /// The value of a global.
     GlobalGet(GlobalIndex),
-    /// A reference to a function.
+    /// A reference to a function: the address of its
+    /// [`VMFuncRef`](super::VMFuncRef).
     RefFunc(FuncIndex),
-    /// Null.
+    /// Null of any type: 0.
     RefNull,
-    /// The sum of two `i32`.
+    /// The sum of two `i32`, modulo 2^32.
     I32Add,
     /// Their difference.
     I32Sub,
     /// Their product.
     I32Mul,
-    /// The sum of two `i64`.
+    /// The sum of two `i64`, modulo 2^64.
     I64Add,
     /// Their difference.
     I64Sub,
@@ -37,6 +40,18 @@ pub enum ConstOp {
 }
 
 /// A constant expression, in the order of the binary format, without `end`.
+///
+/// ```ignore-none
+/// use allotment::instance::{ConstExpr, ConstOp, GlobalIndex, ValRaw};
+///
+/// let seven = ConstExpr::constant(ValRaw::i32(7));
+/// assert_eq!(seven.as_constant(), Some(ValRaw::i32(7)));
+///
+/// // (i32.add (global.get 0) (i32.const 8))
+/// let base = ConstOp::GlobalGet(GlobalIndex::from_u32(0));
+/// let place = ConstExpr::new([base, ConstOp::Const(ValRaw::i32(8)), ConstOp::I32Add]);
+/// assert_eq!(place.as_constant(), None); // known once there is an instance
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConstExpr(Box<[ConstOp]>);
 

@@ -19,6 +19,12 @@ use crate::{Allocator, CompiledModuleId, Error, access::Plain};
 /// What compiled code sees of it is its VMContext, in accessible pages of the
 /// window. Everything else stands here, where no wasm reaches: the maps of
 /// memories and tables, the module, the engine's own.
+///
+/// Its methods take indices of its module, imports first, and work on what is
+/// imported too. None panics. Besides those that it names, each may give
+/// [`InstanceError::NotFound`] of an index that the module does not have, and
+/// [`Error::Inaccessible`] where the window cannot be read or written: that is a
+/// bug of whoever edits its page tables, or of a context that is not zeros.
 pub struct Instance<'a, A: Arch = Native> {
     pub(super) allocator: &'a Allocator<A>,
     pub(super) index: InstanceIndex,
@@ -43,7 +49,8 @@ pub(super) struct Life {
 }
 
 impl<'a, A: Arch> Instance<'a, A> {
-    /// Room for an instance, with its context at `vmctx`.
+    /// Room for an instance, with its context at `vmctx`, of at most `vmctx_capacity`
+    /// bytes; its maps have room for so many memories and tables.
     ///
     /// # Errors
     ///
@@ -51,7 +58,7 @@ impl<'a, A: Arch> Instance<'a, A> {
     ///
     /// # Safety
     ///
-    /// `[vmctx, vmctx + capacity)` is accessible, 16-aligned, holds zeros, and is
+    /// `[vmctx, vmctx + vmctx_capacity)` is accessible, 16-aligned, holds zeros, and is
     /// this instance's alone as long as it exists.
     pub unsafe fn new(
         allocator: &'a Allocator<A>,
@@ -99,7 +106,7 @@ impl<'a, A: Arch> Instance<'a, A> {
     ///
     /// # Errors
     ///
-    /// [`Error::Stale`] between instances.
+    /// [`Error::Stale`] between instances: no engine sees it then.
     #[inline]
     pub fn module(&self) -> Result<&Module, InstanceError> {
         Ok(self.runtime_info()?.module())
@@ -116,7 +123,7 @@ impl<'a, A: Arch> Instance<'a, A> {
         life.map(|life| &life.runtime_info).ok_or(Error::Stale { slot: self.index.0 }.into())
     }
 
-    /// What the engine put there.
+    /// What the request brought; `None` between instances.
     #[must_use]
     pub fn host_state(&self) -> Option<&(dyn Any + Send + Sync)> {
         self.life.as_ref().map(|life| &*life.host_state)
@@ -141,11 +148,13 @@ impl<'a, A: Arch> Instance<'a, A> {
     }
 
     /// Must run on the CPU that goes on with the instance, when another one worked
-    /// with it before: [`Allocator::arrive`] for all that it defines.
+    /// with it before: [`Allocator::arrive`] for all memories and tables that it
+    /// defines. What it imports arrives with the instances that define it; a stack
+    /// and a GC heap arrive by themselves.
     ///
     /// # Errors
     ///
-    /// [`Error::Stale`].
+    /// [`Error::Stale`] of what was deallocated behind its back.
     pub fn arrive(&self) -> Result<(), InstanceError> {
         for memory in self.memories.values() {
             if let Memory::Static { memory, .. } = memory {
@@ -158,8 +167,8 @@ impl<'a, A: Arch> Instance<'a, A> {
         Ok(())
     }
 
-    /// The embedder's word in the context, where its own built-in functions find
-    /// what they need.
+    /// The embedder's word in the context, 0 at first: by it, functions that code
+    /// calls back find what belongs to the instance.
     ///
     /// # Errors
     ///
@@ -226,7 +235,8 @@ impl<'a, A: Arch> Instance<'a, A> {
         }
     }
 
-    /// The value of a global, also of an imported one.
+    /// The value of a global, also of an imported one: the 16 bytes that were set
+    /// last, by whomever. Those of its type are the low ones.
     ///
     /// # Errors
     ///
@@ -238,8 +248,8 @@ impl<'a, A: Arch> Instance<'a, A> {
         Ok(ValRaw(u128::from_le_bytes(bytes)))
     }
 
-    /// Sets a global, also an imported one. Whether it is mutable is the engine's
-    /// to know.
+    /// Sets a global, also an imported one. Whether it is mutable, and of that type,
+    /// is the engine's to know.
     ///
     /// # Errors
     ///
@@ -251,7 +261,7 @@ impl<'a, A: Arch> Instance<'a, A> {
     }
 
     /// The address of a function's [`VMFuncRef`], which is filled in now at the
-    /// latest.
+    /// latest; the same as long as the instance lives.
     ///
     /// # Errors
     ///
@@ -284,7 +294,7 @@ impl<'a, A: Arch> Instance<'a, A> {
         Ok(self.vmctx.offset(offset))
     }
 
-    /// What a reference says, of any instance of the same allocator.
+    /// What a reference says, of any instance of the same core.
     ///
     /// # Errors
     ///

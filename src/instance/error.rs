@@ -75,7 +75,7 @@ impl fmt::Display for BadModule {
 
 impl core::error::Error for BadModule {}
 
-/// What wasm did that ends it.
+/// What wasm did that ends it, in the words that Wasmtime prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Trap {

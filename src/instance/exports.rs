@@ -44,11 +44,12 @@ pub enum Export {
 }
 
 impl<A: Arch> Instance<'_, A> {
-    /// What is exported by that name.
+    /// What is exported by that name; `None` if nothing is.
     ///
     /// # Errors
     ///
-    /// [`InstanceError`] of a context that cannot be read.
+    /// [`Error::Inaccessible`](crate::Error::Inaccessible) of a context that cannot be
+    /// read.
     pub fn lookup(&self, name: &str) -> Result<Option<Export>, InstanceError> {
         let index = self.module()?.exports.get(name).copied();
         index.map(|index| self.export(index)).transpose()
@@ -67,7 +68,7 @@ impl<A: Arch> Instance<'_, A> {
     ///
     /// # Errors
     ///
-    /// [`InstanceError::NotFound`].
+    /// [`InstanceError::NotFound`], also of a function that may not be referred to.
     pub fn export(&self, index: EntityIndex) -> Result<Export, InstanceError> {
         let module = self.module()?;
         Ok(match index {

@@ -1,5 +1,5 @@
 //! What wasm does before its start function: globals, then element segments, then
-//! data segments, in their order.
+//! data segments, in their order (core specification, *Instantiation*).
 
 use allotment_arch::{Arch, VirtAddr};
 use cranelift_entity::EntityRef;
@@ -11,15 +11,17 @@ use super::{
 };
 
 impl<A: Arch> Instance<'_, A> {
-    /// Gives globals their values and copies the active segments. The start
-    /// function is the engine's to call after that.
+    /// Gives globals their values and copies the active segments: once, before
+    /// anything else. The start function is the engine's to call after that.
     ///
     /// # Errors
     ///
     /// [`Trap::TableOutOfBounds`] and [`Trap::MemoryOutOfBounds`] of the first
-    /// segment that does not fit. Those before it are copied: other instances may
-    /// see that in what is imported from them. The instance itself is of no use
-    /// then, and still has to be deallocated.
+    /// segment that does not fit; with `Commit::PerInstance`
+    /// [`Error::CommitmentExceeded`](crate::Error::CommitmentExceeded). Segments before
+    /// it are copied: other instances may see that in what is imported from them. The
+    /// instance itself is of no use then, and still has to be deallocated: after the
+    /// instances whose tables have its functions by now.
     pub fn initialize(&mut self) -> Result<(), InstanceError> {
         let info = self.runtime_info()?.clone();
         let module = info.module();
@@ -121,11 +123,13 @@ impl<A: Arch> Instance<'_, A> {
         Ok(self.evaluate(offset)?.get_i32().cast_unsigned().into())
     }
 
-    /// `memory.init`: copies bytes of a segment; a dropped one has none.
+    /// `memory.init`: copies `len` bytes of a segment from its byte `from` on to
+    /// address `to`. A dropped segment has none.
     ///
     /// # Errors
     ///
-    /// [`Trap::MemoryOutOfBounds`], before anything is copied.
+    /// [`Trap::MemoryOutOfBounds`], before anything is copied; as for
+    /// [`write_memory`](Self::write_memory).
     pub fn memory_init(
         &mut self,
         memory: MemoryIndex,
@@ -147,7 +151,7 @@ impl<A: Arch> Instance<'_, A> {
         self.write_memory(memory, to, bytes)
     }
 
-    /// `data.drop`.
+    /// `data.drop`. Again is no error.
     ///
     /// # Errors
     ///
@@ -158,7 +162,8 @@ impl<A: Arch> Instance<'_, A> {
         self.mark_dropped(module.offsets().dropped_data(segment))
     }
 
-    /// `table.init`: copies elements of a segment; a dropped one has none.
+    /// `table.init`: copies `len` elements of a segment from its element `from` on to
+    /// element `to`. A dropped segment has none.
     ///
     /// # Errors
     ///
@@ -177,7 +182,7 @@ impl<A: Arch> Instance<'_, A> {
         self.copy_elements(module, table, segment, to, from, len)
     }
 
-    /// `elem.drop`.
+    /// `elem.drop`. Again is no error.
     ///
     /// # Errors
     ///

@@ -4,12 +4,14 @@ use core::fmt;
 
 use super::InstanceError;
 
-/// Decides over memories and tables of a store: asked before each is made or
-/// grows, and told when growth that it allowed failed.
+/// Decides over memories, tables and GC heaps of a store: asked before each is made
+/// or grows, and told when growth that it allowed failed. The
+/// [book](super#who-limits) has an example.
 ///
 /// Sizes are bytes of memories and elements of tables. `maximum` is what the
-/// type declares. It is asked also for what could not be given anyway: then
-/// `desired` is the largest number there is.
+/// type declares. It is asked also for what could not be given anyway: where there
+/// is no number for `desired`, that is `usize::MAX`. It is not asked for growth
+/// by 0.
 pub trait ResourceLimiter {
     /// Whether a memory of `current` bytes may have `desired`. `current` is 0 for
     /// one that is about to be made.
@@ -35,7 +37,8 @@ pub trait ResourceLimiter {
         Ok(())
     }
 
-    /// Whether a table of `current` elements may have `desired`.
+    /// Whether a table of `current` elements may have `desired`. `current` is 0 for
+    /// one that is about to be made.
     ///
     /// # Errors
     ///

@@ -25,7 +25,8 @@ pub unsafe trait RuntimeLinearMemory: Send + Sync {
     /// Bytes that it has.
     fn byte_size(&self) -> usize;
 
-    /// Bytes that it may have without another base.
+    /// Bytes that it may have without another base: at least
+    /// [`byte_size`](Self::byte_size).
     fn byte_capacity(&self) -> usize;
 
     /// Has it be of `new_size` bytes, which are more. What is added is zeros.
@@ -35,7 +36,7 @@ pub unsafe trait RuntimeLinearMemory: Send + Sync {
     /// Any; it is as before then.
     fn grow_to(&mut self, new_size: usize) -> Result<(), Error>;
 
-    /// Whether code must compare addresses with the size.
+    /// Whether code must compare addresses with the size. The same for good.
     fn needs_bounds_checks(&self) -> bool {
         true
     }
@@ -43,7 +44,8 @@ pub unsafe trait RuntimeLinearMemory: Send + Sync {
 
 /// Makes memories on demand in the embedder's own way.
 pub trait RuntimeMemoryCreator: Send + Sync {
-    /// A memory of `minimum` bytes of zeros, which grows to `maximum` at most.
+    /// A memory of `minimum` bytes of zeros, which grows to `maximum` bytes at most.
+    /// `ty` says the same in pages, and `owner` which memory of which module it is.
     ///
     /// # Errors
     ///
@@ -207,13 +209,14 @@ impl<'a, A: Arch> Memory<'a, A> {
         }
     }
 
-    /// Pages that it may grow to by its type.
+    /// Pages, of its own page size, that it may grow to by its type.
     #[must_use]
     pub fn maximum(&self) -> Option<u64> {
         self.ty().maximum
     }
 
-    /// Address of the first byte, until it grows.
+    /// Address of the first byte, until it grows. A CPU may use it that allocated the
+    /// instance, or has called [`arrive`](super::Instance::arrive).
     #[must_use]
     pub fn base(&self) -> NonNull<u8> {
         match self {
@@ -250,7 +253,9 @@ impl<'a, A: Arch> Memory<'a, A> {
     }
 
     /// Grows by `delta` pages, and says how many it had; `None` if it is as before,
-    /// and wasm's `memory.grow` is -1. Growth by 0 asks nobody.
+    /// and wasm's `memory.grow` is -1. Growth by 0 asks nobody. An engine grows by
+    /// [`Instance::memory_grow`](super::Instance::memory_grow), which tells compiled
+    /// code.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! For wasm engines: the instance allocator.
+#![doc = include_str!("book.md")]
 
 mod allocator;
 mod const_expr;

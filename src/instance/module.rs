@@ -17,8 +17,9 @@ use crate::{MemorySummary, ModuleSummary, TableSummary};
 pub struct FunctionType {
     /// Its type.
     pub signature: VMSharedTypeIndex,
-    /// Its place among the functions that may be referred to: exported ones, and
-    /// those in element segments and `ref.func`.
+    /// Its place among the functions that may be referred to, if it is one: exported
+    /// ones, and those in element segments and `ref.func`. Below
+    /// [`num_func_refs`](ModuleInfo::num_func_refs), and no other function's.
     pub func_ref: Option<FuncRefIndex>,
 }
 
@@ -39,7 +40,9 @@ pub enum SegmentMode<I> {
 pub struct DataSegment {
     /// When it is copied, and to which memory.
     pub mode: SegmentMode<MemoryIndex>,
-    /// Where its bytes are in [`ModuleRuntimeInfo::wasm_data`](super::ModuleRuntimeInfo::wasm_data).
+    /// Where its bytes are in
+    /// [`ModuleRuntimeInfo::wasm_data`](super::ModuleRuntimeInfo::wasm_data). One that
+    /// ends beyond that traps when it is copied.
     pub data: Range<usize>,
 }
 
@@ -79,13 +82,28 @@ impl SegmentElements {
 }
 
 /// A module as its engine describes it. Imports come first in each index space.
+/// Indices are what `push` on these maps returns, or made by `from_u32`.
+///
+/// | section of the binary | goes to |
+/// |---|---|
+/// | type | numbers that the engine gives: [`VMSharedTypeIndex`] |
+/// | import | the first entries of `functions`, `tables`, `memories` and `globals`, and `num_imported_*`; names are the engine's to resolve |
+/// | function | `functions` |
+/// | table | `tables`; initial elements other than null: `table_initial_values` |
+/// | memory | `memories` |
+/// | global | `globals` and `global_initializers` |
+/// | export | `exports` |
+/// | start | `start` |
+/// | element | `elements` |
+/// | data | `data`, as ranges of [`wasm_data`](super::ModuleRuntimeInfo::wasm_data) |
+/// | code | [`ModuleRuntimeInfo::function`](super::ModuleRuntimeInfo::function); each function that a `ref.func` names has a `func_ref` |
 #[derive(Clone, Debug, Default)]
 pub struct ModuleInfo {
     /// Functions, imported ones first.
     pub functions: PrimaryMap<FuncIndex, FunctionType>,
     /// How many of them are imported.
     pub num_imported_functions: usize,
-    /// How many may be referred to.
+    /// How many of them may be referred to.
     pub num_func_refs: usize,
     /// Tables, imported ones first.
     pub tables: PrimaryMap<TableIndex, TableType>,
@@ -101,7 +119,7 @@ pub struct ModuleInfo {
     pub globals: PrimaryMap<GlobalIndex, GlobalType>,
     /// How many of them are imported.
     pub num_imported_globals: usize,
-    /// What each defined global begins with.
+    /// What each defined global begins with; it sees the globals before it.
     pub global_initializers: PrimaryMap<DefinedGlobalIndex, ConstExpr>,
     /// Exports by name.
     pub exports: BTreeMap<String, EntityIndex>,
@@ -184,6 +202,16 @@ impl Module {
     /// # Errors
     ///
     /// [`BadModule`] says what names something that is not there.
+    ///
+    /// ```ignore-none
+    /// use allotment::instance::{BadModule, EntityIndex, MemoryIndex, Module, ModuleInfo};
+    ///
+    /// let mut info = ModuleInfo::default();
+    /// info.exports.insert("memory".into(), EntityIndex::Memory(MemoryIndex::from_u32(0)));
+    /// let error = Module::new(info).unwrap_err();
+    /// assert_eq!(error, BadModule::Missing { what: "memory", index: 0, count: 0 });
+    /// assert_eq!(error.to_string(), "memory 0 is named, there are 0; describe all that is named");
+    /// ```
     pub fn new(info: ModuleInfo) -> Result<Self, BadModule> {
         check(&info)?;
         let offsets = VMOffsets::new(&info)?;
@@ -206,7 +234,8 @@ impl Module {
         &self.offsets
     }
 
-    /// What of it decides whether slots can hold its instances.
+    /// What of it decides whether slots can hold its instances: for
+    /// [`validate_component`](super::InstanceAllocator::validate_component).
     #[must_use]
     pub fn summary(&self) -> ModuleSummary<'_> {
         ModuleSummary {

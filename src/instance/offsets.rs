@@ -9,7 +9,24 @@ use super::{
     VMTableDefinition, VMTableImport,
 };
 
-/// Offsets in bytes from the vmctx of an instance of some module.
+/// Offsets in bytes from the vmctx of an instance of some module: the compiler's
+/// constants, and what the host writes by. [`Module::offsets`](super::Module::offsets)
+/// has them; the [book](super#what-compiled-code-finds-where) draws an example.
+///
+/// They are arithmetic only: of an index that the module does not have, the place
+/// is somebody else's.
+///
+/// ```ignore-none
+/// use allotment::instance::{ModuleInfo, MemoryType, VMOffsets};
+///
+/// let mut info = ModuleInfo::default();
+/// info.memories.push(MemoryType::new(1, None));
+/// let offsets = VMOffsets::new(&info)?;
+/// assert_eq!(offsets.vmctx_size(), 64 + 8 + 16 + 8); // fixed part, address, definition, padding
+/// let parts: usize = offsets.parts().iter().map(|(_, bytes)| bytes).sum();
+/// assert_eq!(parts, offsets.size());
+/// # Ok::<(), allotment::instance::BadModule>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VMOffsets {
     /// Where each part begins, in the order of [`PARTS`], and where the last ends.
@@ -106,14 +123,14 @@ impl VMOffsets {
         self.starts[PARTS.len()] as usize
     }
 
-    /// Bytes of an instance with its context: what `max_core_instance_size`
+    /// Bytes of an [`Instance`] with its context: what `max_core_instance_size`
     /// limits.
     #[must_use]
     pub fn size(&self) -> usize {
         self.vmctx_size() + size_of::<Instance<'static>>()
     }
 
-    /// What these bytes are, by name.
+    /// What [`size`](Self::size) consists of: names and bytes, the instance first.
     #[must_use]
     pub fn parts(&self) -> &[(&'static str, usize)] {
         &self.parts

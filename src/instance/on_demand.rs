@@ -15,7 +15,8 @@ use crate::{Allocator, CompiledModuleId, Error, GcHeap};
 
 /// Makes instances of ranges of their own, and takes these apart again.
 ///
-/// Boxes of memories and instances, and the maps, come from the heap.
+/// Boxes of memories and instances, and the maps, come from the heap. A context
+/// takes `region_space` in units of 2 MiB, and one of these besides.
 pub struct OnDemandInstanceAllocator<'a, A: Arch = Native> {
     allocator: &'a Allocator<A>,
     memory_creator: Option<&'a dyn RuntimeMemoryCreator>,

@@ -1,5 +1,8 @@
 //! What compiled code asks its runtime for: growth, bulk copies, single elements,
-//! waiting. All of it works on imported memories and tables too.
+//! waiting. All of it works on imported memories and tables too. Places and lengths
+//! are bytes of memories and elements of tables, unsigned, as wide as the widest
+//! index of wasm. Bounds are those of the core specification: both ranges are
+//! looked at before anything is written.
 //!
 //! ```text
 //!   self ──> its definition, or the VMMemoryImport / VMTableImport
@@ -18,8 +21,9 @@ use super::{
 };
 
 impl<'a, A: Arch> Instance<'a, A> {
-    /// `memory.grow`: grows by `delta` pages and says how many there were; `None`
-    /// stands for -1.
+    /// `memory.grow`: grows by `delta` pages of the memory's own size and says how
+    /// many there were; `None` stands for -1. Its definition is rewritten, and may
+    /// have another base on demand.
     ///
     /// # Errors
     ///
@@ -56,7 +60,8 @@ impl<'a, A: Arch> Instance<'a, A> {
         Ok(bytes >> self.module()?.memories[index].page_size_log2)
     }
 
-    /// Whether code must compare addresses with the size of a memory.
+    /// Whether code must compare addresses with the size of a memory. If not, what
+    /// it does beyond the end faults; see [`crate::Memory::needs_bounds_checks`].
     ///
     /// # Errors
     ///
@@ -86,11 +91,11 @@ impl<'a, A: Arch> Instance<'a, A> {
         unsafe { SharedMemory::at(self.allocator, import.from) }.map(Some)
     }
 
-    /// `memory.fill`.
+    /// `memory.fill`: writes `byte` to `len` bytes from address `to` on.
     ///
     /// # Errors
     ///
-    /// [`Trap::MemoryOutOfBounds`], before anything is written.
+    /// As for [`write_memory`](Self::write_memory).
     pub fn memory_fill(
         &mut self,
         index: MemoryIndex,
@@ -104,11 +109,12 @@ impl<'a, A: Arch> Instance<'a, A> {
         Ok(unsafe { self.allocator.fill(at, byte, len) }?)
     }
 
-    /// `memory.copy`, within a memory or from one to another.
+    /// `memory.copy`, within a memory, also where both ranges overlap, or from one to
+    /// another: `len` bytes.
     ///
     /// # Errors
     ///
-    /// [`Trap::MemoryOutOfBounds`], before anything is written.
+    /// As for [`write_memory`](Self::write_memory).
     pub fn memory_copy(
         &mut self,
         to_memory: MemoryIndex,
@@ -123,7 +129,7 @@ impl<'a, A: Arch> Instance<'a, A> {
         Ok(unsafe { self.allocator.copy(source, target, len) }?)
     }
 
-    /// Copies bytes of a memory out, for hosts.
+    /// Copies the bytes of a memory from address `from` on out, for hosts.
     ///
     /// # Errors
     ///
@@ -134,19 +140,21 @@ impl<'a, A: Arch> Instance<'a, A> {
         Ok(unsafe { self.allocator.read_into(at, into) }?)
     }
 
-    /// Copies bytes into a memory, for hosts.
+    /// Copies bytes to address `to` of a memory, for hosts.
     ///
     /// # Errors
     ///
-    /// [`Trap::MemoryOutOfBounds`], before anything is written; and
-    /// [`Error::CommitmentExceeded`](crate::Error::CommitmentExceeded).
+    /// [`Trap::MemoryOutOfBounds`], and, with `Commit::PerInstance`,
+    /// [`Error::CommitmentExceeded`](crate::Error::CommitmentExceeded): both before
+    /// anything is written.
     pub fn write_memory(&mut self, index: MemoryIndex, to: u64, bytes: &[u8]) -> Result<(), InstanceError> {
         let (at, _) = self.writable(index, to, bytes.len() as u64)?;
         // SAFETY: as above.
         Ok(unsafe { self.allocator.write_from(at, bytes) }?)
     }
 
-    /// `memory.atomic.notify`. Nobody waits on a memory that is not shared.
+    /// `memory.atomic.notify`: wakes at most `count` of those that wait for the 4 bytes
+    /// at `offset`, and says how many. Nobody waits on a memory that is not shared.
     ///
     /// # Errors
     ///
@@ -167,7 +175,8 @@ impl<'a, A: Arch> Instance<'a, A> {
         }
     }
 
-    /// `memory.atomic.wait32`.
+    /// `memory.atomic.wait32`: waits while the 4 bytes at `offset` are `expected`; for
+    /// ever without `timeout`.
     ///
     /// # Errors
     ///
@@ -185,7 +194,7 @@ impl<'a, A: Arch> Instance<'a, A> {
         shared.atomic_wait32(waiter, offset, expected, timeout)
     }
 
-    /// `memory.atomic.wait64`.
+    /// `memory.atomic.wait64`: the same of 8 bytes.
     ///
     /// # Errors
     ///
@@ -202,7 +211,7 @@ impl<'a, A: Arch> Instance<'a, A> {
         shared.atomic_wait64(waiter, offset, expected, timeout)
     }
 
-    /// `table.size`.
+    /// `table.size`, in elements.
     ///
     /// # Errors
     ///
@@ -244,7 +253,7 @@ impl<'a, A: Arch> Instance<'a, A> {
         self.with_table(index, |instance, table| instance.defined_table(table)?.set(at, element))
     }
 
-    /// `table.fill`.
+    /// `table.fill`: writes `element` to `len` elements from `start` on.
     ///
     /// # Errors
     ///
@@ -259,11 +268,13 @@ impl<'a, A: Arch> Instance<'a, A> {
         self.with_table(index, |instance, table| instance.defined_table(table)?.fill(start, element, len))
     }
 
-    /// `table.copy`, within a table or from one to another.
+    /// `table.copy`, within a table, also where both ranges overlap, or from one to
+    /// another: `len` elements.
     ///
     /// # Errors
     ///
-    /// [`Trap::TableOutOfBounds`], before anything is written.
+    /// [`Trap::TableOutOfBounds`], before anything is written; of tables of different
+    /// types as for [`table_set`](Self::table_set).
     pub fn table_copy(
         &mut self,
         to_table: TableIndex,
@@ -286,12 +297,13 @@ impl<'a, A: Arch> Instance<'a, A> {
         Ok(())
     }
 
-    /// `table.grow`: grows by `delta` elements and says how many there were; `None`
-    /// stands for -1.
+    /// `table.grow`: grows by `delta` elements, which are `init`, and says how many
+    /// there were; `None` stands for -1. Its definition is rewritten.
     ///
     /// # Errors
     ///
-    /// [`InstanceError::Limiter`] if the limiter ends the program.
+    /// [`InstanceError::Limiter`] if the limiter ends the program, and
+    /// [`InstanceError::NotFound`] if `init` is of another type.
     pub fn table_grow(
         &mut self,
         index: TableIndex,

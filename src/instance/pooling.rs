@@ -57,12 +57,13 @@ impl<'a, A: Arch> PoolingInstanceAllocator<'a, A> {
     /// An allocator over a core that is configured for
     /// [`Pooling`](crate::InstanceAllocationStrategy::Pooling), with as many slots
     /// for instances as its plan says. It reserves `total_core_instances` times
-    /// `max_core_instance_size` and a page of `region_space`.
+    /// `max_core_instance_size` and a page of `region_space`, for as long as the core
+    /// lives: make it once, before [`Allocator::seal`].
     ///
     /// # Errors
     ///
     /// [`InstanceError::Strategy`] without pools, [`InstanceError::OutOfHeap`], and
-    /// [`Error::OutOfAddressSpace`].
+    /// [`Error::OutOfAddressSpace`] when `region_space` is too small for that.
     pub fn new(allocator: &'a Allocator<A>) -> Result<Self, InstanceError> {
         let Some(&pooling) = allocator.config.pooling() else {
             return Err(InstanceError::Strategy { wanted: "pools" });

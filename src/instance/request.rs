@@ -25,23 +25,26 @@ pub struct FunctionBody {
 ///
 /// # Safety
 ///
-/// `module` and `type_ids` give the same each time: what a context holds is read
-/// again by the places that the module says. Two with the same `unique_id` are the
-/// same module, unless the first one's was purged before.
+/// `module` and `type_ids` give the same each time, `type_ids` also at the same
+/// address: what a context holds is read again by the places that the module says.
+/// Two with the same `unique_id` are the same module, unless the first was purged
+/// before the second came.
 pub unsafe trait ModuleRuntimeInfo: Send + Sync + 'static {
     /// What it consists of.
     fn module(&self) -> &Module;
 
-    /// The number by which its instances get the slots again that they had before.
+    /// The number by which its instances get the slots again that they had before,
+    /// and by which fault reports name it. With `None` any slot will do.
     fn unique_id(&self) -> Option<CompiledModuleId>;
 
-    /// Code of a function.
+    /// Code of a function: asked when a reference to it is first filled in.
     fn function(&self, index: DefinedFuncIndex) -> FunctionBody;
 
     /// The bytes that data segments are ranges of.
     fn wasm_data(&self) -> &[u8];
 
-    /// The types of its functions, for checks in compiled code.
+    /// The types that its code compares those of functions with. Each context holds
+    /// the address of the first one.
     fn type_ids(&self) -> &[VMSharedTypeIndex] {
         &[]
     }
@@ -74,7 +77,7 @@ pub struct StorePointers {
     pub gc_heap: VirtAddr,
 }
 
-/// A store, or none.
+/// A store, or none. The [book](super#who-limits) has an example.
 #[derive(Clone, Copy)]
 pub struct StorePtr(Option<NonNull<dyn Store>>);
 
@@ -135,12 +138,13 @@ impl<'a> Imports<'a> {
     ///
     /// # Safety
     ///
-    /// Each one is an export of a live instance of the same core allocator, of the
-    /// type that the module declares, and that instance outlives every one that
-    /// imports from it. Functions may be of the engine's own, and shared memories
-    /// [`SharedMemory::import`](super::SharedMemory::import). No two CPUs use
-    /// instances that import from one another at the same time, unless all that is
-    /// imported is shared memories.
+    /// * Each one is an export of a live instance of the same core allocator, of the
+    ///   type that the module declares. Functions may be of the engine's own, and
+    ///   shared memories [`SharedMemory::import`](super::SharedMemory::import).
+    /// * That instance, or some clone of that shared memory, outlives every one that
+    ///   imports from it.
+    /// * No two CPUs use instances at the same time of which one imports from the
+    ///   other, or both from a third, unless all that is imported is shared memories.
     #[must_use]
     pub unsafe fn new(
         functions: &'a [VMFunctionImport],
@@ -193,13 +197,16 @@ impl<'a> Imports<'a> {
 /// What [`InstanceAllocator::allocate`](super::InstanceAllocator::allocate) makes
 /// an instance from.
 pub struct InstanceAllocationRequest<'a> {
-    /// The module, kept while the instance lives.
+    /// The module, kept while the instance lives. One and the same for all of its
+    /// instances.
     pub runtime_info: &'a Arc<dyn ModuleRuntimeInfo>,
     /// What its imports are.
     pub imports: Imports<'a>,
-    /// Whatever the engine wants to find in the instance again.
+    /// Whatever the engine wants to find in the instance again. A box of a type
+    /// without size takes no heap.
     pub host_state: Box<dyn Any + Send + Sync>,
-    /// The store that it will be in.
+    /// The store that it will be in. Nobody looks at it after
+    /// [`allocate`](super::InstanceAllocator::allocate).
     pub store: StorePtr,
 }
 

@@ -31,10 +31,11 @@ use crate::{Allocator, Error, MemoryRequest};
 /// In the page of the definition: where the record is.
 const RECORD: usize = size_of::<VMMemoryDefinition>();
 
-/// A memory that threads share. A clone is the same memory.
+/// A memory that threads share. A clone is the same memory, which goes with the
+/// last one.
 ///
-/// An instance may define it; or the engine makes one with
-/// [`Memory::new_shared`](super::Memory::new_shared), and instances on several CPUs
+/// An instance may define it, and has a clone; or the engine makes one with
+/// [`Memory::new_shared`](super::Memory::new_shared). Instances on several CPUs
 /// [`import`](Self::import) it.
 pub struct SharedMemory<'a, A: Arch = Native>(Arc<Inner<'a, A>>);
 
@@ -62,7 +63,9 @@ pub trait AtomicWaiter {
     /// Blocks the calling thread until somebody notifies `address`, or `timeout`
     /// is over; not at all if `expected` says that the value is another already.
     /// A call of `expected` and going to sleep are one step for
-    /// [`notify`](Self::notify): both are done under the same lock.
+    /// [`notify`](Self::notify): both are done under the same lock. For ever without
+    /// `timeout`. `address` is in the window: the same for all who wait for the same
+    /// bytes, whatever instance they run in.
     fn wait(
         &self,
         address: VirtAddr,
@@ -225,7 +228,7 @@ impl<'a, A: Arch> SharedMemory<'a, A> {
     }
 
     /// `memory.atomic.notify`: wakes at most `count` of those that wait for the 4
-    /// bytes at `offset`.
+    /// bytes at `offset`, and says how many that were.
     ///
     /// # Errors
     ///
@@ -240,7 +243,8 @@ impl<'a, A: Arch> SharedMemory<'a, A> {
         Ok(if count == 0 { 0 } else { waiter.notify(address, count) })
     }
 
-    /// `memory.atomic.wait32`: waits while the 4 bytes at `offset` are `expected`.
+    /// `memory.atomic.wait32`: waits while the 4 bytes at `offset` are `expected`; for
+    /// ever without `timeout`, which is wasm's negative one.
     ///
     /// # Errors
     ///

@@ -21,9 +21,11 @@ pub unsafe trait StackMemory: Send + Sync {
     fn guard_range(&self) -> Range<VirtAddr>;
 }
 
-/// Makes fiber stacks in the embedder's own way, on demand.
+/// Makes fiber stacks in the embedder's own way, on demand: for
+/// [`OnDemandInstanceAllocator::stack_creator`](super::OnDemandInstanceAllocator::stack_creator).
 pub trait StackCreator: Send + Sync {
-    /// A stack of `size` bytes or more, of zeros if `zeroed`.
+    /// A stack of `size` bytes or more, of zeros if `zeroed`: what `async_stack_size`
+    /// and `async_stack_zeroing` are configured as.
     ///
     /// # Errors
     ///

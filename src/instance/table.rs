@@ -164,7 +164,8 @@ impl<'a, A: Arch> Table<'a, A> {
         self.ty().maximum
     }
 
-    /// Elements that it may ever have where it is.
+    /// Elements that it may ever have: by its type, its slot's `table_elements`, or on
+    /// demand its range, which without a maximum has twice the minimum, or 20,000.
     #[must_use]
     pub fn capacity(&self) -> u64 {
         self.inner().capacity() as u64
@@ -177,7 +178,7 @@ impl<'a, A: Arch> Table<'a, A> {
     }
 
     /// An element; `None` if nobody filled it in yet, and the instance knows what it
-    /// is.
+    /// is: ask [`Instance::table_get`](super::Instance::table_get).
     ///
     /// # Errors
     ///

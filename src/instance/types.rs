@@ -5,7 +5,7 @@
 pub struct MemoryType {
     /// Pages, of its own page size, that it begins with.
     pub minimum: u64,
-    /// Pages that it may grow to.
+    /// Pages, of the same size, that it may grow to.
     pub maximum: Option<u64>,
     /// Logarithm of its page size in bytes: 16, or 0 for pages of one byte.
     pub page_size_log2: u8,
@@ -34,8 +34,9 @@ impl MemoryType {
         usize::try_from(self.minimum.checked_mul(self.page_size())?).ok()
     }
 
-    /// Bytes that it may grow to by its type: its maximum, else what addresses
-    /// can name. As many as there are numbers for.
+    /// Bytes that it may grow to by its type: its maximum, and no more than addresses
+    /// can name, which is 2^32 with 32 bits. `usize::MAX` where there is no number for
+    /// that.
     #[must_use]
     pub fn maximum_bytes(&self) -> usize {
         let addressable = if self.memory64 { u64::MAX } else { 1 << 32 };
@@ -115,7 +116,9 @@ pub struct GlobalType {
     pub mutable: bool,
 }
 
-/// A value of any type, as bits: those of smaller types are the low ones.
+/// A value of any type, as bits: those of smaller types are the low ones. Floats are
+/// made from their `to_bits`, references to functions from the address of a
+/// [`VMFuncRef`](super::VMFuncRef).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct ValRaw(pub u128);

@@ -35,7 +35,8 @@ pub struct VMContext {
     pub epoch: VirtAddr,
     /// The definition of the store's GC heap.
     pub gc_heap: VirtAddr,
-    /// The array of the module's [`VMSharedTypeIndex`](super::VMSharedTypeIndex).
+    /// The array of the module's [`VMSharedTypeIndex`](super::VMSharedTypeIndex), from
+    /// [`type_ids`](super::ModuleRuntimeInfo::type_ids). It is on the heap.
     pub type_ids: VirtAddr,
     /// A word of the embedder's own, 0 at first.
     pub embedder: u64,
@@ -44,7 +45,8 @@ pub struct VMContext {
     pub(super) instance: u64,
 }
 
-/// A linear memory, as it is now.
+/// A linear memory, as it is now: rewritten when it grows. That of a shared memory
+/// keeps its base, and its length changes by one store of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct VMMemoryDefinition {
@@ -54,7 +56,7 @@ pub struct VMMemoryDefinition {
     pub current_length: u64,
 }
 
-/// A table, as it is now.
+/// A table, as it is now: rewritten when it grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct VMTableDefinition {
@@ -64,7 +66,8 @@ pub struct VMTableDefinition {
     pub current_elements: u64,
 }
 
-/// A global: 16 bytes for a value of any type.
+/// A global: 16 bytes for a value of any type, little-endian, as
+/// [`ValRaw`](super::ValRaw) has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(16))]
 pub struct VMGlobalDefinition(pub [u8; 16]);
@@ -91,7 +94,7 @@ pub struct VMTableImport {
     pub vmctx: VirtAddr,
     /// Which of the tables that that one defines.
     pub index: u32,
-    /// Nothing.
+    /// 0, to fill the last word.
     pub reserved: u32,
 }
 
@@ -101,11 +104,12 @@ pub struct VMTableImport {
 pub struct VMMemoryImport {
     /// Its [`VMMemoryDefinition`].
     pub from: VirtAddr,
-    /// The context of the instance that defines it.
+    /// The context of the instance that defines it; 0 for a shared memory that none
+    /// does.
     pub vmctx: VirtAddr,
     /// Which of the memories that that one defines.
     pub index: u32,
-    /// Nothing.
+    /// 0, to fill the last word.
     pub reserved: u32,
 }
 
@@ -117,7 +121,8 @@ pub struct VMGlobalImport {
     pub from: VirtAddr,
 }
 
-/// A reference to a function.
+/// A reference to a function: zeros until it is
+/// [asked for](super::Instance::func_ref).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct VMFuncRef {
@@ -125,7 +130,7 @@ pub struct VMFuncRef {
     pub array_call: VirtAddr,
     /// Its entry by the convention of compiled code.
     pub wasm_call: VirtAddr,
-    /// Its type.
+    /// Its type, a [`VMSharedTypeIndex`](super::VMSharedTypeIndex).
     pub type_index: u32,
     /// Not 0 once the reference is filled in.
     pub filled: u32,
