@@ -328,13 +328,16 @@ fn limit_new(
     ty: &MemoryType,
     limiter: Option<&mut (dyn ResourceLimiter + '_)>,
 ) -> Result<usize, InstanceError> {
-    let minimum = ty.minimum_bytes();
+    let minimum = ty.minimum_bytes().filter(|_| ty.page_size_log2 <= MOST_PAGE_SIZE_LOG2);
     // Also of what cannot be: the limiter's say comes first.
     if !ask(limiter, 0, minimum.unwrap_or(usize::MAX), ty)? {
         return Err(InstanceError::MemoryDenied { minimum: ty.minimum });
     }
     minimum.ok_or(InstanceError::MemoryUnrepresentable { minimum: ty.minimum })
 }
+
+/// Logarithm of the largest page that a memory may have.
+pub(super) const MOST_PAGE_SIZE_LOG2: u8 = 16;
 
 /// A GC heap of that type, if the limiter allows it to be made.
 pub(super) fn ask_for_gc_heap(

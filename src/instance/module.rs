@@ -9,6 +9,7 @@ use super::{
     BadModule, ConstExpr, ConstOp, DataIndex, DefinedFuncIndex, DefinedGlobalIndex, DefinedMemoryIndex,
     DefinedTableIndex, ElemIndex, EntityIndex, FuncIndex, FuncRefIndex, GlobalIndex, GlobalType, MemoryIndex,
     MemoryType, TableElementType, TableIndex, TableType, VMOffsets, VMSharedTypeIndex,
+    memory::MOST_PAGE_SIZE_LOG2,
 };
 use crate::{MemorySummary, ModuleSummary, TableSummary};
 
@@ -278,7 +279,7 @@ fn check(info: &ModuleInfo) -> Result<(), BadModule> {
     }
     check_func_refs(info)?;
     for memory in info.memories.values() {
-        within("logarithm of a page size", memory.page_size_log2.into(), 16)?;
+        within("logarithm of a page size", memory.page_size_log2.into(), MOST_PAGE_SIZE_LOG2.into())?;
     }
     for (&table, value) in &info.table_initial_values {
         exists("defined table", table.index(), info.num_defined_tables())?;

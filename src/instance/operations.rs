@@ -103,7 +103,7 @@ impl<'a, A: Arch> Instance<'a, A> {
         byte: u8,
         len: u64,
     ) -> Result<(), InstanceError> {
-        let (at, len) = self.writable(index, to, len)?;
+        let (at, len) = self.range(index, to, len)?;
         // SAFETY: in bounds of the memory, which no other CPU uses now; of a shared
         // one each byte is whatever some thread wrote.
         Ok(unsafe { self.allocator.fill(at, byte, len) }?)
@@ -124,7 +124,7 @@ impl<'a, A: Arch> Instance<'a, A> {
         len: u64,
     ) -> Result<(), InstanceError> {
         let (source, _) = self.range(from_memory, from, len)?;
-        let (target, len) = self.writable(to_memory, to, len)?;
+        let (target, len) = self.range(to_memory, to, len)?;
         // SAFETY: as above.
         Ok(unsafe { self.allocator.copy(source, target, len) }?)
     }
@@ -148,7 +148,7 @@ impl<'a, A: Arch> Instance<'a, A> {
     /// [`Error::CommitmentExceeded`](crate::Error::CommitmentExceeded): both before
     /// anything is written.
     pub fn write_memory(&mut self, index: MemoryIndex, to: u64, bytes: &[u8]) -> Result<(), InstanceError> {
-        let (at, _) = self.writable(index, to, bytes.len() as u64)?;
+        let (at, _) = self.range(index, to, bytes.len() as u64)?;
         // SAFETY: as above.
         Ok(unsafe { self.allocator.write_from(at, bytes) }?)
     }
@@ -357,23 +357,14 @@ impl<'a, A: Arch> Instance<'a, A> {
         work(unsafe { definer.as_mut() })
     }
 
-    /// Where `len` bytes from `start` on are, if the memory has them.
+    /// Where `len` bytes from `start` on are, if the memory has them. All of it has
+    /// frames then, so that the host does not meet a page that the instance may not
+    /// touch.
     fn range(&self, index: MemoryIndex, start: u64, len: u64) -> Result<(VirtAddr, usize), InstanceError> {
         let definition = self.memory_definition(index)?;
         let out = InstanceError::Trap(Trap::MemoryOutOfBounds);
         start.checked_add(len).filter(|&end| end <= definition.current_length).ok_or(out)?;
-        Ok((VirtAddr(definition.base.0 + start), usize::try_from(len).map_err(|_| out)?))
-    }
-
-    /// The same, with frames for all of it, so that a store by the host does not
-    /// meet a page that the instance may not touch.
-    fn writable(
-        &mut self,
-        index: MemoryIndex,
-        start: u64,
-        len: u64,
-    ) -> Result<(VirtAddr, usize), InstanceError> {
-        let (at, len) = self.range(index, start, len)?;
+        let (at, len) = (VirtAddr(definition.base.0 + start), usize::try_from(len).map_err(|_| out)?);
         self.allocator.prepare_write_at(at, len)?;
         Ok((at, len))
     }
