@@ -3,61 +3,15 @@
 use alloc::boxed::Box;
 use core::{fmt, ptr::NonNull};
 
-use allotment_arch::{Arch, Native, VirtAddr};
+use allotment_arch::{Arch, Native};
 
-use super::{InstanceError, MemoryType, ResourceLimiter, SharedMemory, VMMemoryDefinition};
-use crate::{Allocator, Error, MemoryInModule, MemoryRequest};
-
-/// Where a linear memory's bytes are, and how they become more: what stands in
-/// [`Memory::Dynamic`]. Dropping it gives them back.
-///
-/// # Safety
-///
-/// `byte_size` bytes from `base` on, rounded up to 4 KiB, are readable and
-/// writable and nobody else's, until it is dropped or grows; `base` changes only
-/// in `grow_to`. They are zeros at first, and what is added is. If
-/// `needs_bounds_checks` is false, every access faults that a 32-bit address plus
-/// an offset of at most `Config::memory_guard_size` makes beyond them.
-pub unsafe trait RuntimeLinearMemory: Send + Sync {
-    /// Address of the first byte.
-    fn base(&self) -> NonNull<u8>;
-
-    /// Bytes that it has.
-    fn byte_size(&self) -> usize;
-
-    /// Bytes that it may have without another base: at least
-    /// [`byte_size`](Self::byte_size).
-    fn byte_capacity(&self) -> usize;
-
-    /// Has it be of `new_size` bytes, which are more. What is added is zeros.
-    ///
-    /// # Errors
-    ///
-    /// Any; it is as before then.
-    fn grow_to(&mut self, new_size: usize) -> Result<(), Error>;
-
-    /// Whether code must compare addresses with the size. The same for good.
-    fn needs_bounds_checks(&self) -> bool {
-        true
-    }
-}
-
-/// Makes memories on demand in the embedder's own way.
-pub trait RuntimeMemoryCreator: Send + Sync {
-    /// A memory of `minimum` bytes of zeros, which grows to `maximum` bytes at most.
-    /// `ty` says the same in pages, and `owner` which memory of which module it is.
-    ///
-    /// # Errors
-    ///
-    /// Any; nothing is made then.
-    fn new_memory<'s>(
-        &'s self,
-        ty: &MemoryType,
-        minimum: usize,
-        maximum: usize,
-        owner: Option<MemoryInModule>,
-    ) -> Result<Box<dyn RuntimeLinearMemory + 's>, Error>;
-}
+use super::{
+    InstanceError, MemoryType, ResourceLimiter, RuntimeLinearMemory, RuntimeMemoryCreator, SharedMemory,
+    VMMemoryDefinition,
+    limits::{ask, desired_size, grow_to, limit_new},
+    vmcontext::address,
+};
+use crate::{Allocator, Error, MemoryInModule};
 
 /// A linear memory that an instance defines.
 ///
@@ -101,7 +55,7 @@ impl<'a, A: Arch> Memory<'a, A> {
         limiter: Option<&mut (dyn ResourceLimiter + '_)>,
     ) -> Result<Self, InstanceError> {
         let minimum = limit_new(ty, limiter)?;
-        let memory = allocator.allocate_memory(request(ty, minimum, owner))?;
+        let memory = allocator.allocate_memory(ty.request(minimum, owner))?;
         Ok(Self::Static { ty: *ty, memory })
     }
 
@@ -181,7 +135,7 @@ impl<'a, A: Arch> Memory<'a, A> {
         limiter: Option<&mut (dyn ResourceLimiter + '_)>,
     ) -> Result<Self, InstanceError> {
         let minimum = limit_new(ty, limiter)?;
-        Ok(Self::Shared(SharedMemory::new(allocator, ty, request(ty, minimum, owner))?))
+        Ok(Self::Shared(SharedMemory::new(allocator, ty, ty.request(minimum, owner))?))
     }
 
     /// What it is declared as.
@@ -291,74 +245,6 @@ impl<'a, A: Arch> Memory<'a, A> {
     }
 }
 
-/// Bytes after growth by `delta` pages, or the largest number there is.
-pub(super) fn desired_size(ty: &MemoryType, old: usize, delta: u64) -> usize {
-    let added = delta.checked_mul(ty.page_size()).and_then(|bytes| usize::try_from(bytes).ok());
-    added.and_then(|bytes| old.checked_add(bytes)).unwrap_or(usize::MAX)
-}
-
-/// Whether the limiter, if there is one, allows growth.
-pub(super) fn ask(
-    limiter: Option<&mut (dyn ResourceLimiter + '_)>,
-    old: usize,
-    desired: usize,
-    ty: &MemoryType,
-) -> Result<bool, InstanceError> {
-    let Some(limiter) = limiter else { return Ok(true) };
-    let maximum = ty.maximum.map(|_| ty.maximum_bytes());
-    Ok(limiter.memory_growing(old, desired, maximum)?)
-}
-
-/// Grows to `desired` bytes unless the type forbids it.
-pub(super) fn grow_to(
-    ty: &MemoryType,
-    desired: usize,
-    grow: impl FnOnce(usize) -> Result<(), Error>,
-) -> Result<(), InstanceError> {
-    let maximum = ty.maximum_bytes();
-    if desired > maximum {
-        return Err(Error::BeyondMaximum { requested: desired, maximum }.into());
-    }
-    Ok(grow(desired)?)
-}
-
-/// The bytes that a memory begins with, if the limiter allows it to be made.
-#[inline]
-fn limit_new(
-    ty: &MemoryType,
-    limiter: Option<&mut (dyn ResourceLimiter + '_)>,
-) -> Result<usize, InstanceError> {
-    let minimum = ty.minimum_bytes().filter(|_| ty.page_size_log2 <= MOST_PAGE_SIZE_LOG2);
-    // Also of what cannot be: the limiter's say comes first.
-    if !ask(limiter, 0, minimum.unwrap_or(usize::MAX), ty)? {
-        return Err(InstanceError::MemoryDenied { minimum: ty.minimum });
-    }
-    minimum.ok_or(InstanceError::MemoryUnrepresentable { minimum: ty.minimum })
-}
-
-/// Logarithm of the largest page that a memory may have.
-pub(super) const MOST_PAGE_SIZE_LOG2: u8 = 16;
-
-/// A GC heap of that type, if the limiter allows it to be made.
-pub(super) fn ask_for_gc_heap(
-    ty: &MemoryType,
-    limiter: Option<&mut (dyn ResourceLimiter + '_)>,
-) -> Result<MemoryRequest, InstanceError> {
-    Ok(request(ty, limit_new(ty, limiter)?, None))
-}
-
-#[inline]
-fn request(ty: &MemoryType, minimum: usize, owner: Option<MemoryInModule>) -> MemoryRequest {
-    MemoryRequest {
-        minimum,
-        maximum: Some(ty.maximum_bytes()),
-        owner,
-        page_size_log2: ty.page_size_log2,
-        memory64: ty.memory64,
-        shared: ty.shared,
-    }
-}
-
 impl<A: Arch> fmt::Debug for Memory<'_, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
@@ -369,62 +255,4 @@ impl<A: Arch> fmt::Debug for Memory<'_, A> {
         let mut debug = f.debug_struct(name);
         debug.field("base", &self.base()).field("byte_size", &self.byte_size()).finish_non_exhaustive()
     }
-}
-
-/// Memories on demand as Allotment makes them.
-impl<A: Arch> RuntimeMemoryCreator for Allocator<A> {
-    fn new_memory<'s>(
-        &'s self,
-        ty: &MemoryType,
-        minimum: usize,
-        maximum: usize,
-        owner: Option<MemoryInModule>,
-    ) -> Result<Box<dyn RuntimeLinearMemory + 's>, Error> {
-        let request = MemoryRequest { maximum: Some(maximum), ..request(ty, minimum, owner) };
-        Ok(Box::new(Mapped { allocator: self, memory: Some(self.allocate_memory(request)?) }))
-    }
-}
-
-/// A memory of the core's that gives itself back.
-struct Mapped<'a, A: Arch> {
-    allocator: &'a Allocator<A>,
-    /// There until it is dropped.
-    memory: Option<crate::Memory<'a, A>>,
-}
-
-impl<A: Arch> Drop for Mapped<'_, A> {
-    fn drop(&mut self) {
-        if let Some(memory) = self.memory.take() {
-            self.allocator.deallocate_memory(memory);
-        }
-    }
-}
-
-// SAFETY: the core's memories are as the trait wants them.
-unsafe impl<A: Arch> RuntimeLinearMemory for Mapped<'_, A> {
-    fn base(&self) -> NonNull<u8> {
-        self.memory.as_ref().map_or(NonNull::dangling(), crate::Memory::base)
-    }
-
-    fn byte_size(&self) -> usize {
-        self.memory.as_ref().map_or(0, crate::Memory::size)
-    }
-
-    fn byte_capacity(&self) -> usize {
-        self.memory.as_ref().map_or(0, crate::Memory::capacity)
-    }
-
-    fn grow_to(&mut self, new_size: usize) -> Result<(), Error> {
-        self.memory.as_mut().map_or(Ok(()), |memory| memory.grow_to(new_size))
-    }
-
-    fn needs_bounds_checks(&self) -> bool {
-        self.memory.as_ref().is_none_or(crate::Memory::needs_bounds_checks)
-    }
-}
-
-/// Where a pointer to the window points.
-#[inline]
-pub(super) fn address(pointer: NonNull<u8>) -> VirtAddr {
-    VirtAddr(pointer.as_ptr().expose_provenance() as u64)
 }

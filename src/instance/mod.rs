@@ -2,6 +2,7 @@
 
 mod allocator;
 mod const_expr;
+mod context;
 mod core_instance;
 mod entity;
 mod error;
@@ -9,6 +10,7 @@ mod exports;
 mod handle;
 mod initialize;
 mod limiter;
+mod limits;
 mod memory;
 mod module;
 mod offsets;
@@ -16,6 +18,7 @@ mod on_demand;
 mod operations;
 mod pooling;
 mod request;
+mod runtime_memory;
 mod shared;
 mod stack;
 mod table;
@@ -39,7 +42,7 @@ pub use error::{BadModule, InstanceError, Trap};
 pub use exports::Export;
 pub use handle::InstanceHandle;
 pub use limiter::{LimiterError, ResourceLimiter};
-pub use memory::{Memory, RuntimeLinearMemory, RuntimeMemoryCreator};
+pub use memory::Memory;
 pub use module::{
     DataSegment, ElementSegment, FunctionType, Module, ModuleInfo, SegmentElements, SegmentMode,
 };
@@ -49,6 +52,7 @@ pub use pooling::PoolingInstanceAllocator;
 pub use request::{
     FunctionBody, Imports, InstanceAllocationRequest, ModuleRuntimeInfo, Store, StorePointers, StorePtr,
 };
+pub use runtime_memory::{RuntimeLinearMemory, RuntimeMemoryCreator};
 pub use shared::{AtomicWaiter, SharedMemory, WaitResult};
 pub use stack::{Stack, StackCreator, StackMemory};
 pub use table::{Table, TableElement};

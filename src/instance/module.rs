@@ -9,7 +9,7 @@ use super::{
     BadModule, ConstExpr, ConstOp, DataIndex, DefinedFuncIndex, DefinedGlobalIndex, DefinedMemoryIndex,
     DefinedTableIndex, ElemIndex, EntityIndex, FuncIndex, FuncRefIndex, GlobalIndex, GlobalType, MemoryIndex,
     MemoryType, TableElementType, TableIndex, TableType, VMOffsets, VMSharedTypeIndex,
-    memory::MOST_PAGE_SIZE_LOG2,
+    limits::MOST_PAGE_SIZE_LOG2,
 };
 use crate::{MemorySummary, ModuleSummary, TableSummary};
 

@@ -9,7 +9,7 @@ use cranelift_entity::PrimaryMap;
 use super::{
     DefinedMemoryIndex, DefinedTableIndex, Instance, InstanceAllocationRequest, InstanceAllocator,
     InstanceError, InstanceIndex, Memory, MemoryType, ResourceLimiter, RuntimeMemoryCreator, Stack,
-    StackCreator, Table, memory::ask_for_gc_heap, owner,
+    StackCreator, Table, limits::ask_for_gc_heap, owner,
 };
 use crate::{Allocator, CompiledModuleId, Error, GcHeap};
 

@@ -16,8 +16,7 @@ use cranelift_entity::EntityRef;
 
 use super::{
     AtomicWaiter, DefinedMemoryIndex, DefinedTableIndex, Instance, InstanceError, MemoryIndex,
-    ResourceLimiter, SharedMemory, Table, TableElement, TableIndex, Trap, WaitResult,
-    core_instance::instance_of,
+    ResourceLimiter, SharedMemory, Table, TableElement, TableIndex, Trap, WaitResult, context::instance_of,
 };
 
 impl<'a, A: Arch> Instance<'a, A> {

@@ -23,7 +23,7 @@ use spin::mutex::SpinMutex;
 use super::{
     DefinedMemoryIndex, DefinedTableIndex, Instance, InstanceAllocationRequest, InstanceAllocator,
     InstanceError, InstanceIndex, Memory, MemoryType, Module, ResourceLimiter, Stack, Table,
-    memory::ask_for_gc_heap, owner,
+    limits::ask_for_gc_heap, owner,
 };
 use crate::{
     Allocator, CompiledModuleId, ComponentError, ComponentSummary, Error, GcHeap, MemoryInModule,

@@ -24,7 +24,8 @@ use spin::Mutex;
 
 use super::{
     InstanceError, MemoryType, ResourceLimiter, Trap, VMMemoryDefinition, VMMemoryImport,
-    memory::{address, ask, desired_size, grow_to},
+    limits::{ask, desired_size, grow_to},
+    vmcontext::address,
 };
 use crate::{Allocator, Error, MemoryRequest};
 

@@ -14,7 +14,7 @@ use core::fmt;
 use allotment_arch::{Arch, Native, VirtAddr};
 
 use super::{
-    InstanceError, ResourceLimiter, TableElementType, TableType, Trap, VMTableDefinition, memory::address,
+    InstanceError, ResourceLimiter, TableElementType, TableType, Trap, VMTableDefinition, vmcontext::address,
 };
 use crate::{Allocator, Error, MemoryInModule, TableRequest};
 

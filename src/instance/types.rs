@@ -1,5 +1,7 @@
 //! What memories, tables and globals are declared as.
 
+use crate::{MemoryInModule, MemoryRequest};
+
 /// A memory, as a module declares it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryType {
@@ -42,6 +44,21 @@ impl MemoryType {
         let addressable = if self.memory64 { u64::MAX } else { 1 << 32 };
         let declared = self.maximum.map_or(addressable, |pages| pages.saturating_mul(self.page_size()));
         usize::try_from(declared.min(addressable)).unwrap_or(usize::MAX)
+    }
+}
+
+impl MemoryType {
+    /// What the core is asked for.
+    #[inline]
+    pub(super) fn request(&self, minimum: usize, owner: Option<MemoryInModule>) -> MemoryRequest {
+        MemoryRequest {
+            minimum,
+            maximum: Some(self.maximum_bytes()),
+            owner,
+            page_size_log2: self.page_size_log2,
+            memory64: self.memory64,
+            shared: self.shared,
+        }
     }
 }
 

@@ -13,6 +13,8 @@
 //! code uses them. On the emulated machine, which runs no compiled code, they
 //! mean something to that machine only.
 
+use core::ptr::NonNull;
+
 use allotment_arch::VirtAddr;
 use static_assertions::const_assert_eq;
 
@@ -157,4 +159,10 @@ plain! {
     VMMemoryImport: 24, 8;
     VMGlobalImport: 8, 8;
     VMFuncRef: 32, 8;
+}
+
+/// Where a pointer to the window points.
+#[inline]
+pub(super) fn address(pointer: NonNull<u8>) -> VirtAddr {
+    VirtAddr(pointer.as_ptr().expose_provenance() as u64)
 }
