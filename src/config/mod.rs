@@ -207,8 +207,9 @@ impl Config {
         self
     }
 
-    /// Whether elements of tables are filled in when they are first used. For
-    /// engines to read: tables are handed out zeroed, which is what it needs.
+    /// Whether elements of tables of functions are filled in when they are first
+    /// used, rather than when an instance is initialised. The core's tables are
+    /// handed out zeroed either way.
     pub fn table_lazy_init(mut self, enable: bool) -> Self {
         self.table_lazy_init = enable;
         self
