@@ -23,12 +23,22 @@ mod limiter;
 mod limits;
 #[path = "common/module.rs"]
 mod module;
+#[path = "common/own_stacks.rs"]
+mod own_stacks;
+#[cfg(not(target_os = "none"))]
+#[path = "instance/page.rs"]
+mod page;
 #[path = "instance/world.rs"]
 mod world;
 #[path = "instance/zeroed.rs"]
 mod zeroed;
 
 harness::tests! {
+    #[cfg(not(target_os = "none"))]
+    fn the_page_of_wasmtimes_tests_names_ours() {
+        page::agrees();
+    }
+
     fn a_pool_of_one_serves_one_instance_at_a_time() {
         on_every_machine!(counts::one);
     }

@@ -9,16 +9,17 @@ use core::{
 
 use allotment::{
     Allocator, Config, Error, MemoryInModule,
-    arch::{Access, VirtAddr},
+    arch::VirtAddr,
     instance::{
         InstanceAllocator, InstanceError, MemoryType, OnDemandInstanceAllocator, PoolingInstanceAllocator,
-        RuntimeLinearMemory, RuntimeMemoryCreator, Stack, StackCreator, StackMemory,
+        RuntimeLinearMemory, RuntimeMemoryCreator, Stack,
     },
 };
 
 use crate::{
     common::{MIB, Machine, PAGE, TestArch, WASM_PAGE, pool, pooled},
     module::{Engine, bytes, memory, module},
+    own_stacks::OwnStacks,
 };
 
 /// Makes memories as the allocator would, and counts them and their bytes.
@@ -118,59 +119,16 @@ pub(crate) fn memories<A: TestArch>() {
     assert_eq!(m.allocator.metrics(), before);
 }
 
-/// Stacks that are parts of regions, and count themselves.
-struct Stacks<'a, A: TestArch> {
-    m: &'a Machine<A>,
-    held: AtomicUsize,
-}
-
-struct OwnStack<'s, A: TestArch> {
-    stacks: &'s Stacks<'s, A>,
-    guard: VirtAddr,
-    size: usize,
-}
-
-impl<A: TestArch> StackCreator for Stacks<'_, A> {
-    fn new_stack(&self, size: usize, zeroed: bool) -> Result<Box<dyn StackMemory + '_>, Error> {
-        assert!(!zeroed, "nobody asked for that");
-        let guard = self.m.allocator.reserve_region(PAGE + size)?;
-        let access = Some(Access::ReadWrite);
-        // SAFETY: nobody uses the range yet.
-        unsafe { self.m.allocator.protect_region(guard.offset(PAGE), size, access) }?;
-        self.held.fetch_add(1, Ordering::Relaxed);
-        Ok(Box::new(OwnStack { stacks: self, guard, size }))
-    }
-}
-
-impl<A: TestArch> Drop for OwnStack<'_, A> {
-    fn drop(&mut self) {
-        self.stacks.held.fetch_sub(1, Ordering::Relaxed);
-        // SAFETY: nobody runs on it.
-        unsafe { self.stacks.m.allocator.release_region(self.guard, PAGE + self.size) }.unwrap();
-    }
-}
-
-// SAFETY: the range is accessible, and the page below it is not.
-unsafe impl<A: TestArch> StackMemory for OwnStack<'_, A> {
-    fn range(&self) -> Range<VirtAddr> {
-        self.guard.offset(PAGE)..self.guard.offset(PAGE + self.size)
-    }
-
-    fn guard_range(&self) -> Range<VirtAddr> {
-        self.guard..self.guard.offset(PAGE)
-    }
-}
-
 pub(crate) fn stacks<A: TestArch>() {
     let config = Config::new().max_wasm_stack(PAGE).async_stack_size(4 * PAGE);
     let m = Machine::<A>::new(&config, 4 * MIB);
     let before = m.allocator.metrics();
-    let creator = Stacks { m: &m, held: AtomicUsize::new(0) };
+    let creator = OwnStacks::new(&m);
     let engine = engine(&m, |instances| instances.stack_creator(&creator));
     for _ in 0..3 {
         let stack = engine.instances.allocate_fiber_stack().unwrap();
         assert!(matches!(stack, Stack::Custom(_)), "{stack:?}");
-        assert_eq!(creator.held.load(Ordering::Relaxed), 1);
+        assert_eq!(creator.held(), 1);
         let Range { start, end } = stack.range();
         assert_eq!((end.0 - start.0, end.0 % 16), (4 * PAGE as u64, 0));
         m.store_at(VirtAddr(end.0 - 1), 1).unwrap();
@@ -178,7 +136,7 @@ pub(crate) fn stacks<A: TestArch>() {
         m.store_at(VirtAddr(start.0 - 1), 1).expect_err("its guard was writable");
         assert_eq!(stack.guard_range().end, start);
         engine.instances.deallocate_fiber_stack(stack);
-        assert_eq!(creator.held.load(Ordering::Relaxed), 0);
+        assert_eq!(creator.held(), 0);
     }
     drop(engine);
     assert_eq!(m.allocator.metrics(), before);
@@ -187,7 +145,7 @@ pub(crate) fn stacks<A: TestArch>() {
 /// Without stacks in the configuration the creator is not asked either.
 pub(crate) fn no_stacks<A: TestArch>() {
     let m = Machine::<A>::new(&Config::new().async_stack_size(0), 4 * MIB);
-    let creator = Stacks { m: &m, held: AtomicUsize::new(0) };
+    let creator = OwnStacks::new(&m);
     let engine = engine(&m, |instances| instances.stack_creator(&creator));
     assert_eq!(engine.instances.allocate_fiber_stack().err(), Some(InstanceError::from(Error::NoStacks)));
 }
