@@ -144,6 +144,11 @@ impl<A: Arch> Allocator<A> {
         })
     }
 
+    /// What it is configured for, such as how far an offset may reach into a guard.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// What was carved.
     pub fn plan(&self) -> &Plan {
         &self.plan

@@ -22,7 +22,7 @@ use crate::setup::Cpus;
 const FIVE_LEVELS_WORD: &str = "la57";
 
 /// Packages whose tests are kernels.
-const ALL: &[&str] = &["allotment", "allotment-run"];
+const ALL: &[&str] = &["allotment", "allotment-run", "allotment-example-engine"];
 /// The one of them to which CPUs and levels matter.
 const CORE: &[&str] = &["allotment"];
 

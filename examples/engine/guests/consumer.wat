@@ -1,0 +1,23 @@
+;; Uses the provider's, and functions of the host.
+(module
+  (import "provider" "memory" (memory 1 3))
+  (import "provider" "table" (table 1 8 funcref))
+  (import "provider" "counter" (global $counter (mut i32)))
+  (import "provider" "base" (global $base i32))
+  (import "provider" "load" (func $load (param i32) (result i32)))
+  (import "host" "add" (func $add (param i32 i64) (result i64)))
+  (import "host" "note" (func $note (param i32 i32)))
+  (data (global.get $base) "from the consumer")
+  (elem (i32.const 2) func $seven)
+  (global $copied i32 (i32.add (global.get $base) (i32.const 1)))
+
+  (func $seven (result i32) (i32.const 7))
+  (func (export "load") (param i32) (result i32) (call $load (local.get 0)))
+  (func (export "store") (param i32 i32) (i32.store8 (local.get 0) (local.get 1)))
+  (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
+  (func (export "grow_table") (param i32) (result i32) (table.grow 0 (ref.null func) (local.get 0)))
+  (func (export "count") (global.set $counter (i32.add (global.get $counter) (i32.const 1))))
+  (func (export "copied") (result i32) (global.get $copied))
+  (func (export "add") (param i32 i64) (result i64) (call $add (local.get 0) (local.get 1)))
+  (func (export "note") (call $note (global.get $base) (i32.const 8)))
+  (export "host_add" (func $add)))
