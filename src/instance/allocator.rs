@@ -185,24 +185,18 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
         let module = request.runtime_info.module();
         request.imports.check(module)?;
         let index = self.allocate_index(&request)?;
-        let mut handle = match self.allocate_vmctx(index, &request) {
+        let handle = match self.allocate_vmctx(index, &request) {
             Ok(instance) => InstanceHandle::new(instance),
             Err(error) => {
                 self.deallocate_index(index);
                 return Err(error);
             }
         };
-        let made = self
-            .allocate_memories(index, &mut request, &mut handle.memories)
-            .and_then(|()| self.allocate_tables(index, &mut request, &mut handle.tables))
-            .and_then(|()| handle.write_context(request));
-        match made {
-            Ok(()) => Ok(handle),
-            Err(error) => {
-                release(self, index, handle);
-                Err(error)
-            }
-        }
+        let mut half_made = HalfMade { allocator: self, index, handle };
+        self.allocate_memories(index, &mut request, &mut half_made.handle.memories)?;
+        self.allocate_tables(index, &mut request, &mut half_made.handle.tables)?;
+        half_made.handle.write_context(request)?;
+        Ok(half_made.finish())
     }
 
     /// Takes an instance back: memories, tables, context, claim; `host_state` and its
@@ -217,6 +211,27 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
     unsafe fn deallocate(&self, handle: InstanceHandle<'a, A>) {
         let index = handle.index();
         release(self, index, handle);
+    }
+}
+
+/// An instance that goes back unless it is finished: also if a limiter panics.
+struct HalfMade<'s, 'a, A: Arch, T: InstanceAllocator<'a, A> + ?Sized> {
+    allocator: &'s T,
+    index: InstanceIndex,
+    handle: InstanceHandle<'a, A>,
+}
+
+impl<'a, A: Arch, T: InstanceAllocator<'a, A> + ?Sized> HalfMade<'_, 'a, A, T> {
+    fn finish(self) -> InstanceHandle<'a, A> {
+        let handle = self.handle.take_over();
+        core::mem::forget(self);
+        handle
+    }
+}
+
+impl<'a, A: Arch, T: InstanceAllocator<'a, A> + ?Sized> Drop for HalfMade<'_, 'a, A, T> {
+    fn drop(&mut self) {
+        release(self.allocator, self.index, self.handle.take_over());
     }
 }
 

@@ -196,7 +196,7 @@ impl fmt::Display for InstanceError {
             Self::TooMany { what, count, limit } => {
                 write!(
                     f,
-                    "the module defines {count} {what}, a slot is made for {limit}; raise max_{what}_per_module"
+                    "the module defines {count} {what}, a slot is made for {limit}; raise max_{what}_per_module, and total_{what} if that is less"
                 )
             }
             Self::OutOfHeap { bytes } => write!(f, "the heap has no room for {bytes} bytes"),

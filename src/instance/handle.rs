@@ -38,6 +38,11 @@ impl<'a, A: Arch> InstanceHandle<'a, A> {
         self.deref_mut().write_context(request, address)
     }
 
+    /// The same handle, for whoever forgets this one.
+    pub(super) fn take_over(&self) -> Self {
+        Self { instance: self.instance }
+    }
+
     pub(super) fn into_instance(self) -> Box<Instance<'a, A>> {
         // SAFETY: `new` took it from a box, and this is the only handle.
         unsafe { Box::from_raw(self.instance.as_ptr()) }

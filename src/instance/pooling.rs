@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     Allocator, CompiledModuleId, ComponentError, ComponentSummary, Error, GcHeap, MemoryInModule,
-    ModuleError, PoolKind, PoolingAllocationConfig,
+    ModuleError, PoolingAllocationConfig,
     pooling::{Link, ModuleAffinityIndexAllocator, buckets},
 };
 
@@ -190,13 +190,15 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
     ) -> Result<InstanceIndex, InstanceError> {
         self.allocator.increment_core_instance_count()?;
         let key = request.runtime_info.unique_id().map(key);
-        if let Some(taken) = self.index.alloc(self.allocator.vm.arch.current_cpu(), key) {
-            return Ok(InstanceIndex(taken.slot));
+        let cpu = self.allocator.vm.arch.current_cpu();
+        loop {
+            if let Some(taken) = self.index.alloc(cpu, key) {
+                return Ok(InstanceIndex(taken.slot));
+            }
+            // There are fewer instances than slots: one is on its way from another CPU
+            // to its list, or being purged.
+            core::hint::spin_loop();
         }
-        // Others count with us, or a slot is between its user and its list.
-        self.allocator.decrement_core_instance_count();
-        let limit = self.slots.len();
-        Err(Error::PoolConcurrencyLimit { kind: PoolKind::CoreInstances, limit }.into())
     }
 
     fn deallocate_index(&self, index: InstanceIndex) {
