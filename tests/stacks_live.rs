@@ -5,7 +5,13 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
+extern crate alloc;
+
+#[cfg(target_os = "none")]
 mod common;
+#[cfg(target_os = "none")]
+#[path = "common/own_stacks.rs"]
+mod own_stacks;
 
 #[cfg(not(target_os = "none"))]
 harness::tests! {}
@@ -16,15 +22,21 @@ mod switch;
 
 #[cfg(target_os = "none")]
 mod bare {
-    use core::hint::black_box;
+    use core::{
+        hint::black_box,
+        sync::atomic::{AtomicU64, Ordering},
+    };
 
     use allotment::{
-        Allocator, Config, FaultAccess, FaultRegion, FaultReport, FiberStack, PoolKind, arch::Native,
+        Allocator, Config, FaultAccess, FaultRegion, FaultReport, FiberStack, PoolKind,
+        arch::{Native, VirtAddr},
+        instance::{InstanceAllocator, OnDemandInstanceAllocator, Stack},
     };
 
     use crate::{
         common::{MIB, Machine, PAGE, cpus, on, pool, pooled},
-        switch::{Ended, State, is_register, run, trial},
+        own_stacks::OwnStacks,
+        switch::{Ended, State, call, is_register, run, trial},
     };
 
     harness::tests! {
@@ -54,6 +66,10 @@ mod bare {
 
         fn an_overflown_stack_is_used_again() {
             again();
+        }
+
+        fn code_runs_on_a_stack_of_the_embedders() {
+            embedders();
         }
     }
 
@@ -130,6 +146,27 @@ mod bare {
             assert!(stack.guard().contains(&report.address), "{report}");
         }
         stacks.into_iter().for_each(|stack| allocator.deallocate_fiber_stack(stack));
+    }
+
+    fn embedders() {
+        static RAN_AT: AtomicU64 = AtomicU64::new(0);
+        extern "C" fn note(with: u64) {
+            let local = black_box(with);
+            RAN_AT.store((&raw const local).addr() as u64 + with - 7, Ordering::Relaxed);
+        }
+        let config = Config::new().max_wasm_stack(STACK / 2).async_stack_size(STACK);
+        let machine = Machine::<Native>::new(&config, 16 * MIB);
+        let creator = OwnStacks::new(&machine);
+        let instances = OnDemandInstanceAllocator::new(&machine.allocator).unwrap().stack_creator(&creator);
+        for _ in 0..3 {
+            let stack = instances.allocate_fiber_stack().unwrap();
+            assert!(matches!(stack, Stack::Custom(_)), "{stack:?}");
+            call(stack.range().end, note, 7);
+            let ran_at = VirtAddr(RAN_AT.load(Ordering::Relaxed));
+            assert!(stack.range().contains(&ran_at), "it ran at {ran_at}, not on {stack:?}");
+            instances.deallocate_fiber_stack(stack);
+            assert_eq!(creator.held(), 0);
+        }
     }
 
     /// Uses the stack down to `limit`.

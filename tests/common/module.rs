@@ -323,6 +323,19 @@ impl<'a, A: TestArch> Engine<'a, A> {
         Self { m, instances: instance::build(&m.allocator).expect("the test's instances fit") }
     }
 
+    /// The same, with frames for a page of each context of a pool: those stay with it, and would be
+    /// missing in [`counts`](Self::counts) after its first instance.
+    pub fn settled(m: &'a Machine<A>) -> Self {
+        let engine = Self::new(m);
+        let code = module().id(None).build();
+        let mut held = Vec::new();
+        while let Some(instance) = engine.pools().then(|| engine.instantiate(&code).ok()).flatten() {
+            held.push(instance);
+        }
+        held.into_iter().for_each(|instance| engine.end(instance));
+        engine
+    }
+
     /// Whether it has pools.
     pub fn pools(&self) -> bool {
         self.m.allocator.pooling_allocator_metrics().is_some()
@@ -395,7 +408,7 @@ impl<'a, A: TestArch> Engine<'a, A> {
     }
 
     /// All that is counted and has to be as before once everything is given back. Frames that warm
-    /// slots keep are available.
+    /// slots keep are available. Of an engine that is [`settled`](Self::settled).
     pub fn counts(&self) -> [usize; 8] {
         let Metrics { memories, free_memories, tables, stacks, gc_heaps, regions, available_frames, .. } =
             self.m.allocator.metrics();
@@ -417,6 +430,6 @@ pub fn bytes<A: Arch>(instance: &Instance<'_, A>, memory: MemoryIndex, from: u64
 pub fn by_either_strategy<A: TestArch>(pool: PoolingAllocationConfig, case: impl Fn(&Engine<'_, A>)) {
     for config in [pooled(pool), Config::new()] {
         let m = Machine::<A>::new(&config, 8 * MIB);
-        case(&Engine::new(&m));
+        case(&Engine::settled(&m));
     }
 }

@@ -69,6 +69,13 @@ pub(crate) fn run(
     heard(stack).map_or(Ended::Returned, Ended::Overflowed)
 }
 
+/// Runs `function`, which needs no more than there is, on the stack that ends at
+/// `top`.
+pub(crate) fn call(top: VirtAddr, function: extern "C" fn(u64), with: u64) {
+    // SAFETY: the stack is whole and nobody else's.
+    unsafe { stack_run(top.0, function, with) };
+}
+
 /// Pushes a word with only `words` of room left on `stack`, with all registers
 /// as in `from`, and returns what they are after it.
 pub(crate) fn trial(
