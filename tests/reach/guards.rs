@@ -76,7 +76,7 @@ fn traps<A: TestArch>(
         if start + width > definition.current_length {
             return true;
         }
-        let ends = [start, start + width - 1].map(|at| engine.m.load_at(definition.base.offset(at as usize)));
+        let ends = [start, start + width - 1].map(|at| engine.m.load_at(VirtAddr(definition.base.0 + at)));
         assert!(ends.iter().all(Result::is_ok), "code compares, and {start:#x} faults all the same");
         return false;
     }

@@ -10,9 +10,9 @@ use crate::{
 /// With room for so many pages more after each move, pointers stay valid for that
 /// long.
 pub(crate) fn once<A: TestArch>() {
-    const ROOM: u64 = 5;
+    const ROOM: usize = 5;
     let config = Config::new().memory_reservation(0).memory_guard_size(WASM_PAGE);
-    let m = Machine::<A>::new(&config.memory_reservation_for_growth(ROOM as usize * WASM_PAGE), 8 * MIB);
+    let m = Machine::<A>::new(&config.memory_reservation_for_growth(ROOM * WASM_PAGE), 8 * MIB);
     let engine = Engine::new(&m);
     let mut instance = engine.instantiate(&module().memory(10, None).data(0, 0, b"kept").build()).unwrap();
     let mut base = engine.address(&instance, memory(0), 0);

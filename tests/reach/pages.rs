@@ -59,7 +59,7 @@ pub(crate) fn end_of_bytes<A: TestArch>() {
                     engine.instantiate(&module().id(None).memory_type(of(size, None)).build()).unwrap();
                 assert_eq!(instance.memory_needs_bounds_checks(memory(0)), Ok(true));
                 assert_eq!(instance.memory_definition(memory(0)).unwrap().current_length, size);
-                let mut all = alloc::vec![1; size as usize];
+                let mut all = alloc::vec![1; usize::try_from(size).unwrap()];
                 instance.read_memory(memory(0), 0, &mut all).unwrap();
                 assert!(all.iter().all(|&byte| byte == 0), "{size} bytes");
                 instance.memory_fill(memory(0), 0, 0xff, size).unwrap();

@@ -23,7 +23,7 @@ pub(crate) fn limited<A: TestArch>() {
         |engine: &Engine<'_, A>| {
             for minimum in [1 << 47, 1 << 48, u64::MAX] {
                 let code = module().memory_type(wide_type(minimum, None)).build();
-                let most = minimum.checked_mul(WASM_PAGE as u64).map_or(usize::MAX, |bytes| bytes as usize);
+                let most = usize::try_from(minimum).unwrap().saturating_mul(WASM_PAGE);
                 let asked = Heard::Memory { current: 0, desired: most, maximum: None };
                 let mut store = TestStore::default();
                 let error = engine.instantiate_in(&mut store, &code).map(|_| ()).unwrap_err();
@@ -42,8 +42,8 @@ pub(crate) fn limited<A: TestArch>() {
             for delta in [(1 << 48) - 1, 1 << 48, u64::MAX] {
                 let mut ears = Ears { memory: MIB, ..Ears::default() };
                 assert_eq!(instance.memory_grow(memory(0), delta, Some(&mut ears)), Ok(None));
-                let desired = delta.checked_mul(65536).and_then(|bytes| bytes.checked_add(65536));
-                let desired = desired.map_or(usize::MAX, |bytes| bytes as usize);
+                let added = usize::try_from(delta).unwrap().checked_mul(WASM_PAGE);
+                let desired = added.and_then(|bytes| bytes.checked_add(WASM_PAGE)).unwrap_or(usize::MAX);
                 let asked = Heard::Memory { current: WASM_PAGE, desired, maximum: None };
                 assert_eq!(ears.take(), [asked], "refused by {delta:#x}, and so not told of a failure");
             }

@@ -15,6 +15,9 @@ use crate::{
     module::{Engine, bytes, memory, module, table},
 };
 
+/// The first byte beyond a memory of one page.
+const WASM_END: i32 = 65536;
+
 const OUT: InstanceError = InstanceError::Trap(Trap::MemoryOutOfBounds);
 
 pub(crate) fn order<A: TestArch>() {
@@ -26,8 +29,8 @@ pub(crate) fn order<A: TestArch>() {
             .passive_data(b"zzzzzz")
             .data(0, 13, b"cc")
             .data(0, 4094, b"over a page")
-            .data(0, WASM_PAGE as i32 - 1, b"!")
-            .data(0, WASM_PAGE as i32, b"")
+            .data(0, WASM_END - 1, b"!")
+            .data(0, WASM_END, b"")
             .build();
         let instance = engine.instantiate(&code).unwrap();
         assert_eq!(bytes(&instance, memory(0), 8, 10), b"\0\0aabcca\0\0");
@@ -98,7 +101,7 @@ pub(crate) fn traps<A: TestArch>() {
             let importing = module().import_memory(MemoryType::new(1, None));
             importing.import_table(allotment::instance::TableType::functions(4, None)).functions(2)
         };
-        let last = WASM_PAGE as i32 - 2;
+        let last = WASM_END - 2;
         let code = importing().data(0, 0, b"in").data(0, last, b"out").data(0, 4, b"never").build();
         assert_eq!(engine.instantiate_with(&code, imports, None).map(|_| ()), Err(OUT));
         assert_eq!(bytes(&lender, memory(0), 0, 8), b"in\0\0\0\0\0\0");
@@ -158,7 +161,7 @@ pub(crate) fn imported<A: TestArch>() {
             .memory(1, None)
             .data(0, 1, b"a")
             .data(1, 1, b"b")
-            .data(0, WASM_PAGE as i32, b"c")
+            .data(0, WASM_END, b"c")
             .build();
         let user = engine.instantiate_with(&code, imports, None).unwrap();
         assert_eq!(bytes(&lender, memory(0), 0, 5), b"farst");

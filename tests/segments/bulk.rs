@@ -65,11 +65,12 @@ pub(crate) fn overlaps<A: TestArch>() {
         for (to, from, len) in
             [(1u64, 0u64, 8u64), (0, 1, 8), (3, 3, 8), (0, 4096, 8192), (5000, 100, 20_000)]
         {
-            let pattern: Vec<u8> = (0..WASM_PAGE).map(|nth| (nth * 7 / 3) as u8).collect();
+            let pattern: Vec<u8> = (0..WASM_PAGE).map(|nth| (nth * 7 / 3).to_le_bytes()[0]).collect();
             instance.write_memory(one, 0, &pattern).unwrap();
             instance.memory_copy(one, to, one, from, len).unwrap();
             let mut expected = pattern;
-            expected.copy_within(from as usize..(from + len) as usize, to as usize);
+            let [first, last, target] = [from, from + len, to].map(|at| usize::try_from(at).unwrap());
+            expected.copy_within(first..last, target);
             assert_eq!(bytes(&instance, one, 0, WASM_PAGE), expected, "{len} from {from} to {to}");
         }
         engine.end(instance);
@@ -78,7 +79,7 @@ pub(crate) fn overlaps<A: TestArch>() {
 
 pub(crate) fn across<A: TestArch>() {
     in_every_way(|engine: &Engine<'_, A>| {
-        let code = module().memory(1, None).memory(2, None).data(1, WASM_PAGE as i32 - 2, b"copied").build();
+        let code = module().memory(1, None).memory(2, None).data(1, 65534, b"copied").build();
         let mut instance = engine.instantiate(&code).unwrap();
         instance.memory_copy(memory(0), 10, memory(1), END - 2, 6).unwrap();
         assert_eq!(bytes(&instance, memory(0), 9, 8), b"\0copied\0");
