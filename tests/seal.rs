@@ -4,9 +4,13 @@
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+extern crate alloc;
+
 mod common;
 #[path = "seal/heap.rs"]
 mod heap;
+#[path = "seal/instances.rs"]
+mod instances;
 #[path = "seal/quiet.rs"]
 mod quiet;
 
@@ -43,6 +47,10 @@ harness::tests! {
 
     fn regions_use_no_heap() {
         on_every_machine!(regions);
+    }
+
+    fn pooled_instances_use_no_heap() {
+        on_every_machine!(instances::pools);
     }
 
     // On bare metal it ends the machine: the kernel's own tests show that.

@@ -286,5 +286,46 @@ pub(crate) fn panics<A: TestArch>() {
         assert_eq!(instance.memory_grow(memory(0), 1, None), Ok(Some(1)));
         assert_eq!(instance.table_grow(table(0), 1, NULL, None), Ok(Some(1)));
         engine.end(instance);
+        allocation_panics(engine, &code);
     });
+}
+
+/// Nothing is left of an instance whose second part the limiter panics at.
+#[cfg(not(target_os = "none"))]
+fn allocation_panics<A: TestArch>(engine: &Engine<'_, A>, code: &Code) {
+    use core::panic::AssertUnwindSafe;
+    use std::panic::{catch_unwind, resume_unwind};
+
+    use allotment::instance::{InstanceAllocationRequest, ResourceLimiter, Store, StorePtr};
+
+    /// Lets memories be, and no table.
+    struct PanicsAtTables;
+
+    impl ResourceLimiter for PanicsAtTables {
+        fn memory_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> Result<bool, LimiterError> {
+            Ok(true)
+        }
+
+        fn table_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> Result<bool, LimiterError> {
+            resume_unwind(Box::new("of the table's limiter"))
+        }
+    }
+
+    impl Store for PanicsAtTables {
+        fn limiter(&mut self) -> Option<&mut dyn ResourceLimiter> {
+            Some(self)
+        }
+    }
+
+    let before = engine.counts();
+    for _ in 0..3 {
+        let mut store = PanicsAtTables;
+        // SAFETY: the store lives until the request is done with.
+        let store = unsafe { StorePtr::new(NonNull::from(&mut store)) };
+        let (imports, host_state) = (Imports::none(), Box::new(()));
+        let request = InstanceAllocationRequest { runtime_info: code, imports, host_state, store };
+        let panic = catch_unwind(AssertUnwindSafe(|| engine.instances.allocate(request)));
+        assert_eq!(panic.expect_err("it panics").downcast_ref(), Some(&"of the table's limiter"));
+        assert_eq!(engine.counts(), before);
+    }
 }
