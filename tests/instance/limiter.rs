@@ -13,7 +13,7 @@ use allotment::{
 
 use crate::{
     common::{MIB, Machine, TestArch, WASM_PAGE, pooled},
-    module::{Ears, Engine, Heard, TestStore, by_either_strategy, memory, module, table},
+    module::{Code, Ears, Engine, Heard, TestStore, by_either_strategy, memory, module, table},
     world::few,
 };
 
@@ -296,7 +296,7 @@ fn allocation_panics<A: TestArch>(engine: &Engine<'_, A>, code: &Code) {
     use core::panic::AssertUnwindSafe;
     use std::panic::{catch_unwind, resume_unwind};
 
-    use allotment::instance::{InstanceAllocationRequest, ResourceLimiter, Store, StorePtr};
+    use allotment::instance::{ResourceLimiter, Store};
 
     /// Lets memories be, and no table.
     struct PanicsAtTables;
