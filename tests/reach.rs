@@ -6,6 +6,8 @@
 extern crate alloc;
 
 mod common;
+#[path = "reach/counts.rs"]
+mod counts;
 #[path = "reach/guards.rs"]
 mod guards;
 #[path = "common/links.rs"]
@@ -84,6 +86,18 @@ harness::tests! {
 
     fn stacks_of_a_pool_are_counted_and_clean() {
         on_every_machine!(stacks::pooled);
+    }
+
+    fn counts_of_pools_follow_their_instances() {
+        on_every_machine!(counts::of_pools);
+    }
+
+    fn on_demand_no_pools_are_counted() {
+        on_every_machine!(counts::on_demand);
+    }
+
+    fn access_to_no_bytes_changes_nothing() {
+        on_every_machine!(counts::of_nothing);
     }
 }
 

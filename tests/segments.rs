@@ -104,7 +104,10 @@ fn few() -> PoolingAllocationConfig {
 /// and on demand.
 fn in_every_way<A: TestArch>(case: impl Fn(&Engine<'_, A>)) {
     let touched = few().backing(Backing::Elastic(Commit::PerInstance(64)));
-    for config in [pooled(few()), pooled(touched), Config::new()] {
+    // The kernel that boots these tests answers faults of their probes only, so
+    // there the host's own first touch of a page has nobody to ask.
+    let touched = (!cfg!(target_os = "none")).then_some(pooled(touched));
+    for config in [pooled(few()), Config::new()].into_iter().chain(touched) {
         let m = Machine::<A>::new(&config, 8 * MIB);
         case(&Engine::new(&m));
     }

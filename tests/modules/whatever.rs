@@ -23,7 +23,7 @@ use crate::{
 pub(crate) fn described<A: TestArch>() {
     let pools = pool(3, MIB).total_tables(3).total_core_instances(2).table_elements(512);
     let pools = pools.max_memories_per_module(3).max_tables_per_module(3);
-    let rounds = if cfg!(target_os = "none") { 200 } else { 1000 };
+    let rounds = 1000;
     for config in [pooled(pools), Config::new().shared_memory(true), Config::new().table_lazy_init(false)] {
         let m = Machine::<A>::new(&config, 8 * MIB);
         let engine = Engine::new(&m);
