@@ -7,10 +7,12 @@ use core::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use allotment::arch::{Arch, Cpus, Native, PhysAddr, PhysOffset, VirtAddr};
+use allotment::arch::{
+    Arch, Cpus, Entry, Format, Invalidation, Native, Pages, PhysAddr, PhysOffset, VirtAddr, find_leaf_entry,
+};
 use kernel::{
     Frame,
-    exception::{Exception, Handled, set_hook},
+    exception::{Access, Exception, Handled, set_hook},
 };
 
 use super::{Fault, TestArch};
@@ -125,15 +127,45 @@ impl TestArch for Native {
     fn audit(&self) {}
 }
 
-/// Leaves a faulting probe with its mark for a fault.
+/// Leaves a faulting probe with its mark for a fault, and has the core's own first
+/// write to a clean page succeed.
 fn skip_probes(frame: &mut Frame, exception: &Exception) -> Handled {
     let probes = [probe_load as *const () as u64, probe_store as *const () as u64];
-    if matches!(exception, Exception::PageFault { .. }) && probes.contains(&frame.pc()) {
-        frame.set_pc(probe_fault as *const () as u64);
-        return Handled::Resume;
+    match *exception {
+        Exception::PageFault { .. } if probes.contains(&frame.pc()) => {
+            frame.set_pc(probe_fault as *const () as u64);
+            Handled::Resume
+        }
+        Exception::PageFault { addr, access: Access::Write, present: true }
+            if kernel::window().contains(&addr) && mark_first_write(VirtAddr(addr)) =>
+        {
+            Handled::Resume
+        }
+        _ => Handled::No,
     }
-    Handled::No
 }
+
+/// What `Allocator::fault` does, for whichever allocator the page is of: where the
+/// CPU keeps no dirty state, marks a clean page that may be written.
+fn mark_first_write(address: VirtAddr) -> bool {
+    // SAFETY: as in `machine`.
+    let arch = unsafe { Native::current(PhysOffset(0)) };
+    if arch.hardware_dirty() {
+        return false;
+    }
+    // SAFETY: the tables are the kernel's own, and the page does not translate by
+    // chance: its table stays at least until the write is done.
+    let Some(entry) = (unsafe { find_leaf_entry(&arch, address) }) else { return false };
+    let marked = entry.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
+        let present = matches!(NativeFormat::decode(old), Entry::Present { .. });
+        present.then(|| NativeFormat::mark_written(old)).flatten()
+    });
+    let page = VirtAddr(address.0 & !0xfff);
+    arch.invalidate_local(Invalidation::leaves(Pages { start: page, count: 1 }));
+    marked.is_ok()
+}
+
+type NativeFormat = <Native as Arch>::Format;
 
 unsafe extern "C" {
     /// Loads a byte; a number above 255 if that faults.

@@ -201,9 +201,10 @@ impl<'a, A: TestArch> World<'_, 'a, A> {
 
     /// Looks at all of it, as all of it may be filled in by that.
     fn look(&self, tenant: Tenant<'a, A>) -> Tenant<'a, A> {
-        on_its_cpu(self.machine, tenant, |tenant| {
-            tenant.check(self.machine, &self.trace);
-            tenant.check_tables(&self.trace);
+        let (machine, trace) = (self.machine, &self.trace);
+        on_its_cpu(machine, tenant, |tenant| {
+            tenant.check(machine, trace);
+            tenant.check_tables(trace);
         })
     }
 
