@@ -68,6 +68,20 @@
       (local.set $n (i32.sub (local.get $n) (i32.const 1)))
       (br_if $again (local.get $n))))
 
+  ;; A loop with two parameters and one result: the third power.
+  (func (export "power") (param $n i32) (result i32)
+    (local $times i32)
+    (local.set $times (i32.const 3))
+    (i32.const 0)
+    (i32.const 1)
+    (local.get $n)
+    (loop $again (param i32 i32) (result i32)
+      (i32.mul)
+      (local.get $n)
+      (br_if $again (local.tee $times (i32.sub (local.get $times) (i32.const 1))))
+      (drop))
+    (i32.add))
+
   ;; What follows a branch is never run, whatever it says.
   (func (export "dead") (param i32) (result i32)
     (block $out (result i32)
@@ -99,6 +113,15 @@
   (func $deep (export "deep") (param i32) (result i32)
     (if (result i32) (local.get 0)
       (then (i32.add (i32.const 1) (call $deep (i32.sub (local.get 0) (i32.const 1)))))
+      (else (i32.const 0))))
+  ;; The same with a hundred locals.
+  (func $deep_and_wide (export "deep_and_wide") (param i32) (result i32)
+    (local i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64)
+    (local i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64)
+    (local i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64)
+    (local i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64)
+    (if (result i32) (local.get 0)
+      (then (i32.add (i32.const 1) (call $deep_and_wide (i32.sub (local.get 0) (i32.const 1)))))
       (else (i32.const 0))))
   (func (export "for_ever") (loop $again (br $again)))
   (func (export "floats") (param f32 f64) (result f64)

@@ -34,6 +34,8 @@
 
   (func (export "size") (result i32) (memory.size))
   (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
+  ;; -1 is the last address, if growth fails.
+  (func (export "load_at_grow") (param i32) (result i32) (i32.load8_u (memory.grow (local.get 0))))
   (func (export "fill") (param i32 i32 i32) (memory.fill (local.get 0) (local.get 1) (local.get 2)))
   (func (export "copy") (param i32 i32 i32) (memory.copy (local.get 0) (local.get 1) (local.get 2)))
   (func (export "init") (param i32 i32 i32)

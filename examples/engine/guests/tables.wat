@@ -9,7 +9,7 @@
   (elem (table $functions) (i32.const 5) func $double)
   (elem $passive func $three $two $one)
   (elem $listed funcref (ref.func $one) (ref.null func))
-  (elem declare func $three)
+  (elem $declared declare func $three)
   (global $chosen (mut funcref) (ref.func $two))
 
   (func $one (result i32) (i32.const 1))
@@ -36,6 +36,8 @@
   (func (export "init") (param i32 i32 i32) (table.init $functions $passive (local.get 0) (local.get 1) (local.get 2)))
   (func (export "init_listed") (param i32 i32 i32)
     (table.init $functions $listed (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "init_declared") (param i32)
+    (table.init $functions $declared (i32.const 0) (i32.const 0) (local.get 0)))
   (func (export "drop") (elem.drop $passive))
 
   (func (export "get_thing") (param i32) (result externref) (table.get $things (local.get 0)))

@@ -14,7 +14,7 @@
 //! ```
 
 use allotment::{
-    Allocator, FaultAccess, FaultRegion, FaultReport, Verdict,
+    Allocator, Error, FaultAccess, FaultRegion, FaultReport, Verdict,
     arch::{Arch, PAGE_SIZE, VirtAddr},
     instance::{Instance, InstanceError},
 };
@@ -34,7 +34,8 @@ pub unsafe trait Guarded: Arch {
     ///
     /// # Errors
     ///
-    /// The address that faulted.
+    /// The address that faulted: of an access across two pages it may be in the
+    /// second.
     ///
     /// # Safety
     ///
@@ -45,7 +46,7 @@ pub unsafe trait Guarded: Arch {
     ///
     /// # Errors
     ///
-    /// The address that faulted.
+    /// As for [`load`](Self::load).
     ///
     /// # Safety
     ///
@@ -132,21 +133,28 @@ fn find<A: Arch>(
     Ok(VirtAddr(definition.base.0 + address + place.offset))
 }
 
+/// How often an access is made again. The last frame for its page may be in another
+/// CPU's hand, which does not come to it for a while.
+const REPEATS: usize = 1 << 20;
+
 /// Accesses again for as long as the allocator says that it helps.
 pub(crate) fn resuming<A: Arch, T>(
     allocator: &Allocator<A>,
     kind: FaultAccess,
     access: impl Fn() -> Result<T, VirtAddr>,
 ) -> Result<T, Refused> {
-    loop {
+    let mut last = VirtAddr(0);
+    for _ in 0..REPEATS {
         let address = match access() {
             Ok(done) => return Ok(done),
             Err(address) => address,
         };
         match allocator.fault(address, kind) {
-            Verdict::Resume => {}
+            Verdict::Resume => last = address,
             Verdict::Trap(report) => return Err(Refused::Faulted(report)),
             Verdict::NotOurs => return Err(Refused::Checked),
         }
     }
+    // A machine that names another address than the one that faulted ends here.
+    Err(Refused::Unknown(Error::Inaccessible { address: last }.into()))
 }

@@ -173,6 +173,8 @@ fn growth<A: World>() {
         assert_eq!(call_i32(&mut store, id, "grow", &[0]), Ok(1));
         assert_eq!(call_i32(&mut store, id, "grow", &[4]), Ok(-1));
         assert_eq!(call_i32(&mut store, id, "grow", &[-1]), Ok(-1));
+        assert_eq!(call_i32(&mut store, id, "load_at_grow", &[4]), Err(Trap::MemoryOutOfBounds));
+        assert_eq!(call_i32(&mut store, id, "load_at_grow", &[0]), Ok(0));
         assert_eq!(call_i32(&mut store, id, "grow", &[2]), Ok(1));
         assert_eq!(call_i32(&mut store, id, "size", &[]), Ok(3));
         assert_eq!(call_i32(&mut store, id, "i32.load8_u", &[3 * PAGE - 1]), Ok(0));

@@ -12,7 +12,7 @@ mod worlds;
 
 use alloc::vec::Vec;
 
-use engine::{CompileError, Error, MOST_FRAMES, Trap, ValType, Value};
+use engine::{CompileError, Error, MOST_FRAMES, MOST_SLOTS, Trap, ValType, Value};
 use numeric::{CASES, NAN};
 use worlds::{World, alone, call, call_i32, strategies, with_engines};
 
@@ -94,6 +94,7 @@ fn control<A: World>() {
             ("leaves", 1, 6),
             ("leaves", 0, 3),
             ("sum", 10, 55),
+            ("power", 2, 8),
             ("dead", 1, 12),
             ("dead", 0, 12),
             ("if_without_else", 0, 0),
@@ -131,6 +132,10 @@ fn depth<A: World>() {
         let most = i32::try_from(MOST_FRAMES).unwrap() - 1;
         assert_eq!(call_i32(&mut store, id, "deep", &[most]), Ok(most));
         assert_eq!(call_i32(&mut store, id, "deep", &[most + 1]), Err(Trap::StackExhausted));
+        // Fewer calls with more locals; what a call takes it takes before it runs.
+        let most = i32::try_from(MOST_SLOTS / 101).unwrap() - 1;
+        assert_eq!(call_i32(&mut store, id, "deep_and_wide", &[most - 3]), Ok(most - 3));
+        assert_eq!(call_i32(&mut store, id, "deep_and_wide", &[most + 1]), Err(Trap::StackExhausted));
         // The store is as good as before.
         assert_eq!(call_i32(&mut store, id, "deep", &[1]), Ok(1));
     });

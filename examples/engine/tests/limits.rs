@@ -13,7 +13,7 @@ use alloc::{boxed::Box, sync::Arc};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use allotment::{
-    Error as Unavailable, PoolKind,
+    Backing, Commit, Error as Unavailable, PoolKind,
     instance::{InstanceError, LimiterError, ResourceLimiter},
 };
 use common::pooled;
@@ -35,6 +35,10 @@ harness::tests! {
 
     fn pools_run_out_and_recover() {
         on_every_machine!(exhaustion);
+    }
+
+    fn a_page_too_many_is_a_trap() {
+        on_every_machine!(commitment);
     }
 
     fn what_no_slot_holds_is_refused_by_name() {
@@ -178,6 +182,19 @@ fn exhaustion<A: World>() {
             let full = Unavailable::PoolConcurrencyLimit { kind: PoolKind::CoreInstances, limit: 4 };
             assert_eq!(store.instantiate("e", &control), Err(Error::Instance(full.into())));
         }
+    });
+}
+
+fn commitment<A: World>() {
+    let config = pooled(pools().backing(Backing::Elastic(Commit::PerInstance(2)))).region_space(1 << 30);
+    with_engines::<A>(&[config], |engine| {
+        let (mut store, id) = alone(engine, guest!("memory"));
+        // One page has a data segment; one more may be written.
+        assert_eq!(call_i32(&mut store, id, "i32.store", &[0, 1]), Ok(0));
+        assert_eq!(call_i32(&mut store, id, "i32.store", &[4096, 1]), Ok(0));
+        assert_eq!(call_i32(&mut store, id, "i32.store", &[8192, 1]), Err(Trap::MemoryUncommitted));
+        assert!(matches!(call_i32(&mut store, id, "fill", &[8192, 1, 1]), Err(Trap::Refused(_))));
+        assert_eq!(call_i32(&mut store, id, "i32.load", &[4096]), Ok(1));
     });
 }
 

@@ -95,6 +95,9 @@ fn elements<A: World>() {
         assert_eq!(call_i32(&mut store, id, "init_listed", &[7, 0, 2]), Ok(0));
         assert_eq!(call_i32(&mut store, id, "call", &[7]), Ok(1));
         assert_eq!(call_i32(&mut store, id, "is_null", &[8]), Ok(1));
+        // A declared segment is as if it were dropped.
+        assert_eq!(call_i32(&mut store, id, "init_declared", &[1]), out);
+        assert_eq!(call_i32(&mut store, id, "init_declared", &[0]), Ok(0));
         assert_eq!(call_i32(&mut store, id, "drop", &[]), Ok(0));
         assert_eq!(call_i32(&mut store, id, "init", &[0, 0, 1]), out);
         assert_eq!(call_i32(&mut store, id, "init", &[0, 0, 0]), Ok(0));
