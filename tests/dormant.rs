@@ -9,11 +9,11 @@ mod common;
 #[path = "common/module.rs"]
 mod module;
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, vec::Vec};
 
 use allotment::{
     Error, PoolKind, PoolingAllocationConfig, PoolingAllocatorMetrics,
-    instance::{InstanceError, PoolingInstanceAllocator},
+    instance::{FuncIndex, InstanceError, MemoryType, PoolingInstanceAllocator, TableElementType, TableType},
 };
 use common::{Fault, MIB, Machine, PAGE, TestArch, WASM_PAGE, pool, pooled, together};
 use module::{Code, Engine, bytes, memory, module, table};
@@ -49,6 +49,10 @@ harness::tests! {
 
     fn a_purged_module_may_come_back_in_another_shape() {
         on_every_machine!(purged);
+    }
+
+    fn what_a_purge_does_not_find_is_not_taken_for_another_modules() {
+        on_every_machine!(purged_meanwhile);
     }
 
     fn an_allocator_that_is_dropped_leaves_nothing() {
@@ -222,6 +226,39 @@ fn purged<A: TestArch>() {
         }
         engine.instances.purge_module(code.unique_id().unwrap());
         assert_eq!(pools_of(&m).memories, 0);
+    }
+}
+
+/// A purge finds no slot whose instance lives, nor one that another module asked for since.
+fn purged_meanwhile<A: TestArch>() {
+    let large = module().functions(3 * PAGE / 32).id(None).build();
+    for outlived in [true, false] {
+        let m = machine::<A>(
+            few(2).total_core_instances(1).max_memories_per_module(2).max_core_instance_size(2 * PAGE),
+        );
+        let engine = Engine::new(&m);
+        let references = TableType { element: TableElementType::GcRef, minimum: 10, maximum: None };
+        let old = module().memory(1, Some(4)).memory(1, None).table_type(references).id(Some(42)).build();
+        let new = module().memory(2, Some(2)).table(20, None).functions(1).id(Some(42)).build();
+        let instance = engine.instantiate(&old).unwrap();
+        if outlived {
+            engine.instances.purge_module(old.unique_id().unwrap());
+            engine.end(instance);
+        } else {
+            engine.end(instance);
+            engine.instantiate(&large).expect_err("its context is larger than a slot's");
+            engine.instances.purge_module(old.unique_id().unwrap());
+        }
+        let mut instance = engine.instantiate(&new).unwrap();
+        let memories: Vec<_> = instance.memories().values().map(|memory| *memory.ty()).collect();
+        assert_eq!(memories, [MemoryType::new(2, Some(2))]);
+        let tables: Vec<_> = instance.tables().values().map(|table| *table.ty()).collect();
+        assert_eq!(tables, [TableType::functions(20, None)]);
+        assert_eq!(instance.memory_size(memory(0)), Ok(2));
+        assert_eq!(instance.table_size(table(0)), Ok(20));
+        instance.func_ref(FuncIndex::from_u32(0)).unwrap();
+        engine.end(instance);
+        assert_eq!((pools_of(&m).memories, pools_of(&m).tables), (0, 0));
     }
 }
 

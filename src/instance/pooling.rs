@@ -137,6 +137,18 @@ fn drain<K: EntityRef, V>(map: &mut PrimaryMap<K, V>, work: impl FnMut(V)) {
     *map = PrimaryMap::from(values);
 }
 
+/// Whether what an instance remembers is the module's. Its number does not say so:
+/// that is another module's after a purge, which finds neither a slot whose
+/// instance lives nor one that somebody else asked for since.
+fn fits<A: Arch>(instance: &Instance<'_, A>, module: &Module) -> bool {
+    let memories = || instance.memories.values().zip(module.defined_memories());
+    let tables = || instance.tables.values().zip(module.defined_tables());
+    instance.memories.len() <= module.num_defined_memories()
+        && instance.tables.len() <= module.num_defined_tables()
+        && memories().all(|(memory, (_, ty))| memory.ty() == ty)
+        && tables().all(|(table, (_, ty))| table.ty() == ty)
+}
+
 /// The instance of a module, as the key of its slot.
 fn key(module: CompiledModuleId) -> MemoryInModule {
     MemoryInModule { module, index: 0 }
@@ -226,7 +238,7 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
         room("tables", module.num_defined_tables(), self.tables)?;
         self.extend(instance, module.offsets().vmctx_size())?;
         let id = request.runtime_info.unique_id();
-        if id.is_none() || id != instance.module_id {
+        if id.is_none() || id != instance.module_id || !fits(instance, module) {
             self.rouse(instance);
             instance.module_id = id;
         }
