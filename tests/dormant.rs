@@ -13,7 +13,10 @@ use alloc::{boxed::Box, vec::Vec};
 
 use allotment::{
     Error, PoolKind, PoolingAllocationConfig, PoolingAllocatorMetrics,
-    instance::{FuncIndex, InstanceError, MemoryType, PoolingInstanceAllocator, TableElementType, TableType},
+    instance::{
+        FuncIndex, Imports, InstanceAllocationRequest, InstanceError, Memory, MemoryType,
+        PoolingInstanceAllocator, PrimaryMap, StorePtr, Table, TableElementType, TableType,
+    },
 };
 use common::{Fault, MIB, Machine, PAGE, TestArch, WASM_PAGE, pool, pooled, together};
 use module::{Code, Engine, bytes, memory, module, table};
@@ -53,6 +56,14 @@ harness::tests! {
 
     fn what_a_purge_does_not_find_is_not_taken_for_another_modules() {
         on_every_machine!(purged_meanwhile);
+    }
+
+    fn memories_of_another_core_are_taken_back_there() {
+        on_every_machine!(foreign);
+    }
+
+    fn a_type_that_was_changed_meanwhile_makes_no_slot_larger() {
+        on_every_machine!(changed);
     }
 
     fn an_allocator_that_is_dropped_leaves_nothing() {
@@ -260,6 +271,65 @@ fn purged_meanwhile<A: TestArch>() {
         engine.end(instance);
         assert_eq!((pools_of(&m).memories, pools_of(&m).tables), (0, 0));
     }
+}
+
+/// The steps of an allocator are anybody's to call, with whatever maps.
+fn foreign<A: TestArch>() {
+    let [m, other] = [(); 2].map(|()| machine::<A>(few(1)));
+    let engine = Engine::new(&m);
+    let instance = engine.instantiate(&plain()).unwrap();
+    // In slots of the same numbers, that are used as often.
+    let ty = TableType::functions(10, None);
+    let mut memories: PrimaryMap<_, _> =
+        [Memory::new_static(&other.allocator, &MemoryType::new(1, None), None, None).unwrap()]
+            .into_iter()
+            .collect();
+    let mut tables: PrimaryMap<_, _> =
+        [Table::new_static(&other.allocator, &ty, None, None).unwrap()].into_iter().collect();
+    engine.instances.deallocate_memories(instance.index(), &mut memories);
+    engine.instances.deallocate_tables(instance.index(), &mut tables);
+    assert_eq!((pools_of(&m).memories, pools_of(&m).tables), (1, 1));
+    assert_eq!((pools_of(&other).memories, pools_of(&other).tables), (0, 0));
+    assert_eq!(engine.load(&instance, 0), Ok(0));
+    engine.end(instance);
+}
+
+fn changed<A: TestArch>() {
+    let m = machine::<A>(few(2));
+    let engine = Engine::new(&m);
+    let code = module().memory(1, None).table(10, None).id(None).build();
+    let instance = engine.instantiate(&code).unwrap();
+    let index = instance.index();
+    let (small, functions) = (MemoryType::new(1, None), TableType::functions(10, None));
+    let mut memories: PrimaryMap<_, _> =
+        [Memory::new_static(&m.allocator, &small, None, None).unwrap()].into_iter().collect();
+    let mut tables: PrimaryMap<_, _> =
+        [Table::new_static(&m.allocator, &functions, None, None).unwrap()].into_iter().collect();
+    // Each slot has 1 MiB and 1000 elements.
+    for memory in memories.values_mut() {
+        if let Memory::Static { ty, .. } = memory {
+            ty.minimum = 20;
+        }
+    }
+    for table in tables.values_mut() {
+        if let Table::Static { ty, .. } = table {
+            ty.minimum = 2000;
+        }
+    }
+    engine.instances.deallocate_memories(index, &mut memories);
+    engine.instances.deallocate_tables(index, &mut tables);
+    let mut request = InstanceAllocationRequest {
+        runtime_info: &code,
+        imports: Imports::none(),
+        host_state: Box::new(()),
+        store: StorePtr::empty(),
+    };
+    let error = engine.instances.allocate_memories(index, &mut request, &mut memories).unwrap_err();
+    let too_large = Error::MemoryTooLarge { requested: 20 * WASM_PAGE, limit: MIB };
+    assert_eq!(error, InstanceError::Resource(too_large));
+    let error = engine.instances.allocate_tables(index, &mut request, &mut tables).unwrap_err();
+    assert_eq!(error, InstanceError::Resource(Error::TableTooLarge { requested: 2000, limit: 1000 }));
+    engine.end(instance);
 }
 
 fn dropped<A: TestArch>() {

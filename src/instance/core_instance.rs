@@ -157,7 +157,7 @@ impl<'a, A: Arch> Instance<'a, A> {
     pub fn arrive(&self) -> Result<(), InstanceError> {
         for memory in self.memories.values() {
             if let Memory::Static { memory, .. } = memory {
-                self.allocator.arrive(memory)?;
+                self.allocator.arrive(&memory.0)?;
             }
         }
         for table in self.tables.values() {

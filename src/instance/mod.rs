@@ -42,7 +42,7 @@ pub use error::{BadModule, InstanceError, Trap};
 pub use exports::Export;
 pub use handle::InstanceHandle;
 pub use limiter::{LimiterError, ResourceLimiter};
-pub use memory::Memory;
+pub use memory::{Memory, StaticMemory};
 pub use module::{
     DataSegment, ElementSegment, FunctionType, Module, ModuleInfo, SegmentElements, SegmentMode,
 };

@@ -114,8 +114,8 @@ impl<'a, A: Arch> PoolingInstanceAllocator<'a, A> {
     /// Has the slots that an instance remembers be anybody's.
     #[cold]
     fn rouse(&self, instance: &mut Instance<'a, A>) {
-        drain(&mut instance.memories, |mut memory| memory.rouse(self.allocator));
-        drain(&mut instance.tables, |mut table| table.rouse(self.allocator));
+        drain(&mut instance.memories, |mut memory| memory.rouse());
+        drain(&mut instance.tables, |mut table| table.rouse());
     }
 
     /// Has a free slot give back what its next instance would find.
@@ -278,7 +278,7 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
         _: InstanceIndex,
         memories: &mut PrimaryMap<DefinedMemoryIndex, Memory<'a, A>>,
     ) {
-        memories.values_mut().for_each(|memory| memory.put_to_sleep(self.allocator));
+        memories.values_mut().for_each(|memory| memory.put_to_sleep());
     }
 
     fn allocate_tables(
@@ -303,7 +303,7 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
     }
 
     fn deallocate_tables(&self, _: InstanceIndex, tables: &mut PrimaryMap<DefinedTableIndex, Table<'a, A>>) {
-        tables.values_mut().for_each(|table| table.put_to_sleep(self.allocator));
+        tables.values_mut().for_each(|table| table.put_to_sleep());
     }
 
     fn allocate_fiber_stack(&self) -> Result<Stack<'a, A>, InstanceError> {
