@@ -14,7 +14,7 @@ use alloc::{boxed::Box, vec::Vec};
 use allotment::{
     Error, PoolKind, PoolingAllocationConfig, PoolingAllocatorMetrics,
     instance::{
-        FuncIndex, Imports, InstanceAllocationRequest, InstanceError, Memory, MemoryType,
+        FuncIndex, Imports, InstanceAllocationRequest, InstanceAllocator, InstanceError, Memory, MemoryType,
         PoolingInstanceAllocator, PrimaryMap, StorePtr, Table, TableElementType, TableType,
     },
 };
@@ -64,6 +64,10 @@ harness::tests! {
 
     fn a_type_that_was_changed_meanwhile_makes_no_slot_larger() {
         on_every_machine!(changed);
+    }
+
+    fn a_context_goes_back_to_its_own_slot_only() {
+        on_every_machine!(exchanged);
     }
 
     fn an_allocator_that_is_dropped_leaves_nothing() {
@@ -318,18 +322,35 @@ fn changed<A: TestArch>() {
     }
     engine.instances.deallocate_memories(index, &mut memories);
     engine.instances.deallocate_tables(index, &mut tables);
-    let mut request = InstanceAllocationRequest {
-        runtime_info: &code,
-        imports: Imports::none(),
-        host_state: Box::new(()),
-        store: StorePtr::empty(),
-    };
+    let mut request = request(&code);
     let error = engine.instances.allocate_memories(index, &mut request, &mut memories).unwrap_err();
     let too_large = Error::MemoryTooLarge { requested: 20 * WASM_PAGE, limit: MIB };
     assert_eq!(error, InstanceError::Resource(too_large));
     let error = engine.instances.allocate_tables(index, &mut request, &mut tables).unwrap_err();
     assert_eq!(error, InstanceError::Resource(Error::TableTooLarge { requested: 2000, limit: 1000 }));
     engine.end(instance);
+}
+
+fn exchanged<A: TestArch>() {
+    let m = machine::<A>(few(2));
+    let [first, second] = [(); 2].map(|()| PoolingInstanceAllocator::new(&m.allocator).unwrap());
+    let code = plain();
+    let mut instance = second.allocate(request(&code)).unwrap();
+    instance.initialize().unwrap();
+    let ready = first.allocate_vmctx(instance.index(), &request(&code)).unwrap();
+    second.deallocate_vmctx(instance.index(), ready);
+    drop(second);
+    assert_eq!(instance.memory_size(memory(0)), Ok(1));
+    assert_eq!(bytes(&instance, memory(0), 0, 4), [0; 4]);
+}
+
+fn request(code: &Code) -> InstanceAllocationRequest<'_> {
+    InstanceAllocationRequest {
+        runtime_info: code,
+        imports: Imports::none(),
+        host_state: Box::new(()),
+        store: StorePtr::empty(),
+    }
 }
 
 fn dropped<A: TestArch>() {

@@ -85,7 +85,7 @@ impl<'a, A: Arch> PoolingInstanceAllocator<'a, A> {
             let index = InstanceIndex(u32::try_from(number).unwrap_or(u32::MAX));
             // SAFETY: it may be written as far as its capacity says, which is nowhere.
             let instance = unsafe { Instance::new(allocator, index, vmctx, 0, memories, tables) }?;
-            Ok(SpinMutex::new(Some(Box::new(instance))))
+            Ok(SpinMutex::new(Some(instance)))
         });
         let slots = slots.inspect_err(|_| {
             // SAFETY: nobody uses it.
@@ -246,7 +246,10 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
     }
 
     fn deallocate_vmctx(&self, index: InstanceIndex, instance: Box<Instance<'a, A>>) {
-        if let Some(slot) = self.slots.get(index.0 as usize) {
+        let Some(slot) = self.slots.get(index.0 as usize) else { return };
+        // Whoever has one may hand it to another slot, or another allocator: one that
+        // took it would not know that its own context is in use.
+        if instance.vmctx == self.contexts.offset(index.0 as usize * self.stride) {
             *slot.lock() = Some(instance);
         }
     }
