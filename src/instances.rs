@@ -267,12 +267,12 @@ impl<A: Arch> Allocator<A> {
 
     /// Takes a memory back, dormant: [`wake_memory`](Self::wake_memory) may have it
     /// again, of `minimum` bytes. Contracts are those of
-    /// [`deallocate_memory`](Self::deallocate_memory).
+    /// [`deallocate_memory`](Self::deallocate_memory); by its own allocator, as there.
     #[cfg(feature = "instance")]
     #[inline]
-    pub(crate) fn put_memory_to_sleep(&self, memory: &mut Memory<'_, A>, minimum: usize) {
-        if let Memory::Static { make_accessible: MakeAccessible { id, .. }, size, .. } = memory
-            && let Some(dormant) = self.pools.memories.put_to_sleep(&self.vm, *id)
+    pub(crate) fn put_memory_to_sleep(memory: &mut Memory<'_, A>, minimum: usize) {
+        if let Memory::Static { make_accessible: MakeAccessible { allocator, id, .. }, size, .. } = memory
+            && let Some(dormant) = allocator.pools.memories.put_to_sleep(&allocator.vm, *id)
         {
             (*id, *size) = (dormant, minimum);
         }
@@ -281,28 +281,30 @@ impl<A: Arch> Allocator<A> {
     /// Takes a dormant memory again, if its slot is still what it was.
     #[cfg(feature = "instance")]
     #[inline]
-    pub(crate) fn wake_memory(&self, memory: &mut Memory<'_, A>) -> Result<(), Error> {
-        let Memory::Static { make_accessible: MakeAccessible { id, .. }, size, .. } = memory else {
+    pub(crate) fn wake_memory(memory: &mut Memory<'_, A>) -> Result<(), Error> {
+        let Memory::Static { make_accessible: MakeAccessible { allocator, id, .. }, size, .. } = memory
+        else {
             return Err(Error::Stale { slot: u32::MAX });
         };
-        *id = self.pools.memories.wake(&self.vm, *id, *size)?;
+        *id = allocator.pools.memories.wake(&allocator.vm, *id, *size)?;
         Ok(())
     }
 
     /// Has the slot of a dormant memory be everybody's.
     #[cfg(feature = "instance")]
-    pub(crate) fn rouse_memory(&self, memory: &Memory<'_, A>) {
-        if let Memory::Static { make_accessible, .. } = memory {
-            self.pools.memories.rouse_one(&self.vm, make_accessible.id);
+    pub(crate) fn rouse_memory(memory: &Memory<'_, A>) {
+        if let Memory::Static { make_accessible: MakeAccessible { allocator, id, .. }, .. } = memory {
+            allocator.pools.memories.rouse_one(&allocator.vm, *id);
         }
     }
 
     /// As [`put_memory_to_sleep`](Self::put_memory_to_sleep), of a table.
     #[cfg(feature = "instance")]
     #[inline]
-    pub(crate) fn put_table_to_sleep(&self, table: &mut Table<'_, A>, minimum: usize) {
+    pub(crate) fn put_table_to_sleep(table: &mut Table<'_, A>, minimum: usize) {
+        let Self { vm, pools, .. } = table.allocator;
         if let Home::Slot(id) = &mut table.home
-            && let Some(dormant) = self.pools.tables.put_to_sleep(&self.vm, *id)
+            && let Some(dormant) = pools.tables.put_to_sleep(vm, *id)
         {
             (*id, table.size) = (dormant, minimum);
         }
@@ -311,17 +313,22 @@ impl<A: Arch> Allocator<A> {
     /// As [`wake_memory`](Self::wake_memory), of a table.
     #[cfg(feature = "instance")]
     #[inline]
-    pub(crate) fn wake_table(&self, table: &mut Table<'_, A>) -> Result<(), Error> {
+    pub(crate) fn wake_table(table: &mut Table<'_, A>) -> Result<(), Error> {
+        let Self { vm, pools, .. } = table.allocator;
         let Home::Slot(id) = &mut table.home else { return Err(Error::Stale { slot: u32::MAX }) };
-        *id = self.pools.tables.wake(&self.vm, *id, table.size * table.element_size)?;
+        if table.size > table.capacity {
+            return Err(Error::TableTooLarge { requested: table.size, limit: table.capacity });
+        }
+        *id = pools.tables.wake(vm, *id, table.size * table.element_size)?;
         Ok(())
     }
 
     /// As [`rouse_memory`](Self::rouse_memory), of a table.
     #[cfg(feature = "instance")]
-    pub(crate) fn rouse_table(&self, table: &Table<'_, A>) {
+    pub(crate) fn rouse_table(table: &Table<'_, A>) {
+        let Self { vm, pools, .. } = table.allocator;
         if let Home::Slot(id) = table.home {
-            self.pools.tables.rouse_one(&self.vm, id);
+            pools.tables.rouse_one(vm, id);
         }
     }
 

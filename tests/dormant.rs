@@ -9,11 +9,14 @@ mod common;
 #[path = "common/module.rs"]
 mod module;
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, vec::Vec};
 
 use allotment::{
     Error, PoolKind, PoolingAllocationConfig, PoolingAllocatorMetrics,
-    instance::{InstanceError, PoolingInstanceAllocator},
+    instance::{
+        FuncIndex, Imports, InstanceAllocationRequest, InstanceAllocator, InstanceError, Memory, MemoryType,
+        PoolingInstanceAllocator, PrimaryMap, StorePtr, Table, TableElementType, TableType,
+    },
 };
 use common::{Fault, MIB, Machine, PAGE, TestArch, WASM_PAGE, pool, pooled, together};
 use module::{Code, Engine, bytes, memory, module, table};
@@ -49,6 +52,22 @@ harness::tests! {
 
     fn a_purged_module_may_come_back_in_another_shape() {
         on_every_machine!(purged);
+    }
+
+    fn what_a_purge_does_not_find_is_not_taken_for_another_modules() {
+        on_every_machine!(purged_meanwhile);
+    }
+
+    fn memories_of_another_core_are_taken_back_there() {
+        on_every_machine!(foreign);
+    }
+
+    fn a_type_that_was_changed_meanwhile_makes_no_slot_larger() {
+        on_every_machine!(changed);
+    }
+
+    fn a_context_goes_back_to_its_own_slot_only() {
+        on_every_machine!(exchanged);
     }
 
     fn an_allocator_that_is_dropped_leaves_nothing() {
@@ -222,6 +241,115 @@ fn purged<A: TestArch>() {
         }
         engine.instances.purge_module(code.unique_id().unwrap());
         assert_eq!(pools_of(&m).memories, 0);
+    }
+}
+
+/// A purge finds no slot whose instance lives, nor one that another module asked for since.
+fn purged_meanwhile<A: TestArch>() {
+    let large = module().functions(3 * PAGE / 32).id(None).build();
+    for outlived in [true, false] {
+        let m = machine::<A>(
+            few(2).total_core_instances(1).max_memories_per_module(2).max_core_instance_size(2 * PAGE),
+        );
+        let engine = Engine::new(&m);
+        let references = TableType { element: TableElementType::GcRef, minimum: 10, maximum: None };
+        let old = module().memory(1, Some(4)).memory(1, None).table_type(references).id(Some(42)).build();
+        let new = module().memory(2, Some(2)).table(20, None).functions(1).id(Some(42)).build();
+        let instance = engine.instantiate(&old).unwrap();
+        if outlived {
+            engine.instances.purge_module(old.unique_id().unwrap());
+            engine.end(instance);
+        } else {
+            engine.end(instance);
+            engine.instantiate(&large).expect_err("its context is larger than a slot's");
+            engine.instances.purge_module(old.unique_id().unwrap());
+        }
+        let mut instance = engine.instantiate(&new).unwrap();
+        let memories: Vec<_> = instance.memories().values().map(|memory| *memory.ty()).collect();
+        assert_eq!(memories, [MemoryType::new(2, Some(2))]);
+        let tables: Vec<_> = instance.tables().values().map(|table| *table.ty()).collect();
+        assert_eq!(tables, [TableType::functions(20, None)]);
+        assert_eq!(instance.memory_size(memory(0)), Ok(2));
+        assert_eq!(instance.table_size(table(0)), Ok(20));
+        instance.func_ref(FuncIndex::from_u32(0)).unwrap();
+        engine.end(instance);
+        assert_eq!((pools_of(&m).memories, pools_of(&m).tables), (0, 0));
+    }
+}
+
+/// The steps of an allocator are anybody's to call, with whatever maps.
+fn foreign<A: TestArch>() {
+    let [m, other] = [(); 2].map(|()| machine::<A>(few(1)));
+    let engine = Engine::new(&m);
+    let instance = engine.instantiate(&plain()).unwrap();
+    // In slots of the same numbers, that are used as often.
+    let ty = TableType::functions(10, None);
+    let mut memories: PrimaryMap<_, _> =
+        [Memory::new_static(&other.allocator, &MemoryType::new(1, None), None, None).unwrap()]
+            .into_iter()
+            .collect();
+    let mut tables: PrimaryMap<_, _> =
+        [Table::new_static(&other.allocator, &ty, None, None).unwrap()].into_iter().collect();
+    engine.instances.deallocate_memories(instance.index(), &mut memories);
+    engine.instances.deallocate_tables(instance.index(), &mut tables);
+    assert_eq!((pools_of(&m).memories, pools_of(&m).tables), (1, 1));
+    assert_eq!((pools_of(&other).memories, pools_of(&other).tables), (0, 0));
+    assert_eq!(engine.load(&instance, 0), Ok(0));
+    engine.end(instance);
+}
+
+fn changed<A: TestArch>() {
+    let m = machine::<A>(few(2));
+    let engine = Engine::new(&m);
+    let code = module().memory(1, None).table(10, None).id(None).build();
+    let instance = engine.instantiate(&code).unwrap();
+    let index = instance.index();
+    let (small, functions) = (MemoryType::new(1, None), TableType::functions(10, None));
+    let mut memories: PrimaryMap<_, _> =
+        [Memory::new_static(&m.allocator, &small, None, None).unwrap()].into_iter().collect();
+    let mut tables: PrimaryMap<_, _> =
+        [Table::new_static(&m.allocator, &functions, None, None).unwrap()].into_iter().collect();
+    // Each slot has 1 MiB and 1000 elements.
+    for memory in memories.values_mut() {
+        if let Memory::Static { ty, .. } = memory {
+            ty.minimum = 20;
+        }
+    }
+    for table in tables.values_mut() {
+        if let Table::Static { ty, .. } = table {
+            ty.minimum = 2000;
+        }
+    }
+    engine.instances.deallocate_memories(index, &mut memories);
+    engine.instances.deallocate_tables(index, &mut tables);
+    let mut request = request(&code);
+    let error = engine.instances.allocate_memories(index, &mut request, &mut memories).unwrap_err();
+    let too_large = Error::MemoryTooLarge { requested: 20 * WASM_PAGE, limit: MIB };
+    assert_eq!(error, InstanceError::Resource(too_large));
+    let error = engine.instances.allocate_tables(index, &mut request, &mut tables).unwrap_err();
+    assert_eq!(error, InstanceError::Resource(Error::TableTooLarge { requested: 2000, limit: 1000 }));
+    engine.end(instance);
+}
+
+fn exchanged<A: TestArch>() {
+    let m = machine::<A>(few(2));
+    let [first, second] = [(); 2].map(|()| PoolingInstanceAllocator::new(&m.allocator).unwrap());
+    let code = plain();
+    let mut instance = second.allocate(request(&code)).unwrap();
+    instance.initialize().unwrap();
+    let ready = first.allocate_vmctx(instance.index(), &request(&code)).unwrap();
+    second.deallocate_vmctx(instance.index(), ready);
+    drop(second);
+    assert_eq!(instance.memory_size(memory(0)), Ok(1));
+    assert_eq!(bytes(&instance, memory(0), 0, 4), [0; 4]);
+}
+
+fn request(code: &Code) -> InstanceAllocationRequest<'_> {
+    InstanceAllocationRequest {
+        runtime_info: code,
+        imports: Imports::none(),
+        host_state: Box::new(()),
+        store: StorePtr::empty(),
     }
 }
 

@@ -41,6 +41,10 @@ harness::tests! {
         on_every_machine!(bounds::whole_or_not);
     }
 
+    fn elements_of_another_size_than_the_tables_are_refused() {
+        on_every_machine!(bounds::sizes);
+    }
+
     fn an_element_of_another_type_is_refused() {
         on_every_machine!(bounds::types);
     }

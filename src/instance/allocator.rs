@@ -44,7 +44,9 @@ impl InstanceIndex {
 ///
 /// An implementation promises that what it hands out is as its types say, and
 /// nobody else's until it is handed back: memories and tables of zeros that are
-/// accessible as far as they say, contexts as [`Instance::new`] wants them.
+/// accessible as far as they say, contexts as [`Instance::new`] wants them. A map
+/// that it succeeded to fill holds as many as the module defines, each of the type
+/// that stands there.
 pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
     /// Whether instances of a module can ever be made: asked once, when it is
     /// compiled or loaded. What passes can still fail for want of slots or frames.

@@ -9,7 +9,8 @@ use cranelift_entity::EntityRef;
 
 use super::{
     FuncIndex, GlobalIndex, Instance, InstanceAllocationRequest, InstanceError, MemoryIndex, TableIndex,
-    VMCONTEXT_MAGIC, VMContext, core_instance::Life,
+    VMCONTEXT_MAGIC, VMContext,
+    core_instance::{Life, SizedInstance},
 };
 use crate::{Allocator, Error, access::Plain};
 
@@ -110,5 +111,7 @@ pub(super) unsafe fn instance_of<'a, A: Arch>(
     // SAFETY: by this function's contract.
     let word: u64 = unsafe { allocator.read(vmctx.offset(offset_of!(VMContext, instance))) }?;
     let instance = usize::try_from(word).ok().map(core::ptr::with_exposed_provenance_mut);
-    instance.and_then(NonNull::new).ok_or(Error::Inaccessible { address: vmctx }.into())
+    let instance: NonNull<SizedInstance<'a, A>> =
+        instance.and_then(NonNull::new).ok_or(Error::Inaccessible { address: vmctx })?;
+    Ok(instance)
 }

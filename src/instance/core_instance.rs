@@ -24,7 +24,18 @@ use crate::{Allocator, CompiledModuleId, Error};
 /// [`InstanceError::NotFound`] of an index that the module does not have, and
 /// [`Error::Inaccessible`] where the window cannot be read or written: that is a
 /// bug of whoever edits its page tables, or of a context that is not zeros.
-pub struct Instance<'a, A: Arch = Native> {
+///
+/// It has no size that is known to the compiler, so that nobody exchanges two of
+/// them: its context, and those of instances that import from it, say where it is.
+///
+/// ```compile_fail,E0277
+/// use allotment::instance::InstanceHandle;
+///
+/// fn exchange(first: &mut InstanceHandle<'_>, second: &mut InstanceHandle<'_>) {
+///     core::mem::swap(&mut **first, &mut **second);
+/// }
+/// ```
+pub struct Instance<'a, A: Arch = Native, End: ?Sized = [()]> {
     pub(super) allocator: &'a Allocator<A>,
     pub(super) index: InstanceIndex,
     /// Where the context is, and for how many bytes it may be written.
@@ -39,7 +50,12 @@ pub struct Instance<'a, A: Arch = Native> {
     pub(super) life: Option<Life>,
     /// Who asks for a function's reference fills it in: one CPU at a time.
     pub(super) not_sync: PhantomData<Cell<()>>,
+    /// Nothing, however many of it.
+    pub(super) _end: End,
 }
+
+/// An instance as it is made, and as its address says no more than where it is.
+pub(super) type SizedInstance<'a, A = Native> = Instance<'a, A, [(); 0]>;
 
 /// What an instance has while it lives.
 pub(super) struct Life {
@@ -66,8 +82,8 @@ impl<'a, A: Arch> Instance<'a, A> {
         vmctx_capacity: usize,
         memories: usize,
         tables: usize,
-    ) -> Result<Self, InstanceError> {
-        Ok(Self {
+    ) -> Result<Box<Self>, InstanceError> {
+        Ok(Box::new(SizedInstance {
             allocator,
             index,
             vmctx,
@@ -77,7 +93,8 @@ impl<'a, A: Arch> Instance<'a, A> {
             module_id: None,
             life: None,
             not_sync: PhantomData,
-        })
+            _end: [],
+        }))
     }
 
     /// Whose it is, by the number that [`allocate_index`] gave.
@@ -157,7 +174,7 @@ impl<'a, A: Arch> Instance<'a, A> {
     pub fn arrive(&self) -> Result<(), InstanceError> {
         for memory in self.memories.values() {
             if let Memory::Static { memory, .. } = memory {
-                self.allocator.arrive(memory)?;
+                self.allocator.arrive(&memory.0)?;
             }
         }
         for table in self.tables.values() {

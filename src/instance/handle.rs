@@ -34,7 +34,7 @@ impl<'a, A: Arch> InstanceHandle<'a, A> {
         &mut self,
         request: InstanceAllocationRequest<'_>,
     ) -> Result<(), InstanceError> {
-        let address = self.instance.as_ptr().expose_provenance();
+        let address = self.instance.cast::<()>().as_ptr().expose_provenance();
         self.deref_mut().write_context(request, address)
     }
 
@@ -54,7 +54,8 @@ impl<'a, A: Arch> Deref for InstanceHandle<'a, A> {
 
     fn deref(&self) -> &Self::Target {
         // SAFETY: the instance is this handle's, and changed through it only, or by
-        // one that imports from it: not now, by `Imports::new`.
+        // one that imports from it: not while there is a reference to this one, by
+        // `Imports::new`.
         unsafe { self.instance.as_ref() }
     }
 }

@@ -25,8 +25,8 @@ pub enum Memory<'a, A: Arch = Native> {
     Static {
         /// What it is declared as.
         ty: MemoryType,
-        /// The slot, with a handle that makes more of it accessible.
-        memory: crate::Memory<'a, A>,
+        /// The slot.
+        memory: StaticMemory<'a, A>,
     },
     /// A range of its own, which may move when it grows.
     Dynamic {
@@ -38,6 +38,22 @@ pub enum Memory<'a, A: Arch = Native> {
     /// One that threads share, which never moves.
     Shared(SharedMemory<'a, A>),
 }
+
+/// A slot that holds the memory of an instance: what stands in
+/// [`Memory::Static`]. The handle of its [`crate::Memory`] can be copied, and with
+/// a copy the slot be given away under the instance; so nobody is shown it.
+///
+/// ```compile_fail,E0616
+/// use allotment::{MakeAccessible, instance::StaticMemory};
+///
+/// fn handle<'a>(memory: &StaticMemory<'a>) -> Option<MakeAccessible<'a>> {
+///     match &memory.0 {
+///         allotment::Memory::Static { make_accessible, .. } => Some(*make_accessible),
+///         _ => None,
+///     }
+/// }
+/// ```
+pub struct StaticMemory<'a, A: Arch = Native>(pub(super) crate::Memory<'a, A>);
 
 impl<'a, A: Arch> Memory<'a, A> {
     /// A memory in a slot.
@@ -56,7 +72,7 @@ impl<'a, A: Arch> Memory<'a, A> {
     ) -> Result<Self, InstanceError> {
         let minimum = limit_new(ty, limiter)?;
         let memory = allocator.allocate_memory(ty.request(minimum, owner))?;
-        Ok(Self::Static { ty: *ty, memory })
+        Ok(Self::Static { ty: *ty, memory: StaticMemory(memory) })
     }
 
     /// Has the memory of an earlier instance of the same module be one of a new
@@ -72,7 +88,7 @@ impl<'a, A: Arch> Memory<'a, A> {
             limit_new(&self.ty().clone(), limiter)?;
         }
         if let Self::Static { memory, .. } = self
-            && allocator.wake_memory(memory).is_ok()
+            && Allocator::wake_memory(&mut memory.0).is_ok()
         {
             return Ok(());
         }
@@ -86,23 +102,23 @@ impl<'a, A: Arch> Memory<'a, A> {
         allocator: &'a Allocator<A>,
         owner: Option<MemoryInModule>,
     ) -> Result<(), InstanceError> {
-        self.rouse(allocator);
+        self.rouse();
         *self = Self::new_static(allocator, &self.ty().clone(), owner, None)?;
         Ok(())
     }
 
     /// Takes it back, for [`renew`](Self::renew).
     #[inline]
-    pub(super) fn put_to_sleep(&mut self, allocator: &Allocator<A>) {
+    pub(super) fn put_to_sleep(&mut self) {
         if let Self::Static { ty, memory } = self {
-            allocator.put_memory_to_sleep(memory, ty.minimum_bytes().unwrap_or(0));
+            Allocator::put_memory_to_sleep(&mut memory.0, ty.minimum_bytes().unwrap_or(0));
         }
     }
 
     /// Has the slot that it was put to sleep in be anybody's.
-    pub(super) fn rouse(&mut self, allocator: &Allocator<A>) {
+    pub(super) fn rouse(&mut self) {
         if let Self::Static { memory, .. } = self {
-            allocator.rouse_memory(memory);
+            Allocator::rouse_memory(&memory.0);
         }
     }
 
@@ -157,7 +173,7 @@ impl<'a, A: Arch> Memory<'a, A> {
     #[must_use]
     pub fn byte_size(&self) -> usize {
         match self {
-            Self::Static { memory, .. } => memory.size(),
+            Self::Static { memory, .. } => memory.0.size(),
             Self::Dynamic { memory, .. } => memory.byte_size(),
             Self::Shared(memory) => memory.byte_size(),
         }
@@ -174,7 +190,7 @@ impl<'a, A: Arch> Memory<'a, A> {
     #[must_use]
     pub fn base(&self) -> NonNull<u8> {
         match self {
-            Self::Static { memory, .. } => memory.base(),
+            Self::Static { memory, .. } => memory.0.base(),
             Self::Dynamic { memory, .. } => memory.base(),
             Self::Shared(memory) => memory.base(),
         }
@@ -185,7 +201,7 @@ impl<'a, A: Arch> Memory<'a, A> {
     #[must_use]
     pub fn needs_bounds_checks(&self) -> bool {
         match self {
-            Self::Static { memory, .. } => memory.needs_bounds_checks(),
+            Self::Static { memory, .. } => memory.0.needs_bounds_checks(),
             Self::Dynamic { memory, .. } => memory.needs_bounds_checks(),
             Self::Shared(memory) => memory.needs_bounds_checks(),
         }
@@ -238,10 +254,16 @@ impl<'a, A: Arch> Memory<'a, A> {
 
     fn grow_to(&mut self, size: usize) -> Result<(), Error> {
         match self {
-            Self::Static { memory, .. } => memory.grow_to(size),
+            Self::Static { memory, .. } => memory.0.grow_to(size),
             Self::Dynamic { memory, .. } => memory.grow_to(size),
             Self::Shared(memory) => memory.grow_to(size),
         }
+    }
+}
+
+impl<A: Arch> fmt::Debug for StaticMemory<'_, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -42,7 +42,7 @@ pub use error::{BadModule, InstanceError, Trap};
 pub use exports::Export;
 pub use handle::InstanceHandle;
 pub use limiter::{LimiterError, ResourceLimiter};
-pub use memory::Memory;
+pub use memory::{Memory, StaticMemory};
 pub use module::{
     DataSegment, ElementSegment, FunctionType, Module, ModuleInfo, SegmentElements, SegmentMode,
 };
@@ -88,3 +88,4 @@ static_assertions::assert_obj_safe!(InstanceAllocator<'static>);
 static_assertions::assert_impl_all!(dyn InstanceAllocator<'static>: Send, Sync);
 static_assertions::assert_not_impl_any!(InstanceHandle<'static>: Clone, Copy, Sync);
 static_assertions::assert_impl_all!(InstanceHandle<'static>: Send);
+static_assertions::assert_not_impl_any!(StorePtr: Clone, Copy);

@@ -4,9 +4,9 @@ use cranelift_entity::EntityRef;
 
 use super::{
     BadModule, DataIndex, DefinedGlobalIndex, DefinedMemoryIndex, DefinedTableIndex, ElemIndex, FuncIndex,
-    FuncRefIndex, GlobalIndex, Instance, MemoryIndex, ModuleInfo, TableIndex, VMContext, VMFuncRef,
-    VMFunctionImport, VMGlobalDefinition, VMGlobalImport, VMMemoryDefinition, VMMemoryImport,
-    VMTableDefinition, VMTableImport,
+    FuncRefIndex, GlobalIndex, MemoryIndex, ModuleInfo, TableIndex, VMContext, VMFuncRef, VMFunctionImport,
+    VMGlobalDefinition, VMGlobalImport, VMMemoryDefinition, VMMemoryImport, VMTableDefinition, VMTableImport,
+    core_instance::SizedInstance,
 };
 
 /// Offsets in bytes from the vmctx of an instance of some module: the compiler's
@@ -99,7 +99,7 @@ impl VMOffsets {
             (info.data.len() + info.elements.len()).div_ceil(64),
         ];
         let mut starts = [0u32; PARTS.len() + 1];
-        let mut parts = [("instance", size_of::<Instance<'static>>()); PARTS.len() + 1];
+        let mut parts = [("instance", size_of::<SizedInstance<'static>>()); PARTS.len() + 1];
         let mut at = 0usize;
         for (part, &(name, size)) in PARTS.iter().enumerate() {
             if part == PADDING {
@@ -123,11 +123,11 @@ impl VMOffsets {
         self.starts[PARTS.len()] as usize
     }
 
-    /// Bytes of an [`Instance`] with its context: what `max_core_instance_size`
+    /// Bytes of an [`Instance`](super::Instance) with its context: what `max_core_instance_size`
     /// limits.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.vmctx_size() + size_of::<Instance<'static>>()
+        self.vmctx_size() + size_of::<SizedInstance<'static>>()
     }
 
     /// What [`size`](Self::size) consists of: names and bytes, the instance first.

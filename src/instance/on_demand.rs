@@ -76,7 +76,7 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for OnDemandInstanceAllocator<
             // SAFETY: it is accessible now, new, and goes with the instance.
             unsafe { Instance::new(self.allocator, index, vmctx, size, memories, tables) }
         });
-        made.map(Box::new).inspect_err(|_| {
+        made.inspect_err(|_| {
             // SAFETY: still nobody does.
             let _ = unsafe { self.allocator.release_region(vmctx, size) };
         })

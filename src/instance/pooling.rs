@@ -85,7 +85,7 @@ impl<'a, A: Arch> PoolingInstanceAllocator<'a, A> {
             let index = InstanceIndex(u32::try_from(number).unwrap_or(u32::MAX));
             // SAFETY: it may be written as far as its capacity says, which is nowhere.
             let instance = unsafe { Instance::new(allocator, index, vmctx, 0, memories, tables) }?;
-            Ok(SpinMutex::new(Some(Box::new(instance))))
+            Ok(SpinMutex::new(Some(instance)))
         });
         let slots = slots.inspect_err(|_| {
             // SAFETY: nobody uses it.
@@ -114,8 +114,8 @@ impl<'a, A: Arch> PoolingInstanceAllocator<'a, A> {
     /// Has the slots that an instance remembers be anybody's.
     #[cold]
     fn rouse(&self, instance: &mut Instance<'a, A>) {
-        drain(&mut instance.memories, |mut memory| memory.rouse(self.allocator));
-        drain(&mut instance.tables, |mut table| table.rouse(self.allocator));
+        drain(&mut instance.memories, |mut memory| memory.rouse());
+        drain(&mut instance.tables, |mut table| table.rouse());
     }
 
     /// Has a free slot give back what its next instance would find.
@@ -135,6 +135,18 @@ fn drain<K: EntityRef, V>(map: &mut PrimaryMap<K, V>, work: impl FnMut(V)) {
     let mut values = Vec::from(core::mem::take(map));
     values.drain(..).for_each(work);
     *map = PrimaryMap::from(values);
+}
+
+/// Whether what an instance remembers is the module's. Its number does not say so:
+/// that is another module's after a purge, which finds neither a slot whose
+/// instance lives nor one that somebody else asked for since.
+fn fits<A: Arch>(instance: &Instance<'_, A>, module: &Module) -> bool {
+    let memories = || instance.memories.values().zip(module.defined_memories());
+    let tables = || instance.tables.values().zip(module.defined_tables());
+    instance.memories.len() <= module.num_defined_memories()
+        && instance.tables.len() <= module.num_defined_tables()
+        && memories().all(|(memory, (_, ty))| memory.ty() == ty)
+        && tables().all(|(table, (_, ty))| table.ty() == ty)
 }
 
 /// The instance of a module, as the key of its slot.
@@ -228,7 +240,7 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
         room("tables", module.num_defined_tables(), self.tables)?;
         self.extend(instance, module.offsets().vmctx_size())?;
         let id = request.runtime_info.unique_id();
-        if id.is_none() || id != instance.module_id {
+        if id.is_none() || id != instance.module_id || !fits(instance, module) {
             self.rouse(instance);
             instance.module_id = id;
         }
@@ -236,7 +248,10 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
     }
 
     fn deallocate_vmctx(&self, index: InstanceIndex, instance: Box<Instance<'a, A>>) {
-        if let Some(slot) = self.slots.get(index.0 as usize) {
+        let Some(slot) = self.slots.get(index.0 as usize) else { return };
+        // Whoever has one may hand it to another slot, or another allocator: one that
+        // took it would not know that its own context is in use.
+        if instance.vmctx == self.contexts.offset(index.0 as usize * self.stride) {
             *slot.lock() = Some(instance);
         }
     }
@@ -268,7 +283,7 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
         _: InstanceIndex,
         memories: &mut PrimaryMap<DefinedMemoryIndex, Memory<'a, A>>,
     ) {
-        memories.values_mut().for_each(|memory| memory.put_to_sleep(self.allocator));
+        memories.values_mut().for_each(|memory| memory.put_to_sleep());
     }
 
     fn allocate_tables(
@@ -293,7 +308,7 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
     }
 
     fn deallocate_tables(&self, _: InstanceIndex, tables: &mut PrimaryMap<DefinedTableIndex, Table<'a, A>>) {
-        tables.values_mut().for_each(|table| table.put_to_sleep(self.allocator));
+        tables.values_mut().for_each(|table| table.put_to_sleep());
     }
 
     fn allocate_fiber_stack(&self) -> Result<Stack<'a, A>, InstanceError> {

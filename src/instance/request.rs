@@ -77,8 +77,8 @@ pub struct StorePointers {
     pub gc_heap: VirtAddr,
 }
 
-/// A store, or none. The [book](super#who-limits) has an example.
-#[derive(Clone, Copy)]
+/// A store, or none. The [book](super#who-limits) has an example. There is one for
+/// each call of [`new`](Self::new): a copy would give the store away twice.
 pub struct StorePtr(Option<NonNull<dyn Store>>);
 
 impl StorePtr {
@@ -145,6 +145,9 @@ impl<'a> Imports<'a> {
     ///   imports from it.
     /// * No two CPUs use instances at the same time of which one imports from the
     ///   other, or both from a third, unless all that is imported is shared memories.
+    /// * During a call of a method of an instance nobody holds a reference to another
+    ///   one that it imports from, or to what that gave by reference; nor does a
+    ///   limiter that the call is given use such an instance.
     #[must_use]
     pub unsafe fn new(
         functions: &'a [VMFunctionImport],

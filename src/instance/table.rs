@@ -99,7 +99,7 @@ impl<'a, A: Arch> Table<'a, A> {
         if limiter.is_some() {
             let _ = limit_new(&self.ty().clone(), None, limiter)?;
         }
-        match allocator.wake_table(self.inner_mut()) {
+        match Allocator::wake_table(self.inner_mut()) {
             Ok(()) => Ok(()),
             Err(_) => self.replace(allocator, owner()),
         }
@@ -112,21 +112,21 @@ impl<'a, A: Arch> Table<'a, A> {
         allocator: &'a Allocator<A>,
         owner: Option<MemoryInModule>,
     ) -> Result<(), InstanceError> {
-        self.rouse(allocator);
+        self.rouse();
         *self = Self::new_static(allocator, &self.ty().clone(), owner, None)?;
         Ok(())
     }
 
     /// Takes it back, for [`renew`](Self::renew).
     #[inline]
-    pub(super) fn put_to_sleep(&mut self, allocator: &Allocator<A>) {
+    pub(super) fn put_to_sleep(&mut self) {
         let minimum = usize::try_from(self.ty().minimum).unwrap_or(0);
-        allocator.put_table_to_sleep(self.inner_mut(), minimum);
+        Allocator::put_table_to_sleep(self.inner_mut(), minimum);
     }
 
     /// Has the slot that it was put to sleep in be anybody's.
-    pub(super) fn rouse(&mut self, allocator: &Allocator<A>) {
-        allocator.rouse_table(self.inner_mut());
+    pub(super) fn rouse(&mut self) {
+        Allocator::rouse_table(self.inner_mut());
     }
 
     /// A table in a range of its own.
@@ -305,7 +305,12 @@ impl<'a, A: Arch> Table<'a, A> {
         if index >= self.size() {
             return Err(Trap::TableOutOfBounds.into());
         }
-        Ok(VirtAddr(self.vmtable().base.0 + index * self.ty().element.size() as u64))
+        let (size, made_for) = (self.ty().element.size(), self.inner().element_size());
+        // Both can be set by whoever has the table to himself.
+        if size != made_for {
+            return Err(InstanceError::NotFound { what: "element of that size", index: made_for });
+        }
+        Ok(VirtAddr(self.vmtable().base.0 + index * size as u64))
     }
 
     fn check_type(&self, element: TableElement) -> Result<(), InstanceError> {

@@ -65,6 +65,10 @@ impl SlotPool {
     #[cfg(feature = "instance")]
     #[inline(always)]
     pub(crate) fn wake<A: Arch>(&self, vm: &Vm<A>, id: SlotId, bytes: usize) -> Result<SlotId, Error> {
+        let limit = self.settings.layout.max_memory_size;
+        if bytes > limit {
+            return Err(Error::MemoryTooLarge { requested: bytes, limit });
+        }
         let stale = Error::Stale { slot: id.slot };
         let record = self.slots.as_slice().get(id.slot as usize).ok_or(stale)?;
         let mut state = record.state.lock();

@@ -2,9 +2,12 @@
 
 use alloc::vec::Vec;
 
-use allotment::instance::{
-    ElemIndex, FuncIndex, Instance, InstanceError, TableElement, TableElementType, TableIndex, TableType,
-    Trap, cranelift_entity::EntityRef,
+use allotment::{
+    TableRequest,
+    instance::{
+        ElemIndex, FuncIndex, Instance, InstanceError, Table, TableElement, TableElementType, TableIndex,
+        TableType, Trap, cranelift_entity::EntityRef,
+    },
 };
 
 use crate::{
@@ -123,5 +126,30 @@ pub(crate) fn types<A: TestArch>() {
             assert_eq!(instance.table_get(index, 2), Ok(right));
         }
         engine.end(instance);
+    });
+}
+
+/// A table that was made for smaller elements than it is said to have.
+pub(crate) fn sizes<A: TestArch>() {
+    in_every_way(|engine: &Engine<'_, A>| {
+        let ty = TableType::functions(100, None);
+        let pools = engine.pools();
+        let made = |bytes| {
+            let table =
+                engine.m.allocator.allocate_table(TableRequest::new(100).element_size(bytes)).unwrap();
+            if pools { Table::Static { ty, table } } else { Table::Dynamic { ty, table } }
+        };
+        let (mut whole, mut narrow) = (made(8), made(1));
+        whole.set(99, NULL).unwrap();
+        assert_eq!(whole.get(99).unwrap().unwrap_or(NULL), NULL);
+        let refused = InstanceError::NotFound { what: "element of that size", index: 1 };
+        // Seven of its hundred bytes would be somebody else's.
+        assert_eq!(narrow.set(99, NULL), Err(refused));
+        assert_eq!(narrow.fill(0, NULL, 100), Err(refused));
+        assert_eq!(narrow.get(0), Err(refused));
+        for table in [whole, narrow] {
+            let (Table::Static { table, .. } | Table::Dynamic { table, .. }) = table else { continue };
+            engine.m.allocator.deallocate_table(table);
+        }
     });
 }
