@@ -18,7 +18,6 @@ use super::{
     AtomicWaiter, DefinedMemoryIndex, DefinedTableIndex, Instance, InstanceError, MemoryIndex,
     ResourceLimiter, SharedMemory, Table, TableElement, TableIndex, Trap, WaitResult, context::instance_of,
 };
-use crate::Error;
 
 impl<'a, A: Arch> Instance<'a, A> {
     /// `memory.grow`: grows by `delta` pages of the memory's own size and says how
@@ -354,12 +353,7 @@ impl<'a, A: Arch> Instance<'a, A> {
         let mut definer = unsafe { instance_of(self.allocator, vmctx) }?;
         // SAFETY: as above; it is another one than this, and by the same nobody else
         // uses it now.
-        let definer = unsafe { definer.as_mut() };
-        // Who exchanged two instances has exchanged what their contexts belong to.
-        if definer.vmctx != vmctx {
-            return Err(Error::Stale { slot: definer.index.0 }.into());
-        }
-        work(definer)
+        work(unsafe { definer.as_mut() })
     }
 
     /// Where `len` bytes from `start` on are, if the memory has them. All of it has
