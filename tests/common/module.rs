@@ -10,25 +10,27 @@
 
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "every test file uses its own part")]
 
-use alloc::{boxed::Box, string::ToString, sync::Arc, vec, vec::Vec};
-use core::{
-    ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering},
-};
+#[path = "ears.rs"]
+mod ears;
+#[path = "engine.rs"]
+mod engine;
+
+use alloc::{string::ToString, sync::Arc, vec::Vec};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use allotment::{
-    CompiledModuleId, Config, Metrics, PoolingAllocationConfig,
-    arch::{Arch, VirtAddr},
+    CompiledModuleId,
+    arch::VirtAddr,
     instance::{
-        self, ConstExpr, DataSegment, DefinedFuncIndex, ElementSegment, EntityIndex, FuncIndex, FuncRefIndex,
-        FunctionBody, FunctionType, GlobalIndex, GlobalType, Imports, Instance, InstanceAllocationRequest,
-        InstanceAllocator, InstanceError, InstanceHandle, LimiterError, MemoryIndex, MemoryType, Module,
-        ModuleInfo, ModuleRuntimeInfo, ResourceLimiter, SegmentElements, SegmentMode, Store, StorePointers,
-        StorePtr, TableIndex, TableType, VMSharedTypeIndex, ValRaw, ValType, cranelift_entity::EntityRef,
+        ConstExpr, DataSegment, DefinedFuncIndex, ElementSegment, EntityIndex, FuncIndex, FuncRefIndex,
+        FunctionBody, FunctionType, GlobalType, MemoryIndex, MemoryType, Module, ModuleInfo,
+        ModuleRuntimeInfo, SegmentElements, SegmentMode, TableIndex, TableType, VMSharedTypeIndex, ValRaw,
+        ValType, cranelift_entity::EntityRef,
     },
 };
 
-use crate::common::{Fault, MIB, Machine, TestArch, pooled};
+pub use ears::{Ears, Heard, TestStore};
+pub use engine::{Engine, by_either_strategy, bytes};
 
 /// A module as an engine has it.
 pub type Code = Arc<dyn ModuleRuntimeInfo>;
@@ -209,227 +211,4 @@ unsafe impl ModuleRuntimeInfo for Compiled {
 pub fn body_of(id: Option<CompiledModuleId>, index: u32) -> FunctionBody {
     let at = (1 << 40) + (id.map_or(0, |id| id.0) << 20) + u64::from(index) * 16;
     FunctionBody { wasm_call: VirtAddr(at), array_call: VirtAddr(at + 8) }
-}
-
-/// What a limiter was asked or told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
-    Memory { current: usize, desired: usize, maximum: Option<usize> },
-    Table { current: usize, desired: usize, maximum: Option<usize> },
-    MemoryFailed(InstanceError),
-    TableFailed(InstanceError),
-}
-
-/// A limiter that writes down what it is asked. It allows whatever its limits do.
-#[derive(Debug)]
-pub struct Ears {
-    pub heard: Vec<Heard>,
-    /// Most bytes that a memory may have.
-    pub memory: usize,
-    /// Most elements that a table may have.
-    pub table: usize,
-    /// How many memories and tables may still be made or grow.
-    pub remaining: usize,
-    /// What it ends the program with instead of refusing.
-    pub error: Option<LimiterError>,
-    /// What it ends the program with when it is told of a failure.
-    pub failure: Option<LimiterError>,
-}
-
-impl Default for Ears {
-    fn default() -> Self {
-        let most = usize::MAX;
-        Self { heard: Vec::new(), memory: most, table: most, remaining: most, error: None, failure: None }
-    }
-}
-
-impl Ears {
-    /// What it heard since it was asked last.
-    pub fn take(&mut self) -> Vec<Heard> {
-        core::mem::take(&mut self.heard)
-    }
-
-    fn decide(&mut self, heard: Heard, within: bool) -> Result<bool, LimiterError> {
-        self.heard.push(heard);
-        if within && self.remaining > 0 {
-            self.remaining -= 1;
-            return Ok(true);
-        }
-        self.error.map_or(Ok(false), Err)
-    }
-
-    fn failed(&mut self, heard: Heard) -> Result<(), LimiterError> {
-        self.heard.push(heard);
-        self.failure.map_or(Ok(()), Err)
-    }
-}
-
-impl ResourceLimiter for Ears {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> Result<bool, LimiterError> {
-        let within = desired <= self.memory;
-        self.decide(Heard::Memory { current, desired, maximum }, within)
-    }
-
-    fn memory_grow_failed(&mut self, error: &InstanceError) -> Result<(), LimiterError> {
-        self.failed(Heard::MemoryFailed(*error))
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> Result<bool, LimiterError> {
-        let within = desired <= self.table;
-        self.decide(Heard::Table { current, desired, maximum }, within)
-    }
-
-    fn table_grow_failed(&mut self, error: &InstanceError) -> Result<(), LimiterError> {
-        self.failed(Heard::TableFailed(*error))
-    }
-}
-
-/// A store whose limiter writes down what it is asked.
-#[derive(Debug, Default)]
-pub struct TestStore {
-    pub ears: Ears,
-    pub pointers: StorePointers,
-}
-
-impl Store for TestStore {
-    fn limiter(&mut self) -> Option<&mut dyn ResourceLimiter> {
-        Some(&mut self.ears)
-    }
-
-    fn pointers(&self) -> StorePointers {
-        self.pointers
-    }
-}
-
-/// An instance allocator, as an engine holds it, on some machine.
-pub struct Engine<'a, A: TestArch> {
-    pub m: &'a Machine<A>,
-    pub instances: Box<dyn InstanceAllocator<'a, A> + 'a>,
-}
-
-impl<'a, A: TestArch> Engine<'a, A> {
-    /// By the strategy that the machine is configured for.
-    pub fn new(m: &'a Machine<A>) -> Self {
-        Self { m, instances: instance::build(&m.allocator).expect("the test's instances fit") }
-    }
-
-    /// The same, with frames for a page of each context of a pool: those stay with it, and would be
-    /// missing in [`counts`](Self::counts) after its first instance.
-    pub fn settled(m: &'a Machine<A>) -> Self {
-        let engine = Self::new(m);
-        let code = module().id(None).build();
-        let mut held = Vec::new();
-        while let Some(instance) = engine.pools().then(|| engine.instantiate(&code).ok()).flatten() {
-            held.push(instance);
-        }
-        held.into_iter().for_each(|instance| engine.end(instance));
-        engine
-    }
-
-    /// Whether it has pools.
-    pub fn pools(&self) -> bool {
-        self.m.allocator.pooling_allocator_metrics().is_some()
-    }
-
-    /// Allocates and initialises an instance without imports, in no store.
-    pub fn instantiate(&self, code: &Code) -> Result<InstanceHandle<'a, A>, InstanceError> {
-        self.instantiate_with(code, Imports::none(), None)
-    }
-
-    /// The same, in a store.
-    pub fn instantiate_in(
-        &self,
-        store: &mut TestStore,
-        code: &Code,
-    ) -> Result<InstanceHandle<'a, A>, InstanceError> {
-        self.instantiate_with(code, Imports::none(), Some(store))
-    }
-
-    /// Allocates and initialises an instance. One whose segments do not fit is given back.
-    pub fn instantiate_with(
-        &self,
-        code: &Code,
-        imports: Imports<'_>,
-        store: Option<&mut TestStore>,
-    ) -> Result<InstanceHandle<'a, A>, InstanceError> {
-        let mut handle = self.allocate(code, imports, store)?;
-        if let Err(error) = handle.initialize() {
-            self.end(handle);
-            return Err(error);
-        }
-        Ok(handle)
-    }
-
-    /// Allocates an instance.
-    pub fn allocate(
-        &self,
-        code: &Code,
-        imports: Imports<'_>,
-        store: Option<&mut TestStore>,
-    ) -> Result<InstanceHandle<'a, A>, InstanceError> {
-        let store = store.map_or_else(StorePtr::empty, |store| {
-            // SAFETY: the store is borrowed for longer than the request lives.
-            unsafe { StorePtr::new(NonNull::from(store)) }
-        });
-        let host_state = Box::new(());
-        self.instances.allocate(InstanceAllocationRequest { runtime_info: code, imports, host_state, store })
-    }
-
-    /// Takes an instance back.
-    pub fn end(&self, handle: InstanceHandle<'a, A>) {
-        // SAFETY: no test uses an instance after this, or one that imports from it.
-        unsafe { self.instances.deallocate(handle) };
-    }
-
-    /// The address of a byte of a memory, as code would compute it.
-    pub fn address(&self, instance: &Instance<'a, A>, memory: MemoryIndex, offset: u64) -> VirtAddr {
-        let base = instance.memory_definition(memory).expect("there is that memory").base;
-        VirtAddr(base.0.wrapping_add(offset))
-    }
-
-    /// Loads a byte as running code would, which relies on guards.
-    pub fn load(&self, instance: &Instance<'a, A>, offset: u64) -> Result<u8, Fault> {
-        self.m.load_at(self.address(instance, memory(0), offset))
-    }
-
-    /// Stores a byte as running code would, which relies on guards.
-    pub fn store(&self, instance: &Instance<'a, A>, offset: u64, byte: u8) -> Result<(), Fault> {
-        self.m.store_at(self.address(instance, memory(0), offset), byte)
-    }
-
-    /// All that is counted and has to be as before once everything is given back. Frames that warm
-    /// slots keep are available. Of an engine that is [`settled`](Self::settled).
-    pub fn counts(&self) -> [usize; 8] {
-        let Metrics { memories, free_memories, tables, stacks, gc_heaps, regions, available_frames, .. } =
-            self.m.allocator.metrics();
-        let pooling = self.m.allocator.pooling_allocator_metrics();
-        let live = pooling.map_or(0, |pooling| pooling.core_instances);
-        let live = usize::try_from(live).expect("a count of instances");
-        [memories, free_memories, tables, stacks, gc_heaps, regions, available_frames, live]
-    }
-}
-
-/// Bytes of a memory of the instance.
-pub fn bytes<A: Arch>(instance: &Instance<'_, A>, memory: MemoryIndex, from: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    instance.read_memory(memory, from, &mut bytes).expect("the bytes are in bounds");
-    bytes
-}
-
-/// Runs a case with pools, and with everything made on demand.
-pub fn by_either_strategy<A: TestArch>(pool: PoolingAllocationConfig, case: impl Fn(&Engine<'_, A>)) {
-    for config in [pooled(pool), Config::new()] {
-        let m = Machine::<A>::new(&config, 8 * MIB);
-        case(&Engine::settled(&m));
-    }
 }
