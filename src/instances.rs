@@ -114,14 +114,18 @@ impl<A: Arch> Allocator<A> {
         }
     }
 
-    /// The same by address, of any range.
+    /// The same by address, of any range, for host code on this CPU: it
+    /// [arrives](Self::arrive) first.
     #[cfg(feature = "instance")]
-    pub(crate) fn prepare_write_at(&self, address: VirtAddr, len: usize) -> Result<(), Error> {
+    pub(crate) fn prepare_access_at(&self, address: VirtAddr, len: usize) -> Result<(), Error> {
         let pool = &self.pools.memories;
-        match pool.sparse_position(address) {
+        match pool.find(address) {
             // The end of a memory may be the start of somebody else's.
             _ if len == 0 => Ok(()),
-            Some((id, offset)) => pool.prepare_write(&self.vm, id, offset, len),
+            Some((id, offset)) => {
+                pool.arrive(&self.vm, id)?;
+                if pool.is_sparse() { pool.prepare_write(&self.vm, id, offset, len) } else { Ok(()) }
+            }
             None => Ok(()),
         }
     }

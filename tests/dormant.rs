@@ -15,7 +15,7 @@ use allotment::{
     Error, PoolKind, PoolingAllocationConfig, PoolingAllocatorMetrics,
     instance::{
         FuncIndex, Imports, InstanceAllocationRequest, InstanceAllocator, InstanceError, Memory, MemoryType,
-        PoolingInstanceAllocator, PrimaryMap, StorePtr, Table, TableElementType, TableType,
+        PoolingInstanceAllocator, PrimaryMap, StorePtr, Table, TableElement, TableElementType, TableType,
     },
 };
 use common::{Fault, MIB, Machine, PAGE, TestArch, WASM_PAGE, pool, pooled, together};
@@ -44,6 +44,10 @@ harness::tests! {
 
     fn an_instance_on_another_cpu_finds_nothing_stale() {
         on_every_machine!(other_cpu);
+    }
+
+    fn what_the_host_writes_on_another_cpu_is_cleared() {
+        on_every_machine!(written_elsewhere);
     }
 
     fn a_module_with_other_memories_has_its_own() {
@@ -201,6 +205,38 @@ fn other_cpu<A: TestArch>() {
             engine.load(&instance, pages * WASM_PAGE as u64).expect_err("beyond the end");
             engine.end(instance);
         });
+    }
+}
+
+/// The host's own accesses are safe to make wherever the handle is.
+fn written_elsewhere<A: TestArch>() {
+    let m = machine::<A>(few(1));
+    let engine = Engine::new(&m);
+    let code = module().memory(1, None).table(10, None).functions(1).build();
+    let last = common::cpus() - 1;
+    let null = TableElement::FuncRef(None);
+    for _ in 0..3 {
+        // Twice, so that the last CPU has in mind what the first instance was.
+        for write in [true, false, true] {
+            let instance = spin::Mutex::new(engine.instantiate(&code).unwrap());
+            m.allocator.arch().on_cpu(last, || {
+                let mut instance = instance.lock();
+                assert_eq!(bytes(&instance, memory(0), 0, WASM_PAGE), [0; WASM_PAGE]);
+                if write {
+                    instance.write_memory(memory(0), 5, &[0xee; 3]).unwrap();
+                    instance.memory_fill(memory(0), 3 * PAGE as u64, 0xee, PAGE as u64).unwrap();
+                    let function = TableElement::FuncRef(instance.func_ref(FuncIndex::from_u32(0)).ok());
+                    instance.table_fill(table(0), 0, function, 10).unwrap();
+                }
+            });
+            engine.end(instance.into_inner());
+            let mut next = engine.instantiate(&code).unwrap();
+            assert_eq!(bytes(&next, memory(0), 0, WASM_PAGE), [0; WASM_PAGE]);
+            for index in 0..10 {
+                assert_eq!(next.table_get(table(0), index), Ok(null));
+            }
+            engine.end(next);
+        }
     }
 }
 

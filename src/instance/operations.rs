@@ -358,13 +358,13 @@ impl<'a, A: Arch> Instance<'a, A> {
 
     /// Where `len` bytes from `start` on are, if the memory has them. All of it has
     /// frames then, so that the host does not meet a page that the instance may not
-    /// touch.
+    /// touch; and this CPU has forgotten what it knew of the slot's former users.
     fn range(&self, index: MemoryIndex, start: u64, len: u64) -> Result<(VirtAddr, usize), InstanceError> {
         let definition = self.memory_definition(index)?;
         let out = InstanceError::Trap(Trap::MemoryOutOfBounds);
         start.checked_add(len).filter(|&end| end <= definition.current_length).ok_or(out)?;
         let (at, len) = (VirtAddr(definition.base.0 + start), usize::try_from(len).map_err(|_| out)?);
-        self.allocator.prepare_write_at(at, len)?;
+        self.allocator.prepare_access_at(at, len)?;
         Ok((at, len))
     }
 }

@@ -310,6 +310,8 @@ impl<'a, A: Arch> Table<'a, A> {
         if size != made_for {
             return Err(InstanceError::NotFound { what: "element of that size", index: made_for });
         }
+        // Host code may be on any CPU.
+        self.arrive(self.inner().allocator)?;
         Ok(VirtAddr(self.vmtable().base.0 + index * size as u64))
     }
 

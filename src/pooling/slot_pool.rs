@@ -279,12 +279,10 @@ impl SlotPool {
         Some((SlotId { slot: u32::try_from(slot).ok()?, generation }, offset))
     }
 
-    /// The same, if pages of the slot may lack a frame that they are promised.
+    /// Whether accessible pages may lack a frame that they are promised.
     #[cfg(feature = "instance")]
-    #[inline]
-    pub(crate) fn sparse_position(&self, address: VirtAddr) -> Option<(SlotId, usize)> {
-        let sparse = matches!(self.settings.backing, SlotBacking::PerInstance { .. });
-        if sparse { self.find(address) } else { None }
+    pub(crate) fn is_sparse(&self) -> bool {
+        matches!(self.settings.backing, SlotBacking::PerInstance { .. })
     }
 
     /// Where `address` stands, if it is in the slab and not in the guard
