@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// A module and its bytes.
-struct Code(Module);
+struct Code(Module, CompiledModuleId);
 
 const DATA: &[u8] = b"hello, heap";
 
@@ -35,7 +35,7 @@ unsafe impl ModuleRuntimeInfo for Code {
         &self.0
     }
     fn unique_id(&self) -> Option<CompiledModuleId> {
-        Some(MODULE)
+        Some(self.1)
     }
     fn function(&self, _: DefinedFuncIndex) -> FunctionBody {
         FunctionBody { wasm_call: VirtAddr(1), array_call: VirtAddr(2) }
@@ -49,7 +49,7 @@ type Info = Arc<dyn ModuleRuntimeInfo>;
 
 /// A module with a segment of either mode for its memory and table, the active
 /// one of data at `offset`.
-fn module(offset: i32, minimum: u64) -> Info {
+fn module(id: CompiledModuleId, offset: i32, minimum: u64) -> Info {
     let mut info = ModuleInfo { num_func_refs: 1, ..ModuleInfo::default() };
     let func_ref = Some(FuncRefIndex::new(0));
     info.functions.push(FunctionType { signature: VMSharedTypeIndex(1), func_ref });
@@ -65,7 +65,7 @@ fn module(offset: i32, minimum: u64) -> Info {
     info.elements.push(ElementSegment { mode: SegmentMode::Passive, elements: elements() });
     let mode = SegmentMode::Active(TableIndex::new(0), place(9));
     info.elements.push(ElementSegment { mode, elements: elements() });
-    Arc::new(Code(Module::new(info).unwrap()))
+    Arc::new(Code(Module::new(info).unwrap(), id))
 }
 
 /// Refuses at the ask of this number.
@@ -99,8 +99,9 @@ pub(crate) fn pools<A: TestArch>() {
     let config: Config = pooled(pools.total_gc_heaps(1)).max_wasm_stack(STACK).async_stack_size(STACK);
     let machine = Machine::<Quiet<A>>::new(&config.region_space(1 << 30), ARENA);
     let engine = instance::build(&machine.allocator).unwrap();
-    let usual = module(100, 1);
-    let failing = [module(65_530, 1), module(0, 17), module(0, 1 << 40)];
+    let usual = module(MODULE, 100, 1);
+    let failing = [(1, 65_530, 1), (2, 0, 17), (3, 0, 1 << 40)];
+    let failing = failing.map(|(id, offset, minimum)| module(CompiledModuleId(id), offset, minimum));
     machine.allocator.seal();
     heap::forbid();
     // Twice: the second round reuses what the first one left.
