@@ -388,8 +388,12 @@ fn table_images(info: &ModuleInfo) -> (PrimaryMap<DefinedTableIndex, Vec<Option<
         })();
         // Those after it may lie above it, and one that fails is the first to.
         let Some((table, start, functions, more)) = known else { break };
-        room -= more;
         let image = &mut images[table];
+        // A short module may ask for much.
+        if image.try_reserve(more).is_err() {
+            break;
+        }
+        room -= more;
         image.resize(image.len() + more, None);
         for (to, &function) in image[start..].iter_mut().zip(functions) {
             *to = Some(function);

@@ -73,11 +73,12 @@
 //! offset is within the guard, whatever a 32-bit address makes is either the memory's or faults.
 //! Otherwise the engine compares with the length first.
 //!
-//! That a fault is survived is what your kernel brings: [`Guarded`], and two lines in its handler
-//! of page faults. `guarded/bare.rs` does it with eight instructions that may fault, and
-//! `guarded/host.rs` for the emulated machine. What the fault means says
-//! [`Allocator::fault`](allotment::Allocator::fault), afterwards: the access is made again, or it
-//! is a trap, with a report of what the address is.
+//! That a fault is survived is what your kernel brings: [`Guarded`], and a handler of page faults
+//! that asks [`Allocator::fault`](allotment::Allocator::fault). If that says to resume, it returns;
+//! so are the core's own first writes answered, on a CPU that keeps no dirty state. If not, an
+//! access of wasm's returns to the engine, which makes a trap of it, with a report of what the
+//! address is. `guarded/bare.rs` does that with eight instructions that may fault, and
+//! `guarded/host.rs` for the emulated machine, which has no handler.
 //!
 //! # An example
 //!

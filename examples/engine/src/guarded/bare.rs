@@ -2,22 +2,28 @@
 //!
 //! ```text
 //!   load ──> engine_load_4:  mov eax, [rdi]      page fault ──> the kernel's handler
-//!              xor edx, edx                                        |
-//!              ret                      engine_access_faulted: <───'  skip_faulting_access
-//!                                         mov rax, rdi                moves the program counter,
-//!                                         mov edx, 1                  and puts the address that
-//!                                         ret                         faulted into an argument
+//!              xor edx, edx       ^                                |
+//!              ret                | Resume                         v
+//!                                 '──────────────────────── answer_fault ──> Allocator::fault
+//!                                                                  | Trap
+//!                            engine_access_faulted: <──────────────'
+//!                              mov rax, rdi       it moves the program counter, and puts
+//!                              mov edx, 1         the address that faulted into an argument
+//!                              ret
 //! ```
 //!
-//! The handler asks nobody: what the fault means is asked afterwards, in ordinary
-//! code, and the access made again if that says so.
+//! The handler answers the core's own faults as well: where the CPU keeps no dirty
+//! state, the first write to a page is one, whoever makes it.
 
 use core::arch::global_asm;
 
-use allotment::arch::{Native, VirtAddr};
+use allotment::{
+    Allocator, FaultAccess, Verdict,
+    arch::{Arch, Native, VirtAddr},
+};
 use kernel::{
     Frame,
-    exception::{Exception, Handled},
+    exception::{Access, Exception, Handled},
 };
 
 use crate::Guarded;
@@ -43,17 +49,27 @@ type Store = unsafe extern "C" fn(u64, u64) -> Accessed;
 const LOADS: [Load; 4] = [engine_load_1, engine_load_2, engine_load_4, engine_load_8];
 const STORES: [Store; 4] = [engine_store_1, engine_store_2, engine_store_4, engine_store_8];
 
-/// For the kernel's exception handler: has a load or store of wasm's that faults
-/// return that it did. Other exceptions are not the engine's.
-pub fn skip_faulting_access(frame: &mut Frame, exception: &Exception) -> Handled {
-    let is_access = LOADS.iter().any(|&load| frame.pc() == load as *const () as u64)
-        || STORES.iter().any(|&store| frame.pc() == store as *const () as u64);
-    if let (true, Exception::PageFault { addr, .. }) = (is_access, exception) {
-        frame.set_argument(0, *addr);
-        frame.set_pc(engine_access_faulted as *const () as u64);
+/// For the kernel's exception handler: has a page fault of the window go on as the
+/// allocator says, and an access of wasm's that may not be made return that it
+/// faulted. Other exceptions are not the engine's.
+pub fn answer_fault<A: Arch>(allocator: &Allocator<A>, frame: &mut Frame, exception: &Exception) -> Handled {
+    let Exception::PageFault { addr, access, .. } = *exception else { return Handled::No };
+    let access = match access {
+        Access::Read => FaultAccess::Read,
+        Access::Write => FaultAccess::Write,
+        Access::Execute => FaultAccess::Execute,
+    };
+    if allocator.fault(VirtAddr(addr), access) == Verdict::Resume {
         return Handled::Resume;
     }
-    Handled::No
+    let may_fault = LOADS.iter().any(|&load| frame.pc() == load as *const () as u64)
+        || STORES.iter().any(|&store| frame.pc() == store as *const () as u64);
+    if !may_fault {
+        return Handled::No;
+    }
+    frame.set_argument(0, addr);
+    frame.set_pc(engine_access_faulted as *const () as u64);
+    Handled::Resume
 }
 
 // SAFETY: each is one instruction on the address itself.

@@ -6,4 +6,4 @@
 mod world;
 
 #[cfg(target_os = "none")]
-pub use world::skip_faulting_access;
+pub use world::answer_fault;

@@ -6,8 +6,13 @@ use allotment::{
     arch::{Cpus, Native, PhysOffset, VirtAddr},
     boot::largest_arena,
 };
-use engine::{Engine, guarded::skip_faulting_access};
-use kernel::{BootInfo, Exit, exception::set_hook, print};
+use engine::{Engine, guarded::answer_fault};
+use kernel::{
+    BootInfo, Exit, Frame,
+    exception::{Exception, Handled, set_hook},
+    print,
+};
+use spin::Once;
 
 use crate::demo;
 
@@ -19,8 +24,14 @@ const REGION_SPACE: usize = 1 << 30;
 const SLOTS: usize = 8;
 const MAX_MEMORY: usize = 16 << 20;
 
+/// What the handler of page faults asks.
+static ALLOCATOR: Once<Allocator<Native>> = Once::new();
+
+fn answer(frame: &mut Frame, exception: &Exception) -> Handled {
+    ALLOCATOR.get().map_or(Handled::No, |allocator| answer_fault(allocator, frame, exception))
+}
+
 fn main(boot: &'static BootInfo) -> ! {
-    set_hook(skip_faulting_access);
     let arena = largest_arena(boot.usable.iter().cloned()).expect("the machine has free memory");
     let pools = PoolingAllocationConfig::new()
         .total_core_instances(SLOTS)
@@ -37,8 +48,9 @@ fn main(boot: &'static BootInfo) -> ! {
     // empty; nobody but this function uses either.
     let allocator =
         unsafe { Allocator::new(arch, VirtAddr(window.start)..VirtAddr(window.end), arena, &config) };
-    let allocator = allocator.unwrap_or_else(|error| panic!("{error}"));
-    let engine = Engine::new(&allocator).unwrap_or_else(|error| panic!("{error}"));
+    let allocator = ALLOCATOR.call_once(|| allocator.unwrap_or_else(|error| panic!("{error}")));
+    set_hook(answer);
+    let engine = Engine::new(allocator).unwrap_or_else(|error| panic!("{error}"));
     demo::run(&engine, |text| print!("{text}")).unwrap_or_else(|error| panic!("{error}"));
     kernel::exit(Exit::Success)
 }

@@ -4,14 +4,25 @@
 
 use alloc::vec::Vec;
 
-use allotment::{Config, PoolingAllocationConfig};
+use allotment::{Allocator, Config, PoolingAllocationConfig};
+#[cfg(target_os = "none")]
+mod bare;
+
 use engine::{Engine, Error, Guarded, InstanceId, Store, Trap, Value};
 
 use crate::common::{MIB, Machine, TestArch, pool, pooled};
 
 /// A machine of tests that the engine runs on.
-pub trait World: TestArch + Guarded {}
-impl<A: TestArch + Guarded> World for A {}
+pub trait World: TestArch + Guarded {
+    /// Has faults of the machine answered by that allocator, until `None` is said.
+    fn answer_faults(allocator: Option<&Allocator<Self>>);
+}
+
+// It says by itself when an access faults.
+#[cfg(not(target_os = "none"))]
+impl<F: allotment::arch::emulated::Mmu> World for allotment::arch::emulated::Emulated<F> {
+    fn answer_faults(_: Option<&Allocator<Self>>) {}
+}
 
 /// The binary of `guests/NAME.wat`.
 #[macro_export]
@@ -55,10 +66,11 @@ pub fn all_kinds() -> [Config; 6] {
 pub fn with_engines<A: World>(configs: &[Config], work: impl Fn(&Engine<'_, A>)) {
     for config in configs {
         let machine = Machine::<A>::new(config, 4 * MIB);
-        #[cfg(target_os = "none")]
-        kernel::exception::set_hook(engine::guarded::skip_faulting_access);
+        A::answer_faults(Some(&machine.allocator));
         let engine = Engine::new(&machine.allocator).expect("the strategy is the allocator's");
         work(&engine);
+        drop(engine);
+        A::answer_faults(None);
     }
 }
 
