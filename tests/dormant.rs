@@ -38,6 +38,10 @@ harness::tests! {
         on_every_machine!(frames);
     }
 
+    fn frames_of_idle_contexts_are_the_next_ones() {
+        on_every_machine!(contexts);
+    }
+
     fn an_instance_that_grew_leaves_the_next_one_its_minimum() {
         on_every_machine!(grown);
     }
@@ -168,6 +172,32 @@ fn frames<A: TestArch>() {
         // In the other two slots, with more frames than those have left.
         let others = [(); 2].map(|()| m.allocator.allocate_memory(MIB).unwrap());
         others.into_iter().for_each(|memory| m.allocator.deallocate_memory(memory));
+    }
+}
+
+fn contexts<A: TestArch>() {
+    const FRAMES: usize = 300;
+    // References to functions take 32 bytes each in a context.
+    const FUNCTIONS: usize = 40 * PAGE / 32;
+    let pools = few(4).max_memory_size(MIB);
+    let overhead = machine::<A>(pools).allocator.plan().overhead;
+    let m = Machine::<A>::new(&pooled(pools).region_space(1 << 30), overhead + FRAMES * PAGE);
+    let engine = Engine::new(&m);
+    let wide = module().functions(FUNCTIONS).build();
+    let all = [(); 4].map(|()| engine.instantiate(&wide).unwrap());
+    all.into_iter().for_each(|instance| engine.end(instance));
+    let idle = m.allocator.metrics().available_frames;
+    assert!(idle < 11 * 16, "four contexts of 40 pages left {idle} frames");
+
+    // In its first memory, in a second one, in a table, and in a context.
+    let large = module().memory(12, None).build();
+    for code in [&large, &wide, &large, &module().memory(11, None).table(1000, None).build()] {
+        let held = engine.instantiate(&wide).unwrap();
+        let instance = engine.instantiate(code).unwrap_or_else(|error| panic!("{error}"));
+        engine.end(instance);
+        let all = [(); 3].map(|()| engine.instantiate(&wide).unwrap());
+        all.into_iter().for_each(|instance| engine.end(instance));
+        engine.end(held);
     }
 }
 

@@ -166,7 +166,7 @@ impl<'a, A: Arch> Memory<'a, A> {
     /// Pages, of its own page size, that it has.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.byte_size() as u64 >> self.ty().page_size_log2
+        self.ty().pages(self.byte_size() as u64)
     }
 
     /// Bytes that it has.
@@ -236,7 +236,7 @@ impl<'a, A: Arch> Memory<'a, A> {
         mut limiter: Option<&mut (dyn ResourceLimiter + '_)>,
     ) -> Result<Option<u64>, InstanceError> {
         let (ty, old) = (*self.ty(), self.byte_size());
-        let before = old as u64 >> ty.page_size_log2;
+        let before = ty.pages(old as u64);
         if delta == 0 {
             return Ok(Some(before));
         }

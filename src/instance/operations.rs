@@ -56,7 +56,7 @@ impl<'a, A: Arch> Instance<'a, A> {
     /// [`InstanceError::NotFound`].
     pub fn memory_size(&self, index: MemoryIndex) -> Result<u64, InstanceError> {
         let bytes = self.memory_definition(index)?.current_length;
-        Ok(bytes >> self.module()?.memories[index].page_size_log2)
+        Ok(self.module()?.memories[index].pages(bytes))
     }
 
     /// Whether code must compare addresses with the size of a memory. If not, what

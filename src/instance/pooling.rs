@@ -8,7 +8,8 @@
 //!              max_tables_per_module
 //! ```
 //!
-//! A context is cleared when it is taken back, and stays accessible. The slots of
+//! A context is cleared when it is taken back, and stays accessible, until the next
+//! instance lacks frames that idle ones have. The slots of
 //! memories and tables are as good as free, but the instance's slot remembers them
 //! ([`dormant`](crate::pooling)): the next instance of the same module finds all
 //! that it needs, and asks no other index than that of instances.
@@ -123,10 +124,40 @@ impl<'a, A: Arch> PoolingInstanceAllocator<'a, A> {
         let Some(slot) = self.slots.get(slot as usize) else { return };
         if let Some(instance) = slot.lock().as_mut() {
             self.rouse(instance);
-            let bytes = core::mem::take(&mut instance.vmctx_capacity);
-            // The slot has no instance, and gets none while it is locked.
-            let _ = self.allocator.regions.discard(&self.allocator.vm, instance.vmctx, bytes);
+            self.discard_context(instance);
         }
+    }
+
+    /// Has a context that no instance has, nor gets, give its frames back. Whether it
+    /// had any.
+    fn discard_context(&self, instance: &mut Instance<'a, A>) -> bool {
+        let bytes = core::mem::take(&mut instance.vmctx_capacity);
+        bytes > 0 && self.allocator.regions.discard(&self.allocator.vm, instance.vmctx, bytes).is_ok()
+    }
+
+    /// Does once more what failed for want of frames, if contexts that nobody uses
+    /// have some. The limiter is not asked again.
+    #[inline]
+    fn again<T>(
+        &self,
+        first: Result<T, InstanceError>,
+        retry: impl FnOnce() -> Result<T, InstanceError>,
+    ) -> Result<T, InstanceError> {
+        match first {
+            Err(InstanceError::Resource(Error::OutOfFrames { .. })) if self.discard_contexts() => retry(),
+            result => result,
+        }
+    }
+
+    #[cold]
+    fn discard_contexts(&self) -> bool {
+        let mut any = false;
+        for slot in &self.slots {
+            // One that is locked is about to be used.
+            let Some(mut ready) = slot.try_lock() else { continue };
+            any |= ready.as_mut().is_some_and(|instance| self.discard_context(instance));
+        }
+        any
     }
 }
 
@@ -238,7 +269,9 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
         };
         room("memories", module.num_defined_memories(), self.memories)?;
         room("tables", module.num_defined_tables(), self.tables)?;
-        self.extend(instance, module.offsets().vmctx_size())?;
+        let bytes = module.offsets().vmctx_size();
+        let extended = self.extend(instance, bytes);
+        self.again(extended, || self.extend(instance, bytes))?;
         let id = request.runtime_info.unique_id();
         if id.is_none() || id != instance.module_id || !fits(instance, module) {
             self.rouse(instance);
@@ -265,7 +298,8 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
         let info = request.runtime_info;
         // Those of an instance of the same module.
         for (index, memory) in memories.iter_mut() {
-            memory.renew(self.allocator, || owner(info, index), request.store.limiter())?;
+            let renewed = memory.renew(self.allocator, || owner(info, index), request.store.limiter());
+            self.again(renewed, || memory.renew(self.allocator, || owner(info, index), None))?;
         }
         let module = info.module();
         if memories.len() == module.num_defined_memories() {
@@ -273,7 +307,8 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
         }
         for (index, ty) in module.defined_memories().skip(memories.len()) {
             let (owner, limiter) = (owner(info, index), request.store.limiter());
-            memories.push(Memory::new_static(self.allocator, ty, owner, limiter)?);
+            let made = Memory::new_static(self.allocator, ty, owner, limiter);
+            memories.push(self.again(made, || Memory::new_static(self.allocator, ty, owner, None))?);
         }
         Ok(())
     }
@@ -294,7 +329,8 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
     ) -> Result<(), InstanceError> {
         let info = request.runtime_info;
         for (index, table) in tables.iter_mut() {
-            table.renew(self.allocator, || owner(info, index), request.store.limiter())?;
+            let renewed = table.renew(self.allocator, || owner(info, index), request.store.limiter());
+            self.again(renewed, || table.renew(self.allocator, || owner(info, index), None))?;
         }
         let module = info.module();
         if tables.len() == module.num_defined_tables() {
@@ -302,7 +338,8 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
         }
         for (index, ty) in module.defined_tables().skip(tables.len()) {
             let (owner, limiter) = (owner(info, index), request.store.limiter());
-            tables.push(Table::new_static(self.allocator, ty, owner, limiter)?);
+            let made = Table::new_static(self.allocator, ty, owner, limiter);
+            tables.push(self.again(made, || Table::new_static(self.allocator, ty, owner, None))?);
         }
         Ok(())
     }

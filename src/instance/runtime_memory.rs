@@ -9,7 +9,7 @@ use super::MemoryType;
 use crate::{Allocator, Error, MemoryInModule, MemoryRequest};
 
 /// Where a linear memory's bytes are, and how they become more: what stands in
-/// [`Memory::Dynamic`]. Dropping it gives them back.
+/// [`Memory::Dynamic`](super::Memory::Dynamic). Dropping it gives them back.
 ///
 /// # Safety
 ///

@@ -183,7 +183,7 @@ impl<'a, A: Arch> SharedMemory<'a, A> {
     }
 
     /// Grows by `delta` pages, as [`Memory::grow`](super::Memory::grow) does; one
-    /// thread at a time.
+    /// thread at a time. The limiter is asked meanwhile: it does not use the memory.
     ///
     /// # Errors
     ///
@@ -196,7 +196,7 @@ impl<'a, A: Arch> SharedMemory<'a, A> {
         let ty = &self.0.ty;
         let mut memory = self.0.memory.lock();
         let old = self.byte_size();
-        let before = old as u64 >> ty.page_size_log2;
+        let before = ty.pages(old as u64);
         if delta == 0 {
             return Ok(Some(before));
         }

@@ -30,6 +30,12 @@ impl MemoryType {
         1u64.checked_shl(self.page_size_log2.into()).unwrap_or(0)
     }
 
+    /// Pages that so many bytes are.
+    #[must_use]
+    pub(super) fn pages(&self, bytes: u64) -> u64 {
+        bytes.checked_shr(self.page_size_log2.into()).unwrap_or(0)
+    }
+
     /// Bytes that it begins with, if there is a number for that.
     #[must_use]
     pub fn minimum_bytes(&self) -> Option<usize> {

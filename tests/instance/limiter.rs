@@ -13,7 +13,7 @@ use allotment::{
 
 use crate::{
     common::{MIB, Machine, TestArch, WASM_PAGE, pooled},
-    module::{Code, Ears, Engine, Heard, TestStore, by_either_strategy, memory, module, table},
+    module::{Ears, Engine, Heard, TestStore, by_either_strategy, memory, module, table},
     world::few,
 };
 
