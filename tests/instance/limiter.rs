@@ -292,7 +292,7 @@ pub(crate) fn panics<A: TestArch>() {
 
 /// Nothing is left of an instance whose second part the limiter panics at.
 #[cfg(not(target_os = "none"))]
-fn allocation_panics<A: TestArch>(engine: &Engine<'_, A>, code: &Code) {
+fn allocation_panics<A: TestArch>(engine: &Engine<'_, A>, code: &crate::module::Code) {
     use core::panic::AssertUnwindSafe;
     use std::panic::{catch_unwind, resume_unwind};
 

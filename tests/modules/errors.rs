@@ -48,7 +48,7 @@ pub(crate) fn texts() {
         ),
         (
             InstanceError::TooMany { what: "memories", count: 3, limit: 1 },
-            "the module defines 3 memories, a slot is made for 1; raise max_memories_per_module",
+            "the module defines 3 memories, a slot is made for 1; raise max_memories_per_module, and total_memories if that is less",
         ),
         (InstanceError::OutOfHeap { bytes: 64 }, "the heap has no room for 64 bytes"),
         (
