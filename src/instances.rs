@@ -284,7 +284,7 @@ impl<A: Arch> Allocator<A> {
 
     /// Takes a dormant memory again, if its slot is still what it was.
     #[cfg(feature = "instance")]
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wake_memory(memory: &mut Memory<'_, A>) -> Result<(), Error> {
         let Memory::Static { make_accessible: MakeAccessible { allocator, id, .. }, size, .. } = memory
         else {
@@ -316,7 +316,7 @@ impl<A: Arch> Allocator<A> {
 
     /// As [`wake_memory`](Self::wake_memory), of a table.
     #[cfg(feature = "instance")]
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wake_table(table: &mut Table<'_, A>) -> Result<(), Error> {
         let Self { vm, pools, .. } = table.allocator;
         let Home::Slot(id) = &mut table.home else { return Err(Error::Stale { slot: u32::MAX }) };

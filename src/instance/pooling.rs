@@ -103,6 +103,7 @@ impl<'a, A: Arch> PoolingInstanceAllocator<'a, A> {
     }
 
     /// Has the context of a slot's next instance be `bytes` long.
+    #[inline(always)]
     fn extend(&self, instance: &mut Instance<'a, A>, bytes: usize) -> Result<(), InstanceError> {
         if bytes > instance.vmctx_capacity {
             // SAFETY: it is given access, and none is taken away.

@@ -118,7 +118,7 @@ impl SlotRecord {
     }
 
     /// Whether `cpu` caches nothing that was taken away from the slot.
-    #[inline]
+    #[inline(always)]
     fn is_clean_on<A: Arch>(&self, vm: &Vm<A>, cpu: usize) -> bool {
         self.clean_on.load(Ordering::Relaxed) == cpu
             || vm.epochs.has_forgotten(cpu, Epoch(self.revoked.load(Ordering::Relaxed)))

@@ -94,7 +94,7 @@ impl<'p, A: Arch> Slot<'p, A> {
 
     /// Makes a slot at rest accessible again if its last user left it just so, in
     /// one table.
-    #[inline]
+    #[inline(always)]
     pub(super) fn reopen(&self, state: &mut SlotState, last: usize) -> bool {
         let same = last == state.present && last.wrapping_sub(1) < ENTRIES_PER_TABLE;
         if same {
