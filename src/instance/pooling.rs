@@ -8,11 +8,11 @@
 //!              max_tables_per_module
 //! ```
 //!
-//! A context is cleared when it is taken back, and stays accessible, until the next
-//! instance lacks frames that idle ones have. The slots of
-//! memories and tables are as good as free, but the instance's slot remembers them
-//! ([`dormant`](crate::pooling)): the next instance of the same module finds all
-//! that it needs, and asks no other index than that of instances.
+//! A context is cleared when it is taken back, and stays accessible until some
+//! instance lacks frames that idle ones have. The slots of memories and tables are
+//! as good as free, but the instance's slot remembers them (`pooling::dormant`): the
+//! next instance of the same module finds all that it needs, and asks no other index
+//! than that of instances.
 
 use alloc::{boxed::Box, vec::Vec};
 use core::{fmt, sync::atomic::AtomicU32};
