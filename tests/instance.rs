@@ -47,6 +47,10 @@ harness::tests! {
         on_every_machine!(counts::instances);
     }
 
+    fn a_count_lowered_by_hand_is_an_error_and_no_wait() {
+        on_every_machine!(counts::miscounted);
+    }
+
     fn memories_of_instances_run_out_and_come_back() {
         on_every_machine!(counts::memories);
     }

@@ -15,7 +15,10 @@
 //! than that of instances.
 
 use alloc::{boxed::Box, vec::Vec};
-use core::{fmt, sync::atomic::AtomicU32};
+use core::{
+    fmt,
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+};
 
 use allotment_arch::{Access, Arch, Native, PAGE_SIZE, VirtAddr, page_ceil};
 use cranelift_entity::{EntityRef, PrimaryMap};
@@ -28,7 +31,7 @@ use super::{
 };
 use crate::{
     Allocator, CompiledModuleId, ComponentError, ComponentSummary, Error, GcHeap, MemoryInModule,
-    ModuleError, PoolingAllocationConfig,
+    ModuleError, PoolKind, PoolingAllocationConfig,
     pooling::{Link, ModuleAffinityIndexAllocator, buckets},
 };
 
@@ -49,6 +52,8 @@ pub struct PoolingInstanceAllocator<'a, A: Arch = Native> {
     memories: usize,
     /// Tables that it has room for.
     tables: usize,
+    /// How many purges are going on, each with a slot in its hands.
+    purging: AtomicUsize,
 }
 
 /// What stands ready for a slot's next instance; nothing while there is one.
@@ -94,7 +99,8 @@ impl<'a, A: Arch> PoolingInstanceAllocator<'a, A> {
         })?;
         let cpus = allocator.vm.arch.cpus();
         let index = ModuleAffinityIndexAllocator::new(links, buckets, cpus, pooling.max_unused_warm_slots);
-        Ok(Self { allocator, pooling, index, slots, contexts, stride, memories, tables })
+        let purging = AtomicUsize::new(0);
+        Ok(Self { allocator, pooling, index, slots, contexts, stride, memories, tables, purging })
     }
 
     /// Bytes of all contexts.
@@ -236,11 +242,18 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
         let key = request.runtime_info.unique_id().map(key);
         let cpu = self.allocator.vm.arch.current_cpu();
         loop {
+            let purging = self.purging.load(Ordering::SeqCst);
             if let Some(taken) = self.index.alloc(cpu, key) {
                 return Ok(InstanceIndex(taken.slot));
             }
-            // There are fewer instances than slots: one is on its way from another CPU
-            // to its list, or being purged.
+            // By the count there is one: on its way from another CPU to its list, or
+            // being purged. Unless somebody has counted down for himself.
+            let none = self.index.used() >= self.slots.len();
+            if none && purging == 0 && self.purging.load(Ordering::SeqCst) == 0 {
+                self.allocator.decrement_core_instance_count();
+                let limit = self.slots.len();
+                return Err(Error::PoolConcurrencyLimit { kind: PoolKind::CoreInstances, limit }.into());
+            }
             core::hint::spin_loop();
         }
     }
@@ -372,10 +385,12 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
     }
 
     fn purge_module(&self, module: CompiledModuleId) {
+        self.purging.fetch_add(1, Ordering::SeqCst);
         while let Some(slot) = self.index.alloc_affine_and_clear_affinity(key(module)) {
             self.strip(slot);
             self.index.free_cold(slot);
         }
+        self.purging.fetch_sub(1, Ordering::SeqCst);
         self.allocator.purge_module(module);
     }
 }

@@ -36,6 +36,19 @@ pub(crate) fn instances<A: TestArch>() {
     assert_limit(&m, &module().build(), PoolKind::CoreInstances, 3);
 }
 
+/// A count that the embedder has lowered itself is an error later, and no wait.
+pub(crate) fn miscounted<A: TestArch>() {
+    let m = machine::<A>(few().total_core_instances(1));
+    let engine = Engine::new(&m);
+    let code = module().build();
+    let instance = engine.instantiate(&code).unwrap();
+    m.allocator.decrement_core_instance_count();
+    let limit = Error::PoolConcurrencyLimit { kind: PoolKind::CoreInstances, limit: 1 };
+    assert_eq!(engine.instantiate(&code).map(drop), Err(InstanceError::Resource(limit)));
+    engine.end(instance);
+    engine.end(engine.instantiate(&code).unwrap());
+}
+
 pub(crate) fn memories<A: TestArch>() {
     let m = machine::<A>(few().total_memories(3));
     assert_limit(&m, &module().memory(1, None).build(), PoolKind::Memories, 3);
