@@ -41,8 +41,9 @@ impl<A: Arch> Instance<'_, A> {
     fn initialize_tables(&mut self, module: &Module) -> Result<(), InstanceError> {
         for (&table, expr) in &module.table_initial_values {
             let value = self.evaluate(expr)?;
-            let size = self.tables.get(table).map_or(0, super::Table::size);
-            self.fill_defined(table, 0, value, size)?;
+            if let Some(table) = self.tables.get_mut(table) {
+                table.fill(0, as_element(table.ty().element, value), table.size())?;
+            }
         }
         for number in 0..self.tables.len() {
             let table = DefinedTableIndex::new(number);
@@ -71,18 +72,6 @@ impl<A: Arch> Instance<'_, A> {
             self.tables[table].set(number as u64, TableElement::FuncRef(Some(reference)))?;
         }
         Ok(())
-    }
-
-    fn fill_defined(
-        &mut self,
-        table: DefinedTableIndex,
-        start: u64,
-        value: ValRaw,
-        len: u64,
-    ) -> Result<(), InstanceError> {
-        let Some(table) = self.tables.get_mut(table) else { return Ok(()) };
-        let element = as_element(table.ty().element, value);
-        table.fill(start, element, len)
     }
 
     fn initialize_memories(&mut self, module: &Module, data: &[u8]) -> Result<(), InstanceError> {
