@@ -140,15 +140,16 @@ Examples:
   cargo xtask bench                    everything; writes docs/performance.md and its data files
   cargo xtask bench --quick --check    has the machine layer become slower?
   cargo xtask bench --arch aarch64 grow trap
+  cargo xtask bench curve              the curves of docs/performance/CURVE.svg alone
 
 The numbers are guest instructions under QEMU's `-icount shift=0,sleep=off`: the same on every run of the
 same binary. They say nothing about caches and TLBs. `!` marks a row that misses its target.
 
 What was measured goes to docs/performance/ARCH.json, the baseline of the next time, and from there to
-docs/performance.md. With other versions of rustc and QEMU than the baseline's, only a whole run is written.
+docs/performance.md and the pictures that it shows. With other versions of rustc and QEMU than the baseline's, only a whole run is written.
 
 Exit status: 0; with --check 1 if a row is more than 2 % above or below its baseline, unless rustc or QEMU
-are other ones; 2 if no row has such a name; 125 if something is missing.")]
+are other ones, or if a picture does not show what the data files say; 2 if no row has such a name; 125 if something is missing.")]
 pub(crate) struct Bench {
     /// The architecture to count on [default: both].
     #[arg(long)]

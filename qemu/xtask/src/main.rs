@@ -16,6 +16,7 @@
 //!   image     kernel + payload -> one ELF       setup            QEMU's command line
 //!   machine   a QEMU process and its deadline   channel          a program's streams
 //!   verdict   how a machine ended               symbols          names for addresses
+//!   plot      curves as SVG                     units, xml       numbers and text in pictures
 //! ```
 
 #![expect(clippy::std_instead_of_core, reason = "a program for the host, where std is one thing")]
@@ -37,6 +38,7 @@ mod install;
 mod kernel;
 mod machine;
 mod payload;
+mod plot;
 mod progress;
 mod reset;
 mod run;
@@ -44,8 +46,10 @@ mod runner;
 mod setup;
 mod symbols;
 mod test;
+mod units;
 mod verdict;
 mod workspace;
+mod xml;
 
 use std::process::ExitCode;
 

@@ -73,6 +73,15 @@ fn said(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// The data files there are.
+pub(super) fn all() -> Result<Vec<(Arch, Data)>> {
+    let mut files = Vec::new();
+    for arch in Arch::ALL {
+        files.extend(Data::read(arch)?.map(|data| (arch, data)));
+    }
+    Ok(files)
+}
+
 /// A data file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Data {

@@ -5,10 +5,12 @@
 //!   rows      titles, targets, units
 //!   data      docs/performance/ARCH.json          what was measured; the baseline
 //!   table     on standard output, beside target and baseline
+//!   curves    docs/performance/CURVE.svg, from the data files
 //!   page      docs/performance.md, from the data files
 //! ```
 
 mod counted;
+mod curves;
 mod data;
 mod page;
 mod rows;
@@ -29,10 +31,26 @@ pub(crate) fn bench(words: &cli::Bench) -> Result<u8> {
     for arch in words.arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]) {
         well &= count(arch, words)?;
     }
-    if !words.check {
-        page::write()?;
+    if words.check {
+        well &= curves_are_drawn()?;
+    } else {
+        let files = data::all()?;
+        curves::write(&files)?;
+        page::write(&files)?;
     }
     Ok(u8::from(!well))
+}
+
+/// Whether the pictures show what the data files say. Says which do not.
+fn curves_are_drawn() -> Result<bool> {
+    let stale = curves::stale(&data::all()?);
+    for picture in &stale {
+        say(format_args!(
+            "{} does not show what the data files say; draw it with `cargo xtask bench curve`",
+            picture.display()
+        ));
+    }
+    Ok(stale.is_empty())
 }
 
 /// Counts on one architecture. False if a check fails.

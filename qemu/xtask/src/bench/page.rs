@@ -1,4 +1,4 @@
-//! `docs/performance.md`: its tables are made from the data files.
+//! `docs/performance.md`: its tables are made from the data files, and its pictures are named there.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use super::curves::{self, Point};
 use super::data::Data;
 use super::rows::{self, readable};
 use crate::arch::Arch;
@@ -15,11 +16,11 @@ use crate::workspace;
 const BEGIN: &str = "<!-- begin: written by `cargo xtask bench` -->\n";
 const END: &str = "<!-- end -->\n";
 
-/// Writes the tables anew.
-pub(super) fn write() -> Result<()> {
+/// Writes what lies between the marks anew.
+pub(super) fn write(files: &[(Arch, Data)]) -> Result<()> {
     let path = path();
     let old = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let new = with_tables(&old, &all()?)?;
+    let new = with_tables(&old, files)?;
     if new == old {
         return Ok(());
     }
@@ -28,15 +29,6 @@ pub(super) fn write() -> Result<()> {
 
 fn path() -> PathBuf {
     workspace::root().join("docs/performance.md")
-}
-
-/// The data files there are.
-fn all() -> Result<Vec<(Arch, Data)>> {
-    let mut files = Vec::new();
-    for arch in Arch::ALL {
-        files.extend(Data::read(arch)?.map(|data| (arch, data)));
-    }
-    Ok(files)
 }
 
 /// The page with what lies between the marks replaced.
@@ -72,22 +64,22 @@ fn tables(files: &[(Arch, Data)]) -> String {
         }
         text.push('\n');
     }
-    text
+    text + &curves::in_page(files)
 }
 
-/// All rows in the tables' order.
+/// All rows in the tables' order, but for those that are points of a curve.
 fn names(files: &[(Arch, Data)]) -> Vec<&str> {
     let all: BTreeSet<&str> =
         files.iter().flat_map(|(_, data)| data.rows.keys().map(String::as_str)).collect();
-    let mut all: Vec<&str> = all.into_iter().collect();
+    let mut all: Vec<&str> = all.into_iter().filter(|name| Point::of_row(name).is_none()).collect();
     all.sort_by_key(|name| rows::place(name));
     all
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::data::tests::data;
-    use super::{BEGIN, END, all, path, with_tables};
+    use super::super::data::{all, tests::data};
+    use super::{BEGIN, END, path, with_tables};
     use crate::arch::Arch;
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the rows are called and what they should be.
 
 use crate::arch::Arch;
+use crate::units::thousands;
 
 /// A row of the tables: the kernel's name for it, and what it is.
 #[derive(Debug)]
@@ -174,14 +175,7 @@ pub(super) fn title(name: &str) -> &str {
 
 /// A count as people read it: `1,234,567`, and what it counts if not instructions.
 pub(super) fn readable(name: &str, count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
+    let text = thousands(count);
     match find(name).map(|row| row.unit) {
         Some(unit) if !unit.is_empty() => format!("{text} {unit}"),
         _ => text,
@@ -190,14 +184,7 @@ pub(super) fn readable(name: &str, count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ROWS, place, readable, title};
-
-    #[test]
-    fn counts_are_grouped_by_thousands() {
-        for (count, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(readable("no row", count), text);
-        }
-    }
+    use super::{ROWS, place, title};
 
     #[test]
     fn a_row_without_title_is_shown_by_its_name_at_the_end() {

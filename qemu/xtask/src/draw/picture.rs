@@ -2,7 +2,7 @@
 
 use protocol::dump::{Dump, Kind, Pool, Region, Slot};
 
-use super::scale::bytes;
+use crate::units::bytes;
 
 const FRAME: u64 = 4096;
 

@@ -1,4 +1,4 @@
-//! Sizes: in words, and as places on an axis.
+//! Sizes as places on an axis.
 //!
 //! ```text
 //!   0   4K      64K     1M      16M     256M    4G
@@ -7,22 +7,9 @@
 //!
 //! A slot of 4 GiB of which 64 KiB are accessible would be an empty bar on a linear axis.
 
-const PAGE: f64 = 4096.0;
+use crate::units::bytes;
 
-/// A number of bytes, for people: at most four digits.
-pub(super) fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let (mut whole, mut rest, mut unit) = (bytes, 0, 0);
-    while whole >= 1024 {
-        (rest, whole, unit) = (whole % 1024, whole / 1024, unit + 1);
-    }
-    let tenths = rest * 10 / 1024;
-    if tenths == 0 || whole >= 100 {
-        format!("{whole} {}", UNITS[unit])
-    } else {
-        format!("{whole}.{tenths} {}", UNITS[unit])
-    }
-}
+const PAGE: f64 = 4096.0;
 
 /// Where a size stands on the axis that ends with `end`: 0 to 1.
 pub(super) fn place(bytes: u64, end: u64) -> f64 {

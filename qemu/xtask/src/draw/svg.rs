@@ -11,7 +11,9 @@
 use core::fmt::{self, Write};
 
 use super::picture::{Chapter, Part, Picture, Row, Shade, Strip};
-use super::scale::{bytes, float, place, ticks};
+use super::scale::{float, place, ticks};
+use crate::units::bytes;
+use crate::xml::Escaped;
 
 const WIDTH: f64 = 1000.0;
 const MARGIN: f64 = 28.0;
@@ -227,21 +229,4 @@ fn share(width: f64, weights: impl Iterator<Item = f64>) -> Vec<f64> {
         *widest -= excess;
     }
     widths
-}
-
-/// Text that XML does not take for anything else.
-struct Escaped<'a>(&'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|character| match character {
-            '&' => f.write_str("&amp;"),
-            '<' => f.write_str("&lt;"),
-            '>' => f.write_str("&gt;"),
-            '"' => f.write_str("&quot;"),
-            // Characters that XML 1.0 cannot have at all.
-            '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\u{fffe}' | '\u{ffff}' => f.write_str("?"),
-            other => f.write_char(other),
-        })
-    }
 }

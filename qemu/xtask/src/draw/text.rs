@@ -9,8 +9,9 @@
 use core::fmt::Write;
 
 use super::picture::{Chapter, Part, Picture, Row, Shade, Strip};
-use super::scale::{self, bytes, float, place};
+use super::scale::{self, float, place};
 use super::terminal::Style;
+use crate::units::bytes;
 
 /// Columns in front of a bar: a number, and on wide terminals an address.
 const NUMBER: usize = 4;

@@ -1,5 +1,7 @@
 //! Counting, and saying what was counted.
 
+use core::fmt::Display;
+
 use kernel::{clock::instructions, println};
 
 const ROUNDS: u64 = 200;
@@ -17,6 +19,6 @@ pub(crate) fn average(mut operation: impl FnMut()) -> u64 {
 }
 
 /// Says what was counted: one of the rows that the group has named.
-pub(crate) fn row(name: &str, count: u64) {
+pub(crate) fn row(name: impl Display, count: u64) {
     println!("row {name} {count}");
 }

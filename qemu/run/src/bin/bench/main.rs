@@ -9,11 +9,14 @@
 //!
 //! `cargo xtask bench` gives each group a machine of its own, so that a number does not
 //! depend on what else was asked for. To add rows: count them in a group, name them in its
-//! `GROUPS`, and give them titles and targets in `qemu/xtask/src/bench/rows.rs`.
+//! `GROUPS`, and give them titles and targets in `qemu/xtask/src/bench/rows.rs`. The points of a
+//! curve are rows as well; what its picture says is in `qemu/xtask/src/bench/curves.rs`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
 mod count;
+#[cfg(target_os = "none")]
+mod curves;
 #[cfg(target_os = "none")]
 mod edits;
 #[cfg(target_os = "none")]
@@ -40,10 +43,10 @@ kernel::entry!(bare::main);
 mod bare {
     use kernel::{BootInfo, Exit};
 
-    use crate::{edits, group::Group, instances, machine, pools, wasm};
+    use crate::{curves, edits, group::Group, instances, machine, pools, wasm};
 
-    const GROUPS: [&[Group]; 5] =
-        [wasm::GROUPS, machine::GROUPS, edits::GROUPS, pools::GROUPS, instances::GROUPS];
+    const GROUPS: [&[Group]; 6] =
+        [wasm::GROUPS, machine::GROUPS, edits::GROUPS, pools::GROUPS, instances::GROUPS, curves::GROUPS];
 
     pub(crate) fn main(boot: &'static BootInfo) -> ! {
         let groups = || GROUPS.into_iter().flatten();
