@@ -11,7 +11,7 @@ use crate::{
     CarveError, Config, Error, Invalidations, Plan,
     on_demand::OnDemand,
     pooling::Pools,
-    vm::{Arena, Carving, CpuRecord, Epochs, Records, RegionSizes, Regions, Vm, check_ranges},
+    vm::{Arena, Carving, CpuRecord, Epochs, Records, RegionSizes, Regions, Vm, Zeros, check_ranges},
 };
 
 /// Allocates memories from one window and one arena.
@@ -128,7 +128,7 @@ impl<A: Arch> Allocator<A> {
         let cpus = unsafe { Records::new(&arch, places.cpu_records, arch.cpus(), |_| CpuRecord::default()) };
 
         let arena_of_frames = Arena::new(places.first_frame, places.frames, frame_links);
-        let vm = Vm { arch, arena: arena_of_frames, epochs: Epochs::new(cpus) };
+        let vm = Vm { arch, arena: arena_of_frames, epochs: Epochs::new(cpus), zeros: Zeros::default() };
         // SAFETY: as above: carved by the specs of the same `resolved`.
         let pools = unsafe { Pools::in_places(&vm, config, &resolved, &places) };
         let plan = Plan::new(&resolved, &places, window, arena);

@@ -271,6 +271,50 @@ pub enum Error {
         /// The first such address.
         address: VirtAddr,
     },
+    /// An image reaches further than one can: from its first page to its last.
+    ImageTooLarge {
+        /// Bytes from its first page to the end of its last.
+        bytes: usize,
+        /// The most there may be.
+        limit: usize,
+    },
+    /// An image does not fit the memory that is to show it.
+    ImageBeyondMemory {
+        /// Bytes from the memory's first to the image's end.
+        end: usize,
+        /// Bytes that the memory begins with.
+        size: usize,
+    },
+    /// Bytes or addresses of an image that have to begin at a host page do not.
+    ImageMisaligned {
+        /// The value.
+        value: u64,
+    },
+    /// An image is shown by memories of too many sizes that end in its midst.
+    ImageSizes {
+        /// How many there may be.
+        limit: usize,
+    },
+    /// An image belongs to another allocator.
+    ForeignImage,
+    /// Write access was asked for pages whose frames an image shares.
+    InImage {
+        /// First address of the range.
+        address: VirtAddr,
+        /// Bytes in the range.
+        bytes: usize,
+    },
+    /// The memory was written before it was to show an image.
+    Written {
+        /// Its slot.
+        slot: u32,
+    },
+    /// A write was declared of a page that the memory shares: nobody may have
+    /// written there.
+    NotPrepared {
+        /// Bytes from the memory's first to the page.
+        offset: usize,
+    },
     /// The handle's memory was deallocated.
     Stale {
         /// The slot that it named.
@@ -347,6 +391,32 @@ impl fmt::Display for Error {
                 )
             }
             Self::Inaccessible { address } => write!(f, "the host may not access {address}"),
+            Self::ImageTooLarge { bytes, limit } => write!(
+                f,
+                "an image of {bytes:#x} bytes is more than the {limit:#x} that one may reach; have the data copied"
+            ),
+            Self::ImageBeyondMemory { end, size } => {
+                write!(f, "the image ends at {end:#x}, beyond the memory's {size:#x} bytes")
+            }
+            Self::ImageMisaligned { value } => {
+                write!(f, "{value:#x} is no multiple of the host page, which images are made of")
+            }
+            Self::ImageSizes { limit } => write!(
+                f,
+                "more than {limit} sizes of memory end in the midst of the image; have them begin with one size"
+            ),
+            Self::ForeignImage => f.write_str("the image belongs to another allocator; build one with this"),
+            Self::InImage { address, bytes } => write!(
+                f,
+                "pages of the {bytes:#x} bytes at {address} are part of an image and cannot be written; copy them"
+            ),
+            Self::Written { slot } => {
+                write!(f, "the memory of slot {slot} was written before its image was placed")
+            }
+            Self::NotPrepared { offset } => write!(
+                f,
+                "the page at offset {offset:#x} is shared, nothing may be written there; call prepare_write first"
+            ),
             Self::Stale { slot } => write!(f, "the memory of slot {slot} was deallocated before"),
         }
     }

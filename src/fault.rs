@@ -168,7 +168,7 @@ impl<A: Arch> Allocator<A> {
         };
         match (entry, pool) {
             (Some(entry), _) if permits::<A>(entry, access) => self.resume(entry, address, access),
-            (Some(_), Some(pool)) if access != FaultAccess::Execute => self.touch(pool, address, access),
+            (_, Some(pool)) if access != FaultAccess::Execute => self.touch(pool, address, access),
             (_, Some(pool)) => refuse_slot(pool, address, access, false),
             (_, None) => self.refuse_region(address, access),
         }

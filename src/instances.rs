@@ -3,7 +3,7 @@
 
 use core::ptr::NonNull;
 
-use allotment_arch::Arch;
+use allotment_arch::{Arch, PAGE_SIZE};
 #[cfg(feature = "instance")]
 use allotment_arch::VirtAddr;
 
@@ -12,7 +12,7 @@ use crate::{
     TableRequest,
     on_demand::{Home, RangeKind},
     pooling::{Count, SlabLayout, SlotId},
-    vm::pointer,
+    vm::{Image, pointer},
 };
 
 impl<A: Arch> Allocator<A> {
@@ -29,16 +29,31 @@ impl<A: Arch> Allocator<A> {
     /// [`Error::OutOfRegions`]. Nothing is allocated then.
     #[inline(always)]
     pub fn allocate_memory(&self, request: impl Into<MemoryRequest>) -> Result<Memory<'_, A>, Error> {
-        let request = request.into();
+        self.allocate_memory_showing(None, &request.into())
+    }
+
+    /// The same of a memory that shows an image.
+    #[inline(always)]
+    pub(crate) fn allocate_memory_showing(
+        &self,
+        image: Option<Image>,
+        request: &MemoryRequest,
+    ) -> Result<Memory<'_, A>, Error> {
+        if let Some(image) = image {
+            let end = image.record(&self.vm).end() * PAGE_SIZE;
+            if end > request.minimum {
+                return Err(Error::ImageBeyondMemory { end, size: request.minimum });
+            }
+        }
         if self.on_demand.is_strategy {
-            return self.memory_on_demand(RangeKind::Memory, &request);
+            return self.memory_on_demand(RangeKind::Memory, request);
         }
         if request.shared {
             return Err(Error::SharedMemory);
         }
         request.check()?;
         let pool = &self.pools.memories;
-        let id = self.pools.allocate(&self.vm, pool, request.owner, request.minimum)?;
+        let id = self.pools.allocate(&self.vm, pool, request.owner, image, request.minimum)?;
         let limit = pool.layout().max_memory_size;
         let first = pointer(pool.base(id.slot));
         Ok(Memory::Static {
@@ -47,7 +62,7 @@ impl<A: Arch> Allocator<A> {
             make_accessible: MakeAccessible {
                 allocator: self,
                 id,
-                needs_bounds_checks: self.needs_bounds_checks(&request),
+                needs_bounds_checks: self.needs_bounds_checks(request),
             },
         })
     }
@@ -94,10 +109,10 @@ impl<A: Arch> Allocator<A> {
         }
     }
 
-    /// Gives the `len` bytes from `offset` on, which are accessible, the frames
-    /// that they lack, so that host code can write there without a fault.
-    /// Concerns memories with [`Commit::PerInstance`](crate::Commit) only;
-    /// others have theirs.
+    /// Gives the `len` bytes from `offset` on, which are accessible, frames of the
+    /// memory's own, so that host code, or a device, can write there without a fault.
+    /// Only with [`Commit::PerInstance`](crate::Commit) it can fail: elsewhere each
+    /// accessible page has its frame, or is promised one.
     ///
     /// # Errors
     ///
@@ -110,6 +125,26 @@ impl<A: Arch> Allocator<A> {
                 let MakeAccessible { allocator, id, .. } = make_accessible;
                 allocator.pools.memories.prepare_write(&allocator.vm, *id, offset, len)
             }
+            Memory::Dynamic(memory) => memory.check_range(offset, len),
+        }
+    }
+
+    /// Declares that the `len` bytes from `offset` on, which
+    /// [`prepare_write`](Self::prepare_write) was called for, were written by other means
+    /// than the memory's own mapping: by a device, or through another alias. They are
+    /// reset like the rest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`], [`Error::NotPrepared`] and [`Error::Stale`]; nothing is
+    /// noted then.
+    pub fn note_written(&self, memory: &Memory<'_, A>, offset: usize, len: usize) -> Result<(), Error> {
+        match memory {
+            Memory::Static { make_accessible, .. } => {
+                let MakeAccessible { allocator, id, .. } = make_accessible;
+                allocator.pools.memories.note_written(&allocator.vm, *id, offset, len)
+            }
+            // A range's frames are cleared whole when it ends.
             Memory::Dynamic(memory) => memory.check_range(offset, len),
         }
     }
@@ -156,7 +191,7 @@ impl<A: Arch> Allocator<A> {
         if self.on_demand.is_strategy {
             return self.table_on_demand(&request, capacity);
         }
-        let id = self.pools.allocate(&self.vm, pool, owner, bytes)?;
+        let id = self.pools.allocate(&self.vm, pool, owner, None, bytes)?;
         let base = pointer(pool.base(id.slot));
         Ok(Table { allocator: self, home: Home::Slot(id), base, size: minimum, capacity, element_size })
     }
@@ -207,7 +242,7 @@ impl<A: Arch> Allocator<A> {
         }
         let pool = &self.pools.stacks;
         let SlabLayout { max_memory_size, guard_size, .. } = *pool.layout();
-        let id = self.pools.allocate(&self.vm, pool, None, max_memory_size)?;
+        let id = self.pools.allocate(&self.vm, pool, None, None, max_memory_size)?;
         let base = pointer(pool.base(id.slot));
         let stack = NonNull::slice_from_raw_parts(base, max_memory_size);
         Ok(FiberStack { allocator: self, home: Home::Slot(id), stack, guard_size })
@@ -290,7 +325,7 @@ impl<A: Arch> Allocator<A> {
         else {
             return Err(Error::Stale { slot: u32::MAX });
         };
-        *id = allocator.pools.memories.wake(&allocator.vm, *id, *size)?;
+        *id = allocator.pools.memories.wake(&allocator.vm, *id, None, *size)?;
         Ok(())
     }
 
@@ -323,7 +358,7 @@ impl<A: Arch> Allocator<A> {
         if table.size > table.capacity {
             return Err(Error::TableTooLarge { requested: table.size, limit: table.capacity });
         }
-        *id = pools.tables.wake(vm, *id, table.size * table.element_size)?;
+        *id = pools.tables.wake(vm, *id, None, table.size * table.element_size)?;
         Ok(())
     }
 

@@ -17,6 +17,7 @@ mod fault;
 mod gc_heap;
 #[cfg(feature = "instance")]
 pub mod instance;
+pub mod image;
 mod instances;
 mod memory;
 mod metrics;
@@ -40,6 +41,7 @@ pub use config::{
 pub use error::{CarveError, Error};
 pub use fault::{FaultAccess, FaultRegion, FaultReport, FaultSlot, Verdict};
 pub use gc_heap::GcHeap;
+pub use image::MemoryImage;
 pub use memory::{DynamicMemory, MakeAccessible, Memory};
 pub use metrics::{Metrics, PoolingAllocatorMetrics};
 pub use plan::{Footprint, Invalidations, Plan, PoolPlan};

@@ -237,10 +237,6 @@ impl SlotPool {
 
     /// From slots in use, what grew there for former users and is not accessible.
     fn reclaim_in_use<A: Arch>(&self, vm: &Vm<A>, wanted: usize) -> usize {
-        if matches!(self.settings.backing, SlotBacking::PerInstance { .. }) {
-            // They count as touched, and belong to what was promised.
-            return 0;
-        }
         let mut reclaimed = 0;
         for number in 0..self.settings.layout.total_memories {
             if reclaimed >= wanted {
@@ -253,7 +249,7 @@ impl SlotPool {
             let last = state.top.min(slot.near_pages());
             // Of an empty memory nothing is linked: all that is present is not.
             let used = if state.linked == 0 { 0 } else { state.present };
-            if !slot.record.is_in_use() || used >= last {
+            if !slot.record.is_in_use() || state.sharing || used >= last {
                 continue;
             }
             let keep = used.max(last.saturating_sub(wanted - reclaimed));
@@ -277,6 +273,7 @@ impl SlotPool {
     #[inline]
     pub(super) fn resident_bytes(&self, record: &SlotRecord, state: &SlotState) -> usize {
         let pages = match self.settings.backing {
+            SlotBacking::Fixed { .. } if state.sharing => record.private.load(Ordering::Relaxed),
             SlotBacking::Fixed { .. } => state.resident,
             _ => record.frames.load(Ordering::Relaxed),
         };
@@ -291,13 +288,14 @@ impl SlotPool {
         let idle = |record: &SlotRecord| {
             let state = record.state.lock();
             let frames = record.frames.load(Ordering::Relaxed);
+            if state.sharing {
+                // In use they are its own, at rest it keeps its directories.
+                let tables = record.far_tables.load(Ordering::Relaxed);
+                return if record.is_in_use() { 0 } else { frames + tables };
+            }
             if state.linked == 0 {
                 // Its far tables go back with its frames.
                 return frames + state.far;
-            }
-            if matches!(self.settings.backing, SlotBacking::PerInstance { .. }) {
-                // Which of them are within reach only the entries say.
-                return 0;
             }
             frames.saturating_sub(state.present)
         };
@@ -309,12 +307,12 @@ impl<A: Arch> Slot<'_, A> {
     /// Whether a slot at rest has more than it may keep.
     #[inline]
     pub(super) fn has_excess(&self, state: &SlotState) -> bool {
+        if state.sharing {
+            return self.record.frames.load(Ordering::Relaxed) > self.pool.keep();
+        }
         match self.pool.settings.backing {
             SlotBacking::Fixed { .. } => false,
-            SlotBacking::Strict => state.far > 0 || state.top > self.pool.keep(),
-            SlotBacking::PerInstance { .. } => {
-                state.far > 0 || self.record.frames.load(Ordering::Relaxed) > 0
-            }
+            _ => state.far > 0 || state.top > self.pool.keep(),
         }
     }
 
@@ -331,7 +329,10 @@ impl<A: Arch> Slot<'_, A> {
     /// # Safety
     ///
     /// The slot is at rest, and has been since before `settled`.
-    unsafe fn strip(&self, state: &mut SlotState, keep: usize, settled: Settled) -> usize {
+    pub(super) unsafe fn strip(&self, state: &mut SlotState, keep: usize, settled: Settled) -> usize {
+        if state.sharing {
+            return self.strip_sharing(state, keep, settled);
+        }
         let mut stripped = 0;
         if state.far > 0 {
             let near = self.near_pages();

@@ -23,7 +23,7 @@ use super::SlotPool;
 #[cfg(feature = "instance")]
 use super::{SlotId, slot_edits::Slot};
 #[cfg(feature = "instance")]
-use crate::Error;
+use crate::{Error, vm::Image};
 use crate::vm::Vm;
 
 /// How many slots of a pool are dormant, and what they hold.
@@ -64,7 +64,13 @@ impl SlotPool {
     /// [`allocate`](Self::allocate); it is as before then.
     #[cfg(feature = "instance")]
     #[inline(always)]
-    pub(crate) fn wake<A: Arch>(&self, vm: &Vm<A>, id: SlotId, bytes: usize) -> Result<SlotId, Error> {
+    pub(crate) fn wake<A: Arch>(
+        &self,
+        vm: &Vm<A>,
+        id: SlotId,
+        image: Option<Image>,
+        bytes: usize,
+    ) -> Result<SlotId, Error> {
         let limit = self.settings.layout.max_memory_size;
         if bytes > limit {
             return Err(Error::MemoryTooLarge { requested: bytes, limit });
@@ -79,7 +85,7 @@ impl SlotPool {
         let slot = Slot { pool: self, vm, number: id.slot, record };
         let resident = slot.resident_bytes(&state);
         record.forget(vm, vm.arch.current_cpu());
-        slot.open(&mut state, bytes.div_ceil(PAGE_SIZE))?;
+        slot.open(&mut state, image, bytes.div_ceil(PAGE_SIZE))?;
         record.dormant.store(false, Ordering::Relaxed);
         self.dormant.count.fetch_sub(1, Ordering::SeqCst);
         self.dormant.bytes_resident.fetch_sub(resident, Ordering::Relaxed);

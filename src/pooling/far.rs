@@ -18,8 +18,11 @@ use allotment_arch::{
     find_leaf_entry, index,
 };
 
-use super::slot_edits::Slot;
-use crate::vm::{Promise, Settled, Vm, pages};
+use super::{slot::SlotState, slot_edits::Slot};
+use crate::{
+    Error,
+    vm::{Promise, Settled, Vm, pages},
+};
 
 /// Bytes of address space that a directory serves.
 const DIRECTORY_SPAN: usize = TABLE_SPAN * ENTRIES_PER_TABLE;
@@ -77,6 +80,66 @@ impl<A: Arch> Slot<'_, A> {
             }
             page = end;
         }
+    }
+
+    /// Makes the directories that are missing for pages `first..last`.
+    pub(super) fn make_directories(
+        &self,
+        state: &mut SlotState,
+        first: usize,
+        last: usize,
+    ) -> Result<(), Error> {
+        if last <= self.near_pages() {
+            return Ok(());
+        }
+        let missing = || {
+            let mut before = None;
+            self.far_tables(first, last)
+                .filter(|&address| step(self.vm, address, 2).is_some_and(|entry| !is_table::<A>(entry, 2)))
+                .filter(move |address| {
+                    let granule = address.0 / DIRECTORY_SPAN as u64;
+                    before.replace(granule) != Some(granule)
+                })
+        };
+        let mut frames = self.vm.promise(missing().count())?;
+        // One at a time: each is found by those after it.
+        while let Some((entry, frame)) = missing()
+            .next()
+            .and_then(|address| step(self.vm, address, 2))
+            .and_then(|entry| Some((entry, frames.take()?)))
+        {
+            // The mark says that the directory is this slot's.
+            entry.store(A::Format::table(frame) | A::Format::SUMMARY, Ordering::Release);
+            state.far += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes the slot's own directories out of the CPUs' way, whose leaf tables are.
+    pub(super) fn unlink_directories(&self) {
+        for address in self.far_tables(0, self.pages()) {
+            let Some(entry) = step(self.vm, address, 2).filter(|entry| own_directory::<A>(entry)) else {
+                continue;
+            };
+            if let Some(frame) = table_at::<A>(entry, 2) {
+                entry.store(A::Format::hidden(frame, true), Ordering::Release);
+            }
+        }
+    }
+
+    /// Gives unlinked directories back, in which nothing is left.
+    pub(super) fn remove_directories(&self, state: &mut SlotState, settled: Settled) {
+        for address in self.far_tables(0, self.pages()) {
+            let Some(entry) = step(self.vm, address, 2) else { continue };
+            if let Some(frame) = parked::<A>(entry) {
+                entry.store(0, Ordering::Relaxed);
+                // SAFETY: no CPU knows it any more, and the slot is held.
+                unsafe { self.vm.arch.zero_frame(frame) };
+                // SAFETY: it came from the arena, and holds zeros.
+                unsafe { self.vm.arena.give_back(frame, settled) };
+            }
+        }
+        state.far = 0;
     }
 
     /// Takes the far tables out of the CPUs' way.

@@ -7,6 +7,7 @@
 //!        |                      |   └── dormant           slots that wait for the same instance
 //!        └── counts             v
 //!            GC heaps,        Slot ── slot_edits          open, extend, shrink, close
+//!                                  ├── sharing             the same with images and shared zeros
 //!            instances             ├── backing             where its frames come from
 //!                                  └── far                tables beyond the premapped ones
 //! ```
@@ -19,6 +20,7 @@ mod far;
 mod index_allocator;
 mod layout;
 mod pools;
+mod sharing;
 mod slot;
 mod slot_edits;
 mod slot_pool;
@@ -33,10 +35,10 @@ pub use index_allocator::{Allocated, Link, MAX_SHARDS, ModuleAffinityIndexAlloca
 pub use layout::{SlabConstraints, SlabLayout};
 pub use views::SlotView;
 
-pub(crate) use backing::Touch;
 pub(crate) use counts::Count;
 pub(crate) use far::directory_place;
 pub(crate) use pools::Pools;
+pub(crate) use sharing::Touch;
 pub(crate) use slot::{SlotId, SlotRecord, is_in_use};
 pub(crate) use slot_pool::{PoolSettings, Position, SlotBacking, SlotPool};
 

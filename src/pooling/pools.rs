@@ -1,6 +1,6 @@
 //! All pools of an allocator, and what they do for one another.
 
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use allotment_arch::{Arch, PAGE_SIZE, PhysAddr, VirtAddr};
 use spin::mutex::SpinMutex;
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Backing, Commit, CompiledModuleId, Config, Error, MemoryInModule, PoolingAllocationConfig, Resolved,
-    vm::{POOLS, Places, PoolPlaces, PoolSpec, Records, Vm},
+    vm::{Image, POOLS, Places, PoolPlaces, PoolSpec, Records, Vm},
 };
 
 /// How often idle frames are looked for that are there. A slot that other CPUs
@@ -46,6 +46,9 @@ impl Pools {
                 slot_record: size_of::<SlotRecord>(),
                 links: slots.saturating_mul(size_of::<Link>()),
                 buckets: buckets(slots).saturating_mul(size_of::<AtomicU32>()),
+                summaries: slots
+                    .saturating_mul(pool.slab.premapped_tables)
+                    .saturating_mul(size_of::<AtomicU64>()),
                 frames_per_slot: if fixed { pool.slab.max_memory_size / PAGE_SIZE } else { 0 },
             }
         })
@@ -83,6 +86,7 @@ impl Pools {
             wipes: kind != PoolKind::Stacks || config.async_stack_zeroing,
             premarked: kind == PoolKind::Stacks && !vm.arch.hardware_dirty(),
             poison: pooling.poison,
+            shares: kind == PoolKind::Memories,
         };
         let warm = pooling.max_unused_warm_slots;
         let keep = pooling.linear_memory_keep_resident;
@@ -138,8 +142,12 @@ impl SlotPool {
         // SAFETY: as above.
         let buckets =
             unsafe { Records::new(&vm.arch, places.buckets, buckets(slots), |_| AtomicU32::new(0)) };
+        let tables = slots * settings.layout.premapped_tables;
+        // SAFETY: as above.
+        let summaries =
+            unsafe { Records::new(&vm.arch, places.summaries, tables, |_| AtomicU64::new(0)) };
         let index = ModuleAffinityIndexAllocator::new(links, buckets, vm.arch.cpus(), max_unused_warm_slots);
-        Self::new(settings, places.slab, places.leaf_tables, records, index)
+        Self::new(settings, places.slab, places.leaf_tables, records, summaries, index)
     }
 
     /// Gives back a slot that was taken from the index without its owner.
@@ -159,16 +167,17 @@ impl Pools {
         vm: &Vm<A>,
         pool: &SlotPool,
         owner: Option<MemoryInModule>,
+        image: Option<Image>,
         bytes: usize,
     ) -> Result<SlotId, Error> {
         loop {
-            let error = match pool.allocate(vm, owner, bytes) {
+            let error = match pool.allocate(vm, owner, image, bytes) {
                 Ok(id) => return Ok(id),
                 Err(error) => error,
             };
             if !self.can_help(vm, pool, &error) {
                 // For what it says: its own slot may have lost frames.
-                return pool.allocate(vm, owner, bytes);
+                return pool.allocate(vm, owner, image, bytes);
             }
         }
     }

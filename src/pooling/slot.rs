@@ -7,7 +7,7 @@ use spin::mutex::SpinMutex;
 
 use crate::{
     CompiledModuleId, MemoryInModule,
-    vm::{Epoch, Settled, Vm},
+    vm::{Epoch, Image, Settled, Vm},
 };
 
 /// A slot that is in use, as its holder names it.
@@ -30,8 +30,28 @@ pub(crate) struct SlotRecord {
     clean_on: AtomicUsize,
     /// Frames of the arena in the slot's entries, tables not counted.
     pub(super) frames: AtomicUsize,
-    /// Frames that faults may still put into its entries, and who is about to.
+    /// Frames that faults may still put into its entries.
     pub(super) promised: AtomicUsize,
+    /// The same of leaf tables, for granules that share one.
+    pub(super) promised_tables: AtomicUsize,
+    /// Whether the slot [shares](super::sharing) what nobody wrote.
+    pub(super) sharing: AtomicBool,
+    /// The frame of the image's record that it shows, or last showed; 0 for zeros.
+    image: AtomicU64,
+    /// Of a slot that shares: accessible pages that are its own,
+    pub(super) private: AtomicUsize,
+    /// its own tables beyond the first granule's,
+    pub(super) own_beyond: AtomicUsize,
+    /// and those of them that came from the arena.
+    pub(super) far_tables: AtomicUsize,
+    /// Whether it became accessible before it was known what it shows.
+    pub(super) pending: AtomicBool,
+    /// Whether a fault decided that.
+    pub(super) detached: AtomicBool,
+    /// Whether a page became its own by a fault since it was opened.
+    pub(super) faulted: AtomicBool,
+    /// Whether a CPU gives a granule a table of its own this moment.
+    claimed: AtomicBool,
     /// Whose slot it is: a module's number, and one of its memories or tables.
     /// What holds without one has [`NO_MODULE`] here.
     module: AtomicU64,
@@ -49,6 +69,9 @@ pub(crate) struct SlotRecord {
 
 /// In [`SlotRecord::index`]: there is no module.
 const NO_MODULE: u32 = u32::MAX;
+
+/// In [`SlotRecord::revoked`]: later than any epoch that a CPU has forgotten.
+const REPLACED: u64 = u64::MAX;
 
 /// What the editor of a slot knows of its entries, in pages from its base.
 ///
@@ -77,6 +100,18 @@ pub(crate) struct SlotState {
     /// Pages below may hold something else than zeros, and are wiped before
     /// they are used.
     pub(super) unwiped: usize,
+    /// Whether pages share frames, and granules tables: see [`sharing`](super::sharing).
+    /// Then `linked` counts granules and `far` directories; own tables
+    /// are below `top`.
+    pub(super) sharing: bool,
+    /// Pages from here to `resident` are the slot's own.
+    pub(super) shared: usize,
+    /// The version of the image's working set that is the slot's own.
+    pub(super) version: u32,
+    /// How often the slot was reset.
+    pub(super) closes: u32,
+    /// Whether it no longer shows what a next user of its image is to see.
+    pub(super) spoiled: bool,
 }
 
 impl SlotRecord {
@@ -88,6 +123,16 @@ impl SlotRecord {
             clean_on: AtomicUsize::new(usize::MAX),
             frames: AtomicUsize::new(0),
             promised: AtomicUsize::new(0),
+            promised_tables: AtomicUsize::new(0),
+            sharing: AtomicBool::new(false),
+            image: AtomicU64::new(0),
+            private: AtomicUsize::new(0),
+            own_beyond: AtomicUsize::new(0),
+            far_tables: AtomicUsize::new(0),
+            pending: AtomicBool::new(false),
+            detached: AtomicBool::new(false),
+            faulted: AtomicBool::new(false),
+            claimed: AtomicBool::new(false),
             module: AtomicU64::new(0),
             index: AtomicU32::new(NO_MODULE),
             gc_heap: AtomicBool::new(false),
@@ -144,6 +189,50 @@ impl SlotRecord {
         vm.epochs.invalidate_local(&vm.arch, cpu, stale);
         self.revoked.store(epoch.0, Ordering::Relaxed);
         self.clean_on.store(cpu, Ordering::Relaxed);
+    }
+
+    /// Notes that this CPU, in a fault, showed another frame or table in the slot. It
+    /// does not cache the old one any more; others must not use the slot before they
+    /// forget. The caller may hold nothing.
+    #[inline]
+    pub(super) fn replaced(&self, cpu: usize) {
+        if self.clean_on.load(Ordering::Relaxed) != cpu {
+            self.clean_on.store(usize::MAX, Ordering::Relaxed);
+        }
+        self.revoked.store(REPLACED, Ordering::Relaxed);
+    }
+
+    /// Whether something was replaced since the last revocation.
+    #[inline]
+    pub(super) fn is_replaced(&self) -> bool {
+        self.revoked.load(Ordering::Relaxed) == REPLACED
+    }
+
+    /// Claims the tables of the slot. `false` if another CPU has.
+    pub(super) fn try_claim(&self) -> bool {
+        !self.claimed.swap(true, Ordering::Acquire)
+    }
+
+    pub(super) fn unclaim(&self) {
+        self.claimed.store(false, Ordering::Release);
+    }
+
+    /// The image that the slot shows or last showed, of which it is an owner.
+    #[inline]
+    pub(super) fn image(&self) -> Option<Image> {
+        let frame = self.image.load(Ordering::Relaxed);
+        (frame != 0).then_some(Image::from_frame(PhysAddr(frame)))
+    }
+
+    /// Notes which image it shows. The slot's share in it is the caller's to count.
+    pub(super) fn set_image(&self, image: Option<Image>) {
+        self.image.store(image.map_or(0, |image| image.frame().0), Ordering::Release);
+    }
+
+    /// Takes the image out, and the slot's share in it with it.
+    pub(super) fn take_image(&self) -> Option<Image> {
+        let frame = self.image.swap(0, Ordering::AcqRel);
+        (frame != 0).then_some(Image::from_frame(PhysAddr(frame)))
     }
 
     /// Makes every CPU forget what was taken away from the slot, unless they

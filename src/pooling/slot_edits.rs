@@ -11,16 +11,14 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use allotment_arch::{Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, Pages, TABLE_SPAN, VirtAddr};
+use allotment_arch::{Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, Pages, VirtAddr};
 
 use super::{
-    SlotRecord,
-    slot::SlotState,
-    slot_pool::{SlotBacking, SlotPool},
+    SlotRecord, sharing::EAGER_PAGES, slot::SlotState, slot_pool::SlotPool,
 };
 use crate::{
     Error,
-    vm::{Vm, pages},
+    vm::{Image, Vm, pages},
 };
 
 /// One slot, as whoever holds it edits it.
@@ -60,13 +58,18 @@ impl<'p, A: Arch> Slot<'p, A> {
         }
     }
 
-    /// Makes the first `last` pages of a slot at rest accessible, and no others.
+    /// Makes the first `last` pages of a slot at rest accessible, and no others. They
+    /// show `image` over zeros.
     #[inline(always)]
-    pub(super) fn open(&self, state: &mut SlotState, last: usize) -> Result<(), Error> {
-        let promised = match self.pool.settings.backing {
-            SlotBacking::PerInstance { pages } => self.promise(pages)?,
-            _ => 0,
-        };
+    pub(super) fn open(
+        &self,
+        state: &mut SlotState,
+        image: Option<Image>,
+        last: usize,
+    ) -> Result<(), Error> {
+        if state.sharing || image.is_some() || (last > EAGER_PAGES && self.begins_sharing(state)) {
+            return self.open_sharing(state, image, last);
+        }
         if state.unwiped > 0 {
             self.wipe(state);
         }
@@ -79,17 +82,12 @@ impl<'p, A: Arch> Slot<'p, A> {
         if last == 0 {
             return Ok(());
         }
-        self.extend(state, last).map_err(|error| {
-            self.unpromise();
-            match error {
-                // In all: who makes room for the rest only would be asked for
-                // ever.
-                Error::OutOfFrames { needed, available } => {
-                    Error::OutOfFrames { needed: needed + promised, available: available + promised }
-                }
-                error => error,
-            }
-        })
+        self.extend(state, last)
+    }
+
+    /// Whether a slot that nobody used shares, also for zeros alone.
+    fn begins_sharing(&self, state: &SlotState) -> bool {
+        self.pool.settings.shares && state.top == 0
     }
 
     /// Makes a slot at rest accessible again if its last user left it just so, in
@@ -109,6 +107,9 @@ impl<'p, A: Arch> Slot<'p, A> {
     /// Has all written pages cleared, nothing accessible, and the slot at rest.
     #[inline(always)]
     pub(super) fn close(&self, state: &mut SlotState) {
+        if state.sharing {
+            return self.close_sharing(state);
+        }
         let (vm, record) = (self.vm, self.record);
         record.accessible.store(0, Ordering::Release);
         match state.linked {
@@ -126,14 +127,13 @@ impl<'p, A: Arch> Slot<'p, A> {
         if state.far > 0 {
             self.park_far();
         }
-        self.unpromise();
         #[cfg(feature = "audit")]
         self.audit(state);
     }
 
     #[inline(always)]
     fn any_written(&self, last: usize) -> bool {
-        if last <= self.near_pages() && !self.is_sparse() {
+        if last <= self.near_pages() {
             return pages::any_written::<A>(self.near(0, last));
         }
         let mut written = false;
@@ -212,6 +212,12 @@ impl<'p, A: Arch> Slot<'p, A> {
     #[cold]
     #[inline(never)]
     pub(super) fn extend(&self, state: &mut SlotState, last: usize) -> Result<(), Error> {
+        if state.sharing || (state.linked > 0 && self.adopts(state, last)) {
+            if self.record.pending.load(Ordering::Acquire) {
+                self.link_zeros(state);
+            }
+            return self.grow_sharing(state, last);
+        }
         if state.linked == 0 && last < state.present {
             self.drop_present(state, last);
         }
@@ -219,7 +225,7 @@ impl<'p, A: Arch> Slot<'p, A> {
         let from = state.present;
         if last > from {
             self.populate(state, from, last)?;
-            let some = self.is_sparse() || from < state.retained;
+            let some = from < state.retained;
             self.for_each_run(from, last, |run| {
                 if some { pages::reveal_some::<A>(run) } else { pages::reveal::<A>(run) }
             });
@@ -236,9 +242,18 @@ impl<'p, A: Arch> Slot<'p, A> {
         Ok(())
     }
 
+    /// Whether a plain slot in use grows by so much that it shares from then on: by a
+    /// whole granule.
+    fn adopts(&self, state: &SlotState, last: usize) -> bool {
+        self.pool.settings.shares && last - state.present > ENTRIES_PER_TABLE
+    }
+
     /// Hides, invalidates and clears what is accessible from page `keep` on.
     #[cfg(feature = "wasmtime-platform")]
     pub(super) fn shrink(&self, state: &mut SlotState, keep: usize) {
+        if state.sharing {
+            return self.shrink_sharing(state, keep);
+        }
         if state.linked == 0 || keep >= state.present {
             return;
         }
@@ -267,24 +282,8 @@ impl<'p, A: Arch> Slot<'p, A> {
     /// Sets the directory's entry for the `nth` premapped leaf table.
     #[inline]
     fn set_directory_entry(&self, nth: usize, entry: u64) {
-        let first = self.record.directory;
-        let place = first.offset(nth * size_of::<u64>());
-        if nth == 0 || place.0 / PAGE_SIZE as u64 == first.0 / PAGE_SIZE as u64 {
-            let found = self.vm.arch.physical(place).cast::<AtomicU64>();
-            // SAFETY: the carve made the directory, for good, and found the entry
-            // there; everybody uses atomics on it.
-            unsafe { found.as_ref() }.store(entry, Ordering::Release);
-        } else {
-            self.set_further_directory_entry(nth, entry);
-        }
-    }
-
-    /// The same in a directory that the slot's first table is not in.
-    #[cold]
-    #[inline(never)]
-    fn set_further_directory_entry(&self, nth: usize, entry: u64) {
-        if let Some(found) = super::far::directory_entry(self.vm, self.base().offset(nth * TABLE_SPAN)) {
-            found.store(entry, Ordering::Release);
+        if let Some(place) = self.directory_entry(nth) {
+            place.store(entry, Ordering::Release);
         }
     }
 }

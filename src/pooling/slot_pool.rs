@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     Error, MemoryInModule,
-    vm::{Records, Vm, distance, pages},
+    vm::{Image, Records, Vm, distance, pages},
 };
 
 /// What a pool is made of, and how it treats its slots.
@@ -47,6 +47,8 @@ pub(crate) struct PoolSettings {
     /// Whether pages are marked as written before they are, so that no first write
     /// faults: for stacks, where the CPU does not mark.
     pub(crate) premarked: bool,
+    /// Whether slots may [share](super::sharing) what nobody wrote.
+    pub(crate) shares: bool,
     /// Whether they are filled with [`pages::POISON`] then, and cleared when the slot
     /// is taken anew.
     pub(crate) poison: bool,
@@ -69,6 +71,8 @@ pub(crate) struct SlotPool {
     pub(super) settings: PoolSettings,
     pub(super) leaf_tables: PhysAddr,
     pub(super) slots: Records<SlotRecord>,
+    /// For each premapped leaf table of a slot that shares, what in it may be writable.
+    pub(super) summaries: Records<AtomicU64>,
     pub(crate) index: ModuleAffinityIndexAllocator<Records<Link>, Records<AtomicU32>>,
     pub(super) queue: DecommitQueue,
     pub(super) dormant: Dormant,
@@ -94,6 +98,7 @@ impl SlotPool {
         start: VirtAddr,
         leaf_tables: PhysAddr,
         slots: Records<SlotRecord>,
+        summaries: Records<AtomicU64>,
         index: ModuleAffinityIndexAllocator<Records<Link>, Records<AtomicU32>>,
     ) -> Self {
         Self {
@@ -101,6 +106,7 @@ impl SlotPool {
             settings,
             leaf_tables,
             slots,
+            summaries,
             index,
             queue: DecommitQueue::new(settings.decommit_batch_size),
             dormant: Dormant::default(),
@@ -122,6 +128,7 @@ impl SlotPool {
         &self,
         vm: &Vm<A>,
         owner: Option<MemoryInModule>,
+        image: Option<Image>,
         bytes: usize,
     ) -> Result<SlotId, Error> {
         let (kind, limit) = (self.settings.kind, self.settings.layout.max_memory_size);
@@ -135,7 +142,7 @@ impl SlotPool {
         let slot = Slot { pool: self, vm, number, record };
         let mut state = record.state.lock();
         record.forget(vm, cpu);
-        if let Err(error) = slot.open(&mut state, end / PAGE_SIZE) {
+        if let Err(error) = slot.open(&mut state, image, end / PAGE_SIZE) {
             let bytes = slot.resident_bytes(&state);
             drop(state);
             // One that was never used still was not.
@@ -209,11 +216,14 @@ impl SlotPool {
         if last <= state.resident && last <= state.linked * ENTRIES_PER_TABLE {
             pages::reveal::<A>(slot.near(state.present, last));
             vm.arch.publish();
+            if state.sharing {
+                slot.note_revealed(state.present, last);
+            }
             state.present = last;
             slot.record.accessible.store(end, Ordering::Release);
             return Ok(());
         }
-        if state.linked == 0 && slot.reopen(&mut state, last) {
+        if state.linked == 0 && !state.sharing && slot.reopen(&mut state, last) {
             return Ok(());
         }
         slot.extend(&mut state, last)
@@ -279,7 +289,7 @@ impl SlotPool {
         Some((SlotId { slot: u32::try_from(slot).ok()?, generation }, offset))
     }
 
-    /// Whether accessible pages may lack a frame that they are promised.
+    /// Whether first writes may fail for want of a frame.
     #[cfg(feature = "instance")]
     pub(crate) fn is_sparse(&self) -> bool {
         matches!(self.settings.backing, SlotBacking::PerInstance { .. })
@@ -314,12 +324,16 @@ impl SlotPool {
 
     /// The entry of the page at `address`, if that is accessible. No lock.
     #[inline]
-    pub(crate) fn entry<'a, A: Arch>(&self, vm: &'a Vm<A>, address: VirtAddr) -> Option<&'a AtomicU64> {
+    pub(crate) fn entry<'a, A: Arch>(&'a self, vm: &'a Vm<A>, address: VirtAddr) -> Option<&'a AtomicU64> {
         let layout = &self.settings.layout;
         let (slot, offset) = layout.locate(distance(self.start, address)?)?;
         // The entries of a slot at rest may be present, under an unlinked table.
-        if offset >= self.slots.as_slice().get(slot)?.accessible.load(Ordering::Acquire) {
+        let record = self.slots.as_slice().get(slot)?;
+        if offset >= record.accessible.load(Ordering::Acquire) {
             return None;
+        }
+        if record.sharing.load(Ordering::Acquire) {
+            return self.slot(vm, u32::try_from(slot).ok()?).leaf(offset / PAGE_SIZE);
         }
         match self.premapped(vm, slot).get(offset / PAGE_SIZE) {
             Some(entry) => Some(entry),
@@ -351,11 +365,15 @@ impl SlotPool {
         id: SlotId,
     ) -> Result<(Slot<'p, A>, SpinMutexGuard<'p, SlotState>), Error> {
         let record = self.record(id)?;
-        let state = record.state.lock();
+        let mut state = record.state.lock();
         if record.generation.load(Ordering::Relaxed) != id.generation {
             return Err(Error::Stale { slot: id.slot });
         }
-        Ok((Slot { pool: self, vm, number: id.slot, record }, state))
+        let slot = Slot { pool: self, vm, number: id.slot, record };
+        if record.detached.load(Ordering::Relaxed) {
+            slot.note_detached(&mut state);
+        }
+        Ok((slot, state))
     }
 
     /// A slot that the caller took from the index, or looks at under its lock.

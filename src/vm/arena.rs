@@ -9,7 +9,9 @@
 //! ```
 //!
 //! Frames that come back are pushed on a stack of frame numbers, whose links lie
-//! in the arena's records: a free frame is never written to, so it stays zero. A
+//! in the arena's records: a free frame is never written to, so it stays zero.
+//! While a frame is in use, its word there is its user's: how many others share
+//! the frame, or of a leaf table which parts may be written. A
 //! frame is cleared when it first leaves `fresh`, so that boot does not have
 //! to clear an arena of gigabytes.
 //!
@@ -34,8 +36,11 @@ pub(crate) struct Arena {
     /// above 32 bits how often the stack changed, so that who read `below` of a
     /// frame that left and came back meanwhile does not succeed.
     top: AtomicU64,
-    /// For each frame on the stack the one below it, spelled as in `top`.
+    /// For each frame on the stack the one below it, spelled as in `top`; for one in
+    /// use a word of its user's, 0 at first.
     below: Records<AtomicU32>,
+    /// Frames that have more than one owner, each as often as it has more.
+    shared: AtomicUsize,
     /// Number of the first frame that was never used.
     fresh: AtomicU32,
 }
@@ -53,8 +58,41 @@ impl Arena {
             available: AtomicUsize::new(count),
             top: AtomicU64::new(0),
             below,
+            shared: AtomicUsize::new(0),
             fresh: AtomicU32::new(0),
         }
+    }
+
+    /// The word of a frame in use. `None` for one that is not of this arena.
+    #[inline]
+    pub(crate) fn word(&self, frame: PhysAddr) -> Option<&AtomicU32> {
+        let number = frame.0.checked_sub(self.first.0)? / PAGE_SIZE as u64;
+        self.below.as_slice().get(usize::try_from(number).ok()?)
+    }
+
+    /// Adds an owner to a frame whose word counts those beyond the first. Does
+    /// nothing for a frame that is not of this arena.
+    pub(crate) fn share(&self, frame: PhysAddr) {
+        if let Some(word) = self.word(frame) {
+            self.shared.fetch_add(1, Ordering::Relaxed);
+            word.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes an owner away from such a frame. Whether it was the last one, who gives
+    /// it back; never for a frame that is not of this arena.
+    pub(crate) fn unshare(&self, frame: PhysAddr) -> bool {
+        let Some(word) = self.word(frame) else { return false };
+        let less = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |more| more.checked_sub(1));
+        if less.is_ok() {
+            self.shared.fetch_sub(1, Ordering::Relaxed);
+        }
+        less.is_err()
+    }
+
+    /// Whether any frame has more than one owner.
+    pub(crate) fn has_shared(&self) -> bool {
+        self.shared.load(Ordering::Relaxed) > 0
     }
 
     /// Frames that could be promised now.
@@ -90,6 +128,7 @@ impl Arena {
     pub(crate) fn take<A: Arch>(&self, arch: &A) -> PhysAddr {
         let (number, fresh) = self.pop(1);
         let frame = self.frame(number);
+        self.below.as_slice()[number as usize].store(0, Ordering::Relaxed);
         if fresh > 0 {
             // SAFETY: the frame just left the arena, so it is the caller's alone.
             unsafe { arch.zero_frame(frame) };
@@ -226,8 +265,18 @@ impl<A: Arch> Promise<'_, A> {
         }
         self.left = left;
         let frame = self.cleared.first;
+        if let Some(word) = self.arena.word(frame) {
+            word.store(0, Ordering::Relaxed);
+        }
         self.cleared = Cleared { first: frame.offset(PAGE_SIZE), count: self.cleared.count - 1 };
         Some(frame)
+    }
+}
+
+impl<A: Arch> Promise<'_, A> {
+    /// Has one more left, after [`Arena::put_back`] of a frame that was taken.
+    pub(crate) fn put_back(&mut self) {
+        self.left += 1;
     }
 }
 

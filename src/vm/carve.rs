@@ -58,6 +58,8 @@ pub(crate) struct PoolSpec {
     pub(crate) links: usize,
     /// Bytes of its buckets.
     pub(crate) buckets: usize,
+    /// Bytes of the premapped leaf tables' summaries, for all slots.
+    pub(crate) summaries: usize,
     /// Frames that each slot owns from the start.
     pub(crate) frames_per_slot: usize,
 }
@@ -65,11 +67,11 @@ pub(crate) struct PoolSpec {
 impl PoolSpec {
     /// No slots.
     pub(crate) const NONE: Self =
-        Self { slab: SlabLayout::NONE, slot_record: 0, links: 0, buckets: 0, frames_per_slot: 0 };
+        Self { slab: SlabLayout::NONE, slot_record: 0, links: 0, buckets: 0, summaries: 0, frames_per_slot: 0 };
 
     /// Bytes of records and premapped leaf tables for each slot.
     pub(crate) fn bytes_per_slot(&self) -> usize {
-        let all = (self.links + self.buckets).checked_div(self.slab.total_memories).unwrap_or(0);
+        let all = (self.links + self.buckets + self.summaries).checked_div(self.slab.total_memories).unwrap_or(0);
         self.slot_record + all + self.slab.premapped_tables * PAGE_SIZE
     }
 }
@@ -82,6 +84,7 @@ pub(crate) struct PoolPlaces {
     pub(crate) slot_records: PhysAddr,
     pub(crate) links: PhysAddr,
     pub(crate) buckets: PhysAddr,
+    pub(crate) summaries: PhysAddr,
     pub(crate) leaf_tables: PhysAddr,
     /// The frames that slots own.
     pub(crate) own_frames: PhysAddr,
@@ -169,6 +172,7 @@ impl<A: Arch> Carving<'_, A> {
                 slot_records: place(slots, pool.slot_record),
                 links: place(1, pool.links),
                 buckets: place(1, pool.buckets),
+                summaries: place(1, pool.summaries),
                 leaf_tables: place(slots, pool.slab.premapped_tables * PAGE_SIZE),
                 own_frames: place(slots, pool.frames_per_slot.saturating_mul(PAGE_SIZE)),
             };

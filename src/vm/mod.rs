@@ -18,6 +18,7 @@ mod carve;
 mod checks;
 mod epochs;
 mod frames;
+mod images;
 pub(crate) mod pages;
 mod records;
 mod regions;
@@ -32,6 +33,7 @@ pub(crate) use carve::{Carving, POOLS, Places, PoolPlaces, PoolSpec};
 pub(crate) use checks::check_ranges;
 use checks::{check_mappings, check_reach};
 pub(crate) use epochs::{CpuRecord, Epoch, Epochs, Settled};
+pub(crate) use images::{Image, ImageRecord, PageSource, Zeros};
 pub(crate) use records::Records;
 pub use regions::RegionView;
 pub(crate) use regions::{
@@ -44,6 +46,7 @@ pub(crate) struct Vm<A> {
     pub(crate) arch: A,
     pub(crate) arena: Arena,
     pub(crate) epochs: Epochs,
+    pub(crate) zeros: Zeros,
 }
 
 /// Bytes from `start` to `address`, if it is not before.

@@ -145,6 +145,23 @@ pub(crate) fn hide_live<A: Arch>(run: &[AtomicU64]) -> Hidden {
     hidden
 }
 
+/// Empties hidden pages whose frame has other owners, which keep it.
+pub(crate) fn leave_shared<A: Arch>(vm: &Vm<A>, run: &[AtomicU64]) {
+    for entry in run {
+        if let Entry::Hidden { frame, shared: false, .. } = A::Format::decode(entry.load(Ordering::Relaxed))
+            && !vm.arena.unshare(frame)
+        {
+            entry.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether a frame of the run has other owners.
+pub(crate) fn any_shared<A: Arch>(vm: &Vm<A>, run: &[AtomicU64]) -> bool {
+    let shared = |frame| vm.arena.word(frame).is_some_and(|owners| owners.load(Ordering::Relaxed) > 0);
+    run.iter().any(|entry| shown_frame::<A>(entry.load(Ordering::Relaxed)).is_some_and(shared))
+}
+
 /// Clears every hidden page that was written.
 ///
 /// # Safety
@@ -266,6 +283,14 @@ pub(crate) unsafe fn strip_at_rest<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], settl
 
 fn written_frame<A: Arch>(entry: u64) -> Option<PhysAddr> {
     frame_of::<A>(entry).filter(|_| is_written::<A>(entry))
+}
+
+/// The frame that an entry shows or hides, whoever owns it.
+pub(crate) fn shown_frame<A: Arch>(entry: u64) -> Option<PhysAddr> {
+    match A::Format::decode(entry) {
+        Entry::Hidden { frame, .. } | Entry::Present { frame, .. } => Some(frame),
+        Entry::Empty { .. } => None,
+    }
 }
 
 fn frame_of<A: Arch>(entry: u64) -> Option<PhysAddr> {

@@ -226,7 +226,7 @@ impl<A: Arch> Platform<A> {
     }
 
     fn map_slot(&self) -> Result<NonNull<u8>, PlatformError> {
-        let id = self.allocator.pools.allocate(&self.allocator.vm, self.memories(), None, 0)?;
+        let id = self.allocator.pools.allocate(&self.allocator.vm, self.memories(), None, None, 0)?;
         let base = self.memories().base(id.slot);
         Ok(pointer(VirtAddr(base.0 - GUARD_SIZE as u64)))
     }

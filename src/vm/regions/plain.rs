@@ -5,7 +5,10 @@ use allotment_arch::{Access, Arch, PAGE_SIZE, Pages, VirtAddr, page_ceil};
 use spin::MutexGuard;
 
 use super::{Label, REGION_GRANULE, RegionRecord, Regions, Reservation, tables};
-use crate::{Error, vm::Vm};
+use crate::{
+    Error,
+    vm::{Vm, pages},
+};
 
 /// In the kind of a plain region's label: it holds a memory. Its index is the
 /// guard on either side, in pages.
@@ -41,19 +44,26 @@ impl Regions {
         access: Option<Access>,
     ) -> Result<(), Error> {
         let range = self.hold_range(start, bytes)?;
-        let pages = range.pages;
+        let part = range.pages;
         let Some(access) = access else {
-            let _ = vm.settle(tables::hide(vm, pages));
+            let _ = vm.settle(tables::hide(vm, part));
             return Ok(());
         };
+        if access == Access::ReadWrite && vm.arena.has_shared() {
+            let mut shared = false;
+            tables::for_each_run(vm, part, |run| shared |= pages::any_shared(vm, run));
+            if shared {
+                return Err(Error::InImage { address: start, bytes });
+            }
+        }
         // Count first, so that running out changes nothing.
-        let mut frames = vm.promise(tables::count_missing(vm, pages))?;
+        let mut frames = vm.promise(tables::count_missing(vm, part))?;
         range.record.set_reach(range.record.reach().max(range.end));
-        let taken = tables::give(vm, pages, access, &mut frames);
+        let taken = tables::give(vm, part, access, &mut frames);
         let _ = vm.settle(taken);
         if access == Access::ReadExecute {
             // To the end of the last page: all of it can be executed.
-            vm.arch.synchronise_code(start, pages.count * PAGE_SIZE);
+            vm.arch.synchronise_code(start, part.count * PAGE_SIZE);
         }
         Ok(())
     }

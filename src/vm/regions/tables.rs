@@ -81,7 +81,7 @@ pub(super) fn hide<A: Arch>(vm: &Vm<A>, pages: Pages) -> Invalidation {
         .fold(Invalidation::NOTHING, Invalidation::merge)
 }
 
-/// Clears hidden pages that were written.
+/// Clears hidden pages that were written. Those that others share lose their frame.
 ///
 /// # Safety
 ///
@@ -89,6 +89,9 @@ pub(super) fn hide<A: Arch>(vm: &Vm<A>, pages: Pages) -> Invalidation {
 pub(super) unsafe fn scrub<A: Arch>(vm: &Vm<A>, pages: Pages) {
     for (directory, part) in granules(vm, pages) {
         if let Some(run) = leaf_run(vm, directory, part) {
+            if vm.arena.has_shared() {
+                pages::leave_shared(vm, run);
+            }
             // SAFETY: by this function's contract.
             unsafe { pages::scrub(vm, run) };
         }
@@ -135,6 +138,9 @@ pub(super) fn collect<A: Arch>(vm: &Vm<A>, pages: Pages, settled: Settled) {
         let table = unsafe { Table::new(&vm.arch, frame, 1) };
         let run = run_of(table, part);
         let _ = pages::hide_live::<A>(run);
+        if vm.arena.has_shared() {
+            pages::leave_shared(vm, run);
+        }
         // SAFETY: no CPU has known the table since `settled`.
         unsafe { pages::scrub(vm, run) };
         // SAFETY: scrubbed one line up; and `settled` came after the table

@@ -1,0 +1,187 @@
+//! One granule of a slot, 2 MiB: the directory's entry for it, and whose table
+//! that points to.
+//!
+//! ```text
+//!   the entry            in use             at rest
+//!   0                    no access          shows what the image does
+//!   shared table         nobody wrote       -
+//!   table                the slot's own     -
+//!   hidden               -                  the slot's own, parked
+//!   empty, busy          being replaced     -
+//! ```
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use allotment_arch::{Arch, ENTRIES_PER_TABLE, Entry, Format, Invalidation, PAGE_SIZE, Pages, PhysAddr,
+    TABLE_SPAN, Upper};
+
+use super::{super::{far, slot_edits::Slot}, GROUP};
+use crate::vm::pages;
+
+/// What became of an attempt that others may get in the way of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::pooling) enum Attempt {
+    Done,
+    /// Another CPU is at it this moment.
+    Again,
+    /// What was promised is used up.
+    Exhausted,
+}
+
+/// The own table that a directory entry points to, or has parked.
+#[inline]
+pub(super) fn own_table<A: Arch>(entry: u64) -> Option<PhysAddr> {
+    if entry & A::Format::PRESENT == 0 {
+        return match A::Format::decode(entry) {
+            Entry::Hidden { frame, .. } => Some(frame),
+            Entry::Empty { .. } | Entry::Present { .. } => None,
+        };
+    }
+    match A::Format::upper(1, entry) {
+        Upper::Table { frame, .. } if entry & A::Format::SHARED_TABLE == 0 => Some(frame),
+        _ => None,
+    }
+}
+
+/// Whether a directory entry points to a table that is shared.
+#[inline]
+pub(super) fn is_shared<A: Arch>(entry: u64) -> bool {
+    let both = A::Format::PRESENT | A::Format::SHARED_TABLE;
+    entry & both == both
+}
+
+impl<'p, A: Arch> Slot<'p, A> {
+    /// The directory's entry for granule `nth`, if it has a directory.
+    #[inline]
+    pub(in crate::pooling) fn directory_entry(&self, nth: usize) -> Option<&'p AtomicU64> {
+        let first = self.record.directory;
+        let place = first.offset(nth * size_of::<u64>());
+        if nth > 0 && place.0 / PAGE_SIZE as u64 != first.0 / PAGE_SIZE as u64 {
+            return far::directory_entry(self.vm, self.base().offset(nth * TABLE_SPAN));
+        }
+        let found = self.vm.arch.physical(place).cast::<AtomicU64>();
+        // SAFETY: the carve made the directory, for good, and found the entry there;
+        // everybody uses atomics on it.
+        Some(unsafe { found.as_ref() })
+    }
+
+    /// Whether granule `nth` has a leaf table since the carve.
+    #[inline]
+    pub(super) fn is_near(&self, nth: usize) -> bool {
+        nth < self.pool.settings.layout.premapped_tables
+    }
+
+    /// The leaf table that granule `nth` has since the carve.
+    #[inline]
+    pub(super) fn near_table(&self, nth: usize) -> PhysAddr {
+        let tables = self.pool.settings.layout.premapped_tables;
+        self.pool.leaf_tables.offset((self.number as usize * tables + nth) * PAGE_SIZE)
+    }
+
+    /// Gives `edit` each granule before page `last` that has an own table, in use or
+    /// parked: its number, its directory entry and its table.
+    pub(super) fn for_each_own(&self, last: usize, mut edit: impl FnMut(usize, &AtomicU64, PhysAddr)) {
+        for nth in 0..last.div_ceil(ENTRIES_PER_TABLE) {
+            let Some(entry) = self.directory_entry(nth) else { continue };
+            if let Some(table) = own_table::<A>(entry.load(Ordering::Acquire)) {
+                edit(nth, entry, table);
+            }
+        }
+    }
+
+    /// The summary of a table that exists since the carve: below, the groups in which
+    /// something may be writable; above, those that were written of late.
+    #[inline]
+    pub(super) fn near_summary(&self, nth: usize) -> &'p AtomicU64 {
+        let tables = self.pool.settings.layout.premapped_tables;
+        &self.pool.summaries.as_slice()[self.number as usize * tables + nth]
+    }
+
+    /// The groups of an own table in which something may be writable.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the upper half says what was written of late")]
+    pub(super) fn groups(&self, nth: usize, table: PhysAddr) -> u32 {
+        if self.is_near(nth) {
+            return self.near_summary(nth).load(Ordering::Acquire) as u32;
+        }
+        self.vm.arena.word(table).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    /// Notes that pages `first..last` of a table may be writable.
+    #[inline]
+    pub(super) fn mark_groups(&self, nth: usize, table: PhysAddr, first: usize, last: usize) {
+        let groups = last.div_ceil(GROUP) - first / GROUP;
+        let bits = (u32::MAX >> (u32::BITS as usize - groups.max(1))) << (first / GROUP);
+        if self.is_near(nth) {
+            self.near_summary(nth).fetch_or(u64::from(bits), Ordering::AcqRel);
+        } else if let Some(word) = self.vm.arena.word(table) {
+            word.fetch_or(bits, Ordering::AcqRel);
+        }
+    }
+
+    /// Notes which groups may be writable, and no others.
+    pub(super) fn set_groups(&self, nth: usize, table: PhysAddr, groups: u32) {
+        if self.is_near(nth) {
+            self.near_summary(nth).store(u64::from(groups), Ordering::Release);
+        } else if let Some(word) = self.vm.arena.word(table) {
+            word.store(groups, Ordering::Release);
+        }
+    }
+
+    /// Gives granule `nth` a table of its own that shows the same, if it has a shared
+    /// one. For handlers too: no lock, and the frame of a far table was promised.
+    pub(super) fn make_private(&self, nth: usize) -> Attempt {
+        let Some(place) = self.directory_entry(nth) else { return Attempt::Again };
+        let old = place.load(Ordering::Acquire);
+        if !is_shared::<A>(old) {
+            return if old & A::Format::PRESENT == 0 { Attempt::Again } else { Attempt::Done };
+        }
+        if !self.record.try_claim() {
+            return Attempt::Again;
+        }
+        let attempt = self.make_private_claimed(nth, place);
+        self.record.unclaim();
+        attempt
+    }
+
+    /// The same for who has claimed the slot's tables.
+    fn make_private_claimed(&self, nth: usize, place: &AtomicU64) -> Attempt {
+        let (vm, record) = (self.vm, self.record);
+        let old = place.load(Ordering::Acquire);
+        let Upper::Table { frame: shared, .. } = A::Format::upper(1, old) else { return Attempt::Again };
+        if !is_shared::<A>(old) {
+            return Attempt::Done;
+        }
+        let Some(table) = self.table_for(nth) else { return Attempt::Exhausted };
+        // SAFETY: a shared table does not change, and the other is this slot's, linked
+        // nowhere: who else would write it has no claim.
+        unsafe { vm.arch.copy_frame(shared, table) };
+        self.set_groups(nth, table, 0);
+        let new = A::Format::table(table);
+        let pages = Pages { start: self.base().offset(nth * TABLE_SPAN), count: ENTRIES_PER_TABLE };
+        if A::Format::needs_break(old, new) {
+            place.store(A::Format::empty(pages::BUSY), Ordering::Release);
+            vm.arch.invalidate_everywhere(Invalidation::tables(pages));
+        }
+        place.store(new, Ordering::Release);
+        vm.arch.publish();
+        record.replaced(vm.arch.current_cpu());
+        if nth > 0 {
+            record.own_beyond.fetch_add(1, Ordering::Relaxed);
+        }
+        Attempt::Done
+    }
+
+    /// The frame of granule `nth`'s own table: since the carve, or from what was
+    /// promised.
+    fn table_for(&self, nth: usize) -> Option<PhysAddr> {
+        if self.is_near(nth) {
+            return Some(self.near_table(nth));
+        }
+        let one_less = |left: usize| left.checked_sub(1);
+        let promised = &self.record.promised_tables;
+        promised.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).ok()?;
+        self.record.far_tables.fetch_add(1, Ordering::Relaxed);
+        Some(self.vm.arena.take(&self.vm.arch))
+    }
+}

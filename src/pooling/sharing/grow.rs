@@ -1,0 +1,261 @@
+//! Growth of a slot that shares.
+//!
+//! ```text
+//!   before   | S | tail |
+//!   after    | S | own table ...          part of a granule: frames at once
+//!            | S | own    | zero | zero |  whole granules: zeros, until they are written
+//! ```
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use allotment_arch::{
+    Access, Arch, ENTRIES_PER_TABLE, Format, Invalidation, PAGE_SIZE, Pages, PhysAddr, TABLE_SPAN,
+};
+
+use super::{
+    super::{slot::SlotState, slot_edits::Slot, slot_pool::SlotBacking},
+    granule::{Attempt, is_shared, own_table},
+    write_fault::is_own,
+};
+use crate::{
+    Error,
+    vm::{ImageRecord, Promise, pages},
+};
+
+/// A growth's part in one granule.
+#[derive(Clone, Copy, Debug)]
+struct Part<'p> {
+    nth: usize,
+    place: &'p AtomicU64,
+    /// The own table, linked or parked.
+    own: Option<PhysAddr>,
+    /// Pages, within the granule.
+    first: usize,
+    end: usize,
+    /// Whether its pages are shared until they are written.
+    lazy: bool,
+}
+
+/// What a growth needs.
+#[derive(Debug, Default)]
+struct Need {
+    /// Frames now, tables included.
+    frames: usize,
+    /// Frames that first writes may take.
+    promised: usize,
+    /// And tables.
+    promised_tables: usize,
+}
+
+impl<'p, A: Arch> Slot<'p, A> {
+    /// Makes pages up to `last` accessible, which is more than now.
+    #[cold]
+    #[inline(never)]
+    pub(in crate::pooling) fn grow_sharing(&self, state: &mut SlotState, last: usize) -> Result<(), Error> {
+        let (vm, record) = (self.vm, self.record);
+        if !state.sharing {
+            vm.zeros.make(vm)?;
+            self.adopt(state);
+        }
+        let image = record.image().map(|image| image.record(vm));
+        let from = state.present;
+        self.make_directories(state, from, last)?;
+        // Counted and built first, so that running out changes nothing.
+        let mut need = Need::default();
+        for part in self.parts(from, last) {
+            self.count(&part, &mut need);
+            if part.lazy && part.own.is_none() {
+                vm.view(image, part.nth, part.end())?;
+            }
+        }
+        let mut frames = vm.promise(need.frames)?;
+        vm.arena.set_aside(need.promised + need.promised_tables)?;
+        record.promised.fetch_add(need.promised, Ordering::AcqRel);
+        record.promised_tables.fetch_add(need.promised_tables, Ordering::AcqRel);
+        let mut any_lazy = false;
+        for part in self.parts(from, last) {
+            any_lazy |= part.lazy;
+            if part.lazy { self.grow_lazily(&part, image) } else { self.grow_at_once(&part, &mut frames) }
+        }
+        state.linked = last.div_ceil(ENTRIES_PER_TABLE);
+        state.present = last;
+        state.resident = state.resident.max(last);
+        state.top = state.top.max(last);
+        if any_lazy {
+            (state.shared, state.resident) = (last, last);
+        }
+        vm.arch.publish();
+        record.accessible.store(last * PAGE_SIZE, Ordering::Release);
+        Ok(())
+    }
+
+    /// Has a plain slot in use share from now on: all that it has is its own.
+    fn adopt(&self, state: &mut SlotState) {
+        let present = state.present;
+        let (mut beyond, mut far) = (0, 0);
+        self.for_each_own(present, |nth, _, table| {
+            let last = ENTRIES_PER_TABLE.min(present - nth * ENTRIES_PER_TABLE);
+            self.set_groups(nth, table, 0);
+            self.mark_groups(nth, table, 0, last);
+            beyond += usize::from(nth > 0);
+            far += usize::from(!self.is_near(nth));
+        });
+        state.far -= far.min(state.far);
+        (state.sharing, state.shared) = (true, 0);
+        let record = self.record;
+        record.private.store(present, Ordering::Relaxed);
+        record.own_beyond.store(beyond, Ordering::Relaxed);
+        record.far_tables.store(far, Ordering::Relaxed);
+        record.set_image(None);
+        record.sharing.store(true, Ordering::Release);
+    }
+
+    /// The parts of pages `from..last`, one for each granule.
+    fn parts(&self, from: usize, last: usize) -> impl Iterator<Item = Part<'p>> + use<'p, '_, A> {
+        let sparse = matches!(self.pool.settings.backing, SlotBacking::PerInstance { .. });
+        (from / ENTRIES_PER_TABLE..last.div_ceil(ENTRIES_PER_TABLE)).filter_map(move |nth| {
+            let place = self.directory_entry(nth)?;
+            let start = nth * ENTRIES_PER_TABLE;
+            let (first, end) = (from.max(start) - start, last.min(start + ENTRIES_PER_TABLE) - start);
+            let own = own_table::<A>(place.load(Ordering::Acquire));
+            let whole = end - first == ENTRIES_PER_TABLE;
+            Some(Part { nth, place, own, first, end, lazy: sparse || (whole && own.is_none()) })
+        })
+    }
+
+    fn count(&self, part: &Part<'_>, need: &mut Need) {
+        let pages = part.end - part.first;
+        let new_far = part.own.is_none() && part.first == 0 && !self.is_near(part.nth);
+        let (now, later) = match self.pool.settings.backing {
+            SlotBacking::Fixed { .. } => (0, 0),
+            // How many it may have was promised when it was opened.
+            SlotBacking::PerInstance { .. } => (0, 0),
+            SlotBacking::Strict if part.lazy => (0, pages),
+            SlotBacking::Strict => {
+                let own = part.own.map_or(0, |table| {
+                    let run = &self.vm.table(table)[part.first..part.end];
+                    run.iter().filter(|entry| is_own::<A>(entry.load(Ordering::Relaxed))).count()
+                });
+                (pages - own, 0)
+            }
+        };
+        need.frames += now;
+        need.promised += later;
+        *(if part.lazy { &mut need.promised_tables } else { &mut need.frames }) += usize::from(new_far);
+    }
+
+    /// Pages that are shared until somebody writes them.
+    fn grow_lazily(&self, part: &Part<'_>, image: Option<&ImageRecord>) {
+        let Some(table) = part.own else {
+            if let Ok(view) = self.vm.view(image, part.nth, part.end()) {
+                self.replace_shared(part, view);
+            }
+            return;
+        };
+        let zero = A::Format::present(self.vm.zeros.frame(), Access::CopyOnWrite, false);
+        let mut own = 0;
+        for entry in &self.vm.table(table)[part.first..part.end] {
+            let old = entry.load(Ordering::Relaxed);
+            own += usize::from(is_own::<A>(old));
+            let new = if pages::has_frame::<A>(old) { pages::revealed::<A>(old) } else { zero };
+            entry.store(new, Ordering::Release);
+        }
+        if own > 0 {
+            self.mark_groups(part.nth, table, part.first, part.end);
+            self.record.private.fetch_add(own, Ordering::Relaxed);
+        }
+        self.link_own(part, table);
+    }
+
+    /// Points a granule to a shared table, from none or one that shows less.
+    fn replace_shared(&self, part: &Part<'_>, view: u64) {
+        let old = part.place.load(Ordering::Relaxed);
+        if A::Format::needs_break(old, view) {
+            part.place.store(A::Format::empty(pages::BUSY), Ordering::Release);
+            let start = self.base().offset(part.nth * TABLE_SPAN);
+            let stale = Invalidation::tables(Pages { start, count: ENTRIES_PER_TABLE });
+            self.vm.arch.invalidate_everywhere(stale);
+        }
+        part.place.store(view, Ordering::Release);
+    }
+
+    /// Pages that get frames of their own now.
+    fn grow_at_once(&self, part: &Part<'_>, frames: &mut Promise<'_, A>) {
+        let Some(table) = part.own.or_else(|| self.own_table_for(part, frames)) else { return };
+        for (at, entry) in (part.first..).zip(&self.vm.table(table)[part.first..part.end]) {
+            let old = entry.load(Ordering::Relaxed);
+            let new = if is_own::<A>(old) {
+                pages::revealed::<A>(old)
+            } else {
+                let page = part.nth * ENTRIES_PER_TABLE + at;
+                let Some(frame) = self.cleared_frame(page, frames) else { return };
+                A::Format::present(frame, Access::ReadWrite, false)
+            };
+            entry.store(new, Ordering::Release);
+        }
+        self.mark_groups(part.nth, table, part.first, part.end);
+        self.record.private.fetch_add(part.end - part.first, Ordering::Relaxed);
+        self.link_own(part, table);
+    }
+
+    /// Notes that hidden pages of the slot's own, in the first granules, can be written
+    /// again.
+    pub(in crate::pooling) fn note_revealed(&self, first: usize, last: usize) {
+        for nth in first / ENTRIES_PER_TABLE..last.div_ceil(ENTRIES_PER_TABLE) {
+            let start = nth * ENTRIES_PER_TABLE;
+            let (first, last) = (first.max(start) - start, last.min(start + ENTRIES_PER_TABLE) - start);
+            self.mark_groups(nth, self.near_table(nth), first, last);
+        }
+        self.record.private.fetch_add(last - first, Ordering::Relaxed);
+    }
+
+    /// Links an own table that is parked, or new. What follows the part in it is not
+    /// accessible.
+    fn link_own(&self, part: &Part<'_>, table: PhysAddr) {
+        if part.place.load(Ordering::Relaxed) & A::Format::PRESENT == 0 {
+            pages::hide_at_rest::<A>(&self.vm.table(table)[part.end..]);
+            part.place.store(A::Format::table(table), Ordering::Release);
+        }
+    }
+
+    /// A table of the slot's own for a granule that has a shared one, or none.
+    fn own_table_for(&self, part: &Part<'_>, frames: &mut Promise<'_, A>) -> Option<PhysAddr> {
+        if is_shared::<A>(part.place.load(Ordering::Acquire)) {
+            while self.make_private(part.nth) == Attempt::Again {
+                core::hint::spin_loop();
+            }
+            // There was no fault: this CPU may have cached the pointer to the shared one.
+            let start = self.base().offset(part.nth * TABLE_SPAN);
+            self.record.revoke(self.vm, Pages { start, count: 1 });
+            return own_table::<A>(part.place.load(Ordering::Acquire));
+        }
+        let near = self.is_near(part.nth);
+        let table = if near { self.near_table(part.nth) } else { frames.take()? };
+        // SAFETY: the table is linked nowhere, and we hold the slot.
+        unsafe { self.vm.arch.zero_frame(table) };
+        self.set_groups(part.nth, table, 0);
+        self.record.own_beyond.fetch_add(usize::from(part.nth > 0), Ordering::Relaxed);
+        self.record.far_tables.fetch_add(usize::from(!near), Ordering::Relaxed);
+        Some(table)
+    }
+
+    /// A frame of zeros for a page.
+    fn cleared_frame(&self, page: usize, frames: &mut Promise<'_, A>) -> Option<PhysAddr> {
+        if let SlotBacking::Fixed { first } = self.pool.settings.backing {
+            let frame = self.fixed_frame(first, page);
+            // SAFETY: the frame is this page's own, and its page shows another or none.
+            unsafe { self.vm.arch.zero_frame(frame) };
+            return Some(frame);
+        }
+        let frame = frames.take()?;
+        self.record.frames.fetch_add(1, Ordering::Relaxed);
+        Some(frame)
+    }
+}
+
+impl Part<'_> {
+    /// The page of the memory after its last.
+    fn end(&self) -> usize {
+        self.nth * ENTRIES_PER_TABLE + self.end
+    }
+}

@@ -1,0 +1,281 @@
+//! First writes: the page gets a frame of the slot's own, which shows what the
+//! shared one did.
+//!
+//! ```text
+//!   fault ──> granule shared? ──> its own table, linked
+//!               |
+//!               v
+//!             page shared? ──> busy ──> own frame ──> copied, or cleared ──> writable
+//! ```
+//!
+//! Several CPUs may be at it: the one that turns the entry busy goes on, the
+//! others have their instruction run again. No lock, no heap, no interrupt: on
+//! aarch64 break-before-make is a broadcast, on x86_64 other CPUs forget when
+//! they arrive.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use allotment_arch::{Access, Arch, ENTRIES_PER_TABLE, Entry, Format, Invalidation, PAGE_SIZE, Pages,
+    PhysAddr, VirtAddr};
+
+use super::{
+    super::{SlotId, slot_edits::Slot, slot_pool::{SlotBacking, SlotPool}},
+    granule::{Attempt, is_shared, own_table},
+};
+use crate::{Error, vm::{Vm, pages}};
+
+/// What became of a fault in a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Touch {
+    /// The access is allowed now, or may be any moment: trying again says so.
+    Given,
+    /// The instance has written as many pages as it may.
+    Exhausted,
+    /// It is none that becomes allowed.
+    NotHere,
+}
+
+impl From<Attempt> for Touch {
+    fn from(attempt: Attempt) -> Self {
+        match attempt {
+            Attempt::Done | Attempt::Again => Self::Given,
+            Attempt::Exhausted => Self::Exhausted,
+        }
+    }
+}
+
+impl SlotPool {
+    /// Answers a fault in what is accessible of a slot that shares.
+    #[cold]
+    pub(crate) fn touch<A: Arch>(&self, vm: &Vm<A>, address: VirtAddr, write: bool) -> Touch {
+        let Some((slot, page)) = self.sharing_page(vm, address) else { return Touch::NotHere };
+        let nth = page / ENTRIES_PER_TABLE;
+        let Some(place) = slot.directory_entry(nth) else { return Touch::NotHere };
+        let mut entry = place.load(Ordering::Acquire);
+        if entry & A::Format::PRESENT == 0 {
+            return slot.touch_unlinked(entry);
+        }
+        if is_shared::<A>(entry) {
+            if !write {
+                return Touch::NotHere;
+            }
+            match slot.make_private(nth) {
+                Attempt::Done => entry = place.load(Ordering::Acquire),
+                other => return other.into(),
+            }
+        }
+        let Some(table) = own_table::<A>(entry) else { return Touch::Given };
+        let leaf = &vm.table(table)[page % ENTRIES_PER_TABLE];
+        let old = leaf.load(Ordering::Acquire);
+        match A::Format::decode(old) {
+            Entry::Present { access: Access::CopyOnWrite, frame, .. } if write => {
+                slot.make_own(page, table, leaf, old, frame, true).into()
+            }
+            // Somebody else's this moment, or done.
+            Entry::Empty { state: pages::BUSY } | Entry::Present { access: Access::ReadWrite, .. } => {
+                Touch::Given
+            }
+            _ => Touch::NotHere,
+        }
+    }
+
+    /// The slot at `address`, and its page, if it shares and that is accessible.
+    fn sharing_page<'p, A: Arch>(&'p self, vm: &'p Vm<A>, address: VirtAddr) -> Option<(Slot<'p, A>, usize)> {
+        let offset = crate::vm::distance(self.start, address)?;
+        let (number, offset) = self.settings.layout.locate(offset)?;
+        let slot = self.slot(vm, u32::try_from(number).ok()?);
+        let accessible = slot.record.accessible.load(Ordering::Acquire);
+        let shares = slot.record.sharing.load(Ordering::Acquire) && offset < accessible;
+        shares.then_some((slot, offset / PAGE_SIZE))
+    }
+
+    /// Has writes to `[offset, offset + len)`, which is accessible, not fault: each page
+    /// gets a frame of its own.
+    pub(crate) fn prepare_write<A: Arch>(
+        &self,
+        vm: &Vm<A>,
+        id: SlotId,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        // Holding the slot keeps it from being taken back; faults go on.
+        let (slot, mut state) = self.hold(vm, id)?;
+        let (first, last) = slot.check_range(offset, len)?;
+        if !state.sharing || first == last {
+            return Ok(());
+        }
+        if slot.record.pending.load(Ordering::Acquire) {
+            slot.link_zeros(&mut state);
+        }
+        slot.check_commitment(first, last)?;
+        for page in first..last {
+            loop {
+                match slot.make_page_own(page) {
+                    Attempt::Done => break,
+                    Attempt::Again => core::hint::spin_loop(),
+                    Attempt::Exhausted => {
+                        let needed = slot.count_shared(page, last);
+                        return Err(Error::CommitmentExceeded { needed, available: 0 });
+                    }
+                }
+            }
+        }
+        let pages = Pages { start: slot.base().offset(first * PAGE_SIZE), count: last - first };
+        slot.record.revoke(vm, pages);
+        Ok(())
+    }
+
+    /// Notes that `[offset, offset + len)` was written by other means than the slot's own
+    /// mapping, after [`prepare_write`](Self::prepare_write) for it.
+    pub(crate) fn note_written<A: Arch>(
+        &self,
+        vm: &Vm<A>,
+        id: SlotId,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        let (slot, _state) = self.hold(vm, id)?;
+        let (first, last) = slot.check_range(offset, len)?;
+        for page in first..last {
+            let leaf = slot.leaf(page).filter(|leaf| is_own::<A>(leaf.load(Ordering::Acquire)));
+            if leaf.is_none() {
+                return Err(Error::NotPrepared { offset: page * PAGE_SIZE });
+            }
+        }
+        for leaf in (first..last).filter_map(|page| slot.leaf(page)) {
+            pages::mark_written::<A>(leaf);
+        }
+        Ok(())
+    }
+}
+
+impl<'p, A: Arch> Slot<'p, A> {
+    /// The pages of a part that is accessible.
+    fn check_range(&self, offset: usize, len: usize) -> Result<(usize, usize), Error> {
+        let accessible = self.record.accessible.load(Ordering::Relaxed);
+        let end = offset.checked_add(len).filter(|&end| end <= accessible);
+        let end = end.ok_or(Error::OutOfBounds { offset, len, accessible })?;
+        let first = offset / PAGE_SIZE;
+        Ok((first, if len == 0 { first } else { end.div_ceil(PAGE_SIZE) }))
+    }
+
+    /// Refuses more pages than the instance may still make its own.
+    fn check_commitment(&self, first: usize, last: usize) -> Result<(), Error> {
+        if !matches!(self.pool.settings.backing, SlotBacking::PerInstance { .. }) {
+            return Ok(());
+        }
+        loop {
+            let (needed, available) =
+                (self.count_shared(first, last), self.record.promised.load(Ordering::Acquire));
+            if needed <= available {
+                return Ok(());
+            }
+            // A fault may have had one of these pages meanwhile.
+            if self.count_shared(first, last) == needed {
+                return Err(Error::CommitmentExceeded { needed, available });
+            }
+        }
+    }
+
+    /// Pages of a range that are not the slot's own.
+    fn count_shared(&self, first: usize, last: usize) -> usize {
+        let own = |leaf: &&AtomicU64| is_own::<A>(leaf.load(Ordering::Relaxed));
+        last - first - (first..last).filter_map(|page| self.leaf(page)).filter(own).count()
+    }
+
+    /// The leaf entry of a page, in whatever table its granule has.
+    #[inline]
+    pub(in crate::pooling) fn leaf(&self, page: usize) -> Option<&'p AtomicU64> {
+        let entry = self.directory_entry(page / ENTRIES_PER_TABLE)?.load(Ordering::Acquire);
+        Some(&self.vm.table_of(entry)?[page % ENTRIES_PER_TABLE])
+    }
+
+    /// Makes a page the slot's own, if it is shared.
+    pub(super) fn make_page_own(&self, page: usize) -> Attempt {
+        let nth = page / ENTRIES_PER_TABLE;
+        let Some(place) = self.directory_entry(nth) else { return Attempt::Again };
+        let attempt = self.make_private(nth);
+        let Some(table) = own_table::<A>(place.load(Ordering::Acquire)) else { return attempt };
+        if attempt != Attempt::Done {
+            return attempt;
+        }
+        let leaf = &self.vm.table(table)[page % ENTRIES_PER_TABLE];
+        let old = leaf.load(Ordering::Acquire);
+        match A::Format::decode(old) {
+            Entry::Present { access: Access::CopyOnWrite, frame, .. } => {
+                self.make_own(page, table, leaf, old, frame, false)
+            }
+            Entry::Empty { .. } => Attempt::Again,
+            _ => Attempt::Done,
+        }
+    }
+
+    /// Gives a page that shows the shared frame `shown` one of the slot's own.
+    pub(super) fn make_own(
+        &self,
+        page: usize,
+        table: PhysAddr,
+        leaf: &AtomicU64,
+        old: u64,
+        shown: PhysAddr,
+        written: bool,
+    ) -> Attempt {
+        let (vm, record) = (self.vm, self.record);
+        let busy = A::Format::empty(pages::BUSY);
+        if leaf.compare_exchange(old, busy, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return Attempt::Again;
+        }
+        let Some(own) = self.frame_for(page) else {
+            leaf.store(old, Ordering::Release);
+            return Attempt::Exhausted;
+        };
+        let new = A::Format::present(own, Access::ReadWrite, written);
+        if A::Format::needs_break(old, new) {
+            let start = self.base().offset(page * PAGE_SIZE);
+            vm.arch.invalidate_everywhere(Invalidation::leaves(Pages { start, count: 1 }));
+        }
+        if shown != vm.zeros.frame() {
+            // SAFETY: the shared frame does not change; the other is the slot's own, and
+            // its page busy: nobody else is at it.
+            unsafe { vm.arch.copy_frame(shown, own) };
+        } else if let SlotBacking::Fixed { .. } = self.pool.settings.backing {
+            // SAFETY: as above. A frame of the arena holds zeros.
+            unsafe { vm.arch.zero_frame(own) };
+        }
+        let at = page % ENTRIES_PER_TABLE;
+        self.mark_groups(page / ENTRIES_PER_TABLE, table, at, at + 1);
+        leaf.store(new, Ordering::Release);
+        vm.arch.publish();
+        record.private.fetch_add(1, Ordering::Relaxed);
+        if written {
+            record.faulted.store(true, Ordering::Relaxed);
+        }
+        record.replaced(vm.arch.current_cpu());
+        Attempt::Done
+    }
+
+    /// A frame for a page of the slot's own: its own since the carve, or one of those
+    /// that were promised.
+    pub(super) fn frame_for(&self, page: usize) -> Option<PhysAddr> {
+        if let SlotBacking::Fixed { first } = self.pool.settings.backing {
+            return Some(self.fixed_frame(first, page));
+        }
+        let one_less = |left: usize| left.checked_sub(1);
+        self.record.promised.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).ok()?;
+        self.record.frames.fetch_add(1, Ordering::Relaxed);
+        Some(self.vm.arena.take(&self.vm.arch))
+    }
+
+    /// The frame of a page whose slot owns as many as it has pages, from `first` on.
+    #[inline]
+    pub(super) fn fixed_frame(&self, first: PhysAddr, page: usize) -> PhysAddr {
+        let pages = self.pool.settings.layout.max_memory_size / PAGE_SIZE;
+        first.offset((self.number as usize * pages + page) * PAGE_SIZE)
+    }
+}
+
+/// Whether an entry has a frame of its own.
+#[inline]
+pub(super) fn is_own<A: Arch>(entry: u64) -> bool {
+    A::Format::decode(entry).own_frame().is_some()
+}
