@@ -15,6 +15,7 @@ mod config;
 mod error;
 mod fault;
 mod gc_heap;
+pub mod image;
 #[cfg(feature = "instance")]
 pub mod instance;
 mod instances;

@@ -1,0 +1,5 @@
+//! Initial images: what memories begin with.
+
+mod segments;
+
+pub use segments::{Extent, ImagePlan, ImageRules, NoImage, Segment};
