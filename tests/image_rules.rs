@@ -27,39 +27,18 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 harness::tests! {
-    fn a_segment_ends_in_the_memorys_minimum() {
+    fn a_segment_fits_a_memory_that_is_there() {
         rules::bounds();
-    }
-
-    fn a_segment_beyond_all_addresses_is_out_of_bounds() {
         rules::overflows();
-    }
-
-    fn a_segment_without_bytes_has_to_fit_as_well() {
         rules::empty();
-    }
-
-    fn a_segment_goes_to_a_memory_that_is_there() {
         rules::memories();
     }
 
-    fn a_memory_has_pages_no_smaller_than_its_images() {
+    fn a_memory_with_an_image_has_dense_data_and_large_pages() {
         rules::small_pages();
-    }
-
-    fn a_span_is_less_than_twice_its_data() {
         rules::density();
-    }
-
-    fn or_less_than_what_is_guaranteed() {
         rules::guaranteed();
-    }
-
-    fn one_memory_without_an_image_is_a_module_without() {
         rules::all_or_nothing();
-    }
-
-    fn this_target_has_the_rules_of_its_architecture() {
         rules::of_the_target();
     }
 
@@ -67,35 +46,20 @@ harness::tests! {
         rules::texts();
     }
 
-    fn zeros_at_either_end_are_no_part_of_an_image() {
+    fn an_image_is_whole_pages_without_zeros_at_either_end() {
         extents::trimmed();
-    }
-
-    fn an_image_has_whole_pages() {
         extents::padded();
     }
 
     fn later_segments_overwrite_earlier_ones() {
         extents::order();
-    }
-
-    fn any_part_of_a_memory_can_be_asked_for() {
         extents::parts();
     }
 
-    fn a_module_has_the_images_of_its_active_segments() {
+    fn a_described_module_has_the_images_of_its_active_segments() {
         described::active();
-    }
-
-    fn an_offset_is_one_constant() {
         described::offsets();
-    }
-
-    fn an_imported_memory_is_its_owners() {
         described::imports();
-    }
-
-    fn bytes_that_the_engine_does_not_have_make_no_image() {
         described::missing();
     }
 
