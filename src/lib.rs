@@ -15,9 +15,9 @@ mod config;
 mod error;
 mod fault;
 mod gc_heap;
+pub mod image;
 #[cfg(feature = "instance")]
 pub mod instance;
-pub mod image;
 mod instances;
 mod memory;
 mod metrics;

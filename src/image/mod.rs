@@ -13,5 +13,7 @@
 //! never faults. The first write to a page copies it, in the fault.
 
 mod handle;
+mod segments;
 
 pub use handle::MemoryImage;
+pub use segments::{Extent, ImagePlan, ImageRules, NoImage, Segment};

@@ -8,6 +8,7 @@ mod entity;
 mod error;
 mod exports;
 mod handle;
+mod image;
 mod initialize;
 mod limiter;
 mod limits;
