@@ -3,9 +3,9 @@
 
 use core::ptr::NonNull;
 
-use allotment_arch::{Arch, PAGE_SIZE};
 #[cfg(feature = "instance")]
 use allotment_arch::VirtAddr;
+use allotment_arch::{Arch, PAGE_SIZE};
 
 use crate::{
     Allocator, CompiledModuleId, Error, FiberStack, GcHeap, MakeAccessible, Memory, MemoryRequest, Table,

@@ -2,7 +2,9 @@
 
 use core::{fmt, ptr::NonNull, sync::atomic::Ordering};
 
-use allotment_arch::{Access, Arch, Entry, Format, Native, PAGE_SIZE, PhysAddr, VirtAddr, page_ceil, translate};
+use allotment_arch::{
+    Access, Arch, Entry, Format, Native, PAGE_SIZE, PhysAddr, VirtAddr, page_ceil, translate,
+};
 
 use crate::{
     Allocator, Error, Memory, MemoryRequest,

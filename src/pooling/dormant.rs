@@ -22,9 +22,9 @@ use allotment_arch::PAGE_SIZE;
 use super::SlotPool;
 #[cfg(feature = "instance")]
 use super::{SlotId, slot_edits::Slot};
+use crate::vm::Vm;
 #[cfg(feature = "instance")]
 use crate::{Error, vm::Image};
-use crate::vm::Vm;
 
 /// How many slots of a pool are dormant, and what they hold.
 #[derive(Debug, Default)]

@@ -144,8 +144,7 @@ impl SlotPool {
             unsafe { Records::new(&vm.arch, places.buckets, buckets(slots), |_| AtomicU32::new(0)) };
         let tables = slots * settings.layout.premapped_tables;
         // SAFETY: as above.
-        let summaries =
-            unsafe { Records::new(&vm.arch, places.summaries, tables, |_| AtomicU64::new(0)) };
+        let summaries = unsafe { Records::new(&vm.arch, places.summaries, tables, |_| AtomicU64::new(0)) };
         let index = ModuleAffinityIndexAllocator::new(links, buckets, vm.arch.cpus(), max_unused_warm_slots);
         Self::new(settings, places.slab, places.leaf_tables, records, summaries, index)
     }

@@ -13,9 +13,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use allotment_arch::{Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, Pages, VirtAddr};
 
-use super::{
-    SlotRecord, sharing::EAGER_PAGES, slot::SlotState, slot_pool::SlotPool,
-};
+use super::{SlotRecord, sharing::EAGER_PAGES, slot::SlotState, slot_pool::SlotPool};
 use crate::{
     Error,
     vm::{Image, Vm, pages},
@@ -61,12 +59,7 @@ impl<'p, A: Arch> Slot<'p, A> {
     /// Makes the first `last` pages of a slot at rest accessible, and no others. They
     /// show `image` over zeros.
     #[inline(always)]
-    pub(super) fn open(
-        &self,
-        state: &mut SlotState,
-        image: Option<Image>,
-        last: usize,
-    ) -> Result<(), Error> {
+    pub(super) fn open(&self, state: &mut SlotState, image: Option<Image>, last: usize) -> Result<(), Error> {
         if state.sharing || image.is_some() || (last > EAGER_PAGES && self.begins_sharing(state)) {
             return self.open_sharing(state, image, last);
         }

@@ -66,12 +66,19 @@ pub(crate) struct PoolSpec {
 
 impl PoolSpec {
     /// No slots.
-    pub(crate) const NONE: Self =
-        Self { slab: SlabLayout::NONE, slot_record: 0, links: 0, buckets: 0, summaries: 0, frames_per_slot: 0 };
+    pub(crate) const NONE: Self = Self {
+        slab: SlabLayout::NONE,
+        slot_record: 0,
+        links: 0,
+        buckets: 0,
+        summaries: 0,
+        frames_per_slot: 0,
+    };
 
     /// Bytes of records and premapped leaf tables for each slot.
     pub(crate) fn bytes_per_slot(&self) -> usize {
-        let all = (self.links + self.buckets + self.summaries).checked_div(self.slab.total_memories).unwrap_or(0);
+        let all =
+            (self.links + self.buckets + self.summaries).checked_div(self.slab.total_memories).unwrap_or(0);
         self.slot_record + all + self.slab.premapped_tables * PAGE_SIZE
     }
 }

@@ -67,7 +67,12 @@ impl<A: Arch> Slot<'_, A> {
                 unsafe { word.read() }
             };
             let expected = shown.map_or(0, word);
-            assert_eq!(word(own), expected, "slot {} shows its last user's bytes on page {page}", self.number);
+            assert_eq!(
+                word(own),
+                expected,
+                "slot {} shows its last user's bytes on page {page}",
+                self.number
+            );
         }
     }
 }

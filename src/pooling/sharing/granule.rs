@@ -12,10 +12,14 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use allotment_arch::{Arch, ENTRIES_PER_TABLE, Entry, Format, Invalidation, PAGE_SIZE, Pages, PhysAddr,
-    TABLE_SPAN, Upper};
+use allotment_arch::{
+    Arch, ENTRIES_PER_TABLE, Entry, Format, Invalidation, PAGE_SIZE, Pages, PhysAddr, TABLE_SPAN, Upper,
+};
 
-use super::{super::{far, slot_edits::Slot}, GROUP};
+use super::{
+    super::{far, slot_edits::Slot},
+    GROUP,
+};
 use crate::vm::pages;
 
 /// What became of an attempt that others may get in the way of.

@@ -71,9 +71,8 @@ impl<A: Arch> Slot<'_, A> {
             let (first, end) = (last.saturating_sub(start), ENTRIES_PER_TABLE.min(state.present - start));
             if first < end {
                 let entries = self.vm.table(table);
-                let is_own = |entry: &&core::sync::atomic::AtomicU64| {
-                    is_own::<A>(entry.load(Ordering::Relaxed))
-                };
+                let is_own =
+                    |entry: &&core::sync::atomic::AtomicU64| is_own::<A>(entry.load(Ordering::Relaxed));
                 own += entries[first..end].iter().filter(is_own).count();
                 if first > 0 {
                     pages::hide_at_rest::<A>(&entries[first..]);
@@ -85,7 +84,8 @@ impl<A: Arch> Slot<'_, A> {
         }
         self.record.private.fetch_sub(own, Ordering::Relaxed);
         state.present = last;
-        self.record.revoke(self.vm, cut);
+        // Where zeros were shared growth may show frames of the slot's own.
+        self.replaced_at_rest(cut);
     }
 
     /// Sets aside what first writes may take: for each page that is accessible and not

@@ -122,7 +122,11 @@ impl<A: Arch> Slot<'_, A> {
         if !record.pending.load(Ordering::Acquire) {
             // Being replaced this moment, or done.
             let busy = matches!(A::Format::decode(entry), Entry::Empty { state: pages::BUSY });
-            return if busy || record.detached.load(Ordering::Acquire) { Touch::Given } else { Touch::NotHere };
+            return if busy || record.detached.load(Ordering::Acquire) {
+                Touch::Given
+            } else {
+                Touch::NotHere
+            };
         }
         if record.try_claim() {
             if record.pending.load(Ordering::Acquire) {

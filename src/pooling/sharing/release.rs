@@ -5,7 +5,11 @@ use core::sync::atomic::Ordering;
 use allotment_arch::{Access, Arch, ENTRIES_PER_TABLE, Format, Invalidation, PAGE_SIZE, Pages, PhysAddr};
 
 use super::{
-    super::{slot::SlotState, slot_edits::Slot, slot_pool::{SlotBacking, SlotPool}},
+    super::{
+        slot::SlotState,
+        slot_edits::Slot,
+        slot_pool::{SlotBacking, SlotPool},
+    },
     granule::Attempt,
     write_fault::is_own,
 };
@@ -114,7 +118,8 @@ impl<A: Arch> Slot<'_, A> {
                     private += usize::from(page < present);
                     continue;
                 }
-                let shown = master.and_then(|master| pages::shown_frame::<A>(master[at].load(Ordering::Relaxed)));
+                let shown =
+                    master.and_then(|master| pages::shown_frame::<A>(master[at].load(Ordering::Relaxed)));
                 let shown = shown.unwrap_or(vm.zeros.frame());
                 let again = A::Format::present(shown, Access::CopyOnWrite, false);
                 entry.store(if page < present { again } else { 0 }, Ordering::Relaxed);
@@ -144,6 +149,8 @@ impl<A: Arch> Slot<'_, A> {
         record.private.store(private, Ordering::Relaxed);
         if stripped > 0 {
             (state.shared, state.resident) = (present, present);
+            // What the image knows to be written is to be made ready anew.
+            state.version = 0;
             // Others may still have what is shared again beside what was.
             self.replaced_at_rest(Pages { start: self.base(), count: present });
         }

@@ -15,14 +15,22 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use allotment_arch::{Access, Arch, ENTRIES_PER_TABLE, Entry, Format, Invalidation, PAGE_SIZE, Pages,
-    PhysAddr, VirtAddr};
+use allotment_arch::{
+    Access, Arch, ENTRIES_PER_TABLE, Entry, Format, Invalidation, PAGE_SIZE, Pages, PhysAddr, VirtAddr,
+};
 
 use super::{
-    super::{SlotId, slot_edits::Slot, slot_pool::{SlotBacking, SlotPool}},
+    super::{
+        SlotId,
+        slot_edits::Slot,
+        slot_pool::{SlotBacking, SlotPool},
+    },
     granule::{Attempt, is_shared, own_table},
 };
-use crate::{Error, vm::{Vm, pages}};
+use crate::{
+    Error,
+    vm::{Vm, pages},
+};
 
 /// What became of a fault in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

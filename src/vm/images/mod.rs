@@ -278,7 +278,8 @@ impl Image {
             give_back(tail.table);
         }
         for master in &record.masters[..record.granules] {
-            let Upper::Table { frame: table, .. } = A::Format::upper(1, master.load(Ordering::Relaxed)) else {
+            let Upper::Table { frame: table, .. } = A::Format::upper(1, master.load(Ordering::Relaxed))
+            else {
                 continue;
             };
             for entry in vm.table(table) {

@@ -165,7 +165,10 @@ impl<A: Arch> Space<A> {
         // SAFETY: see above.
         let cpus = unsafe { Records::new(&arch, cpu_records, arch.cpus(), |_| CpuRecord::default()) };
         let arena = Arena::new(first_frame, frames, frame_links);
-        Ok(Self { vm: Vm { arch, arena, epochs: Epochs::new(cpus), zeros: crate::vm::Zeros::default() }, window })
+        Ok(Self {
+            vm: Vm { arch, arena, epochs: Epochs::new(cpus), zeros: crate::vm::Zeros::default() },
+            window,
+        })
     }
 
     /// The machine.
