@@ -225,6 +225,14 @@ impl<A: Arch> MemoryImage<'_, A> {
     }
 }
 
+#[cfg(feature = "wasmtime-platform")]
+impl<A: Arch> MemoryImage<'_, A> {
+    /// The image, with this handle's share in it.
+    pub(crate) fn into_image(self) -> Image {
+        core::mem::ManuallyDrop::new(self).image
+    }
+}
+
 impl<A: Arch> Clone for MemoryImage<'_, A> {
     fn clone(&self) -> Self {
         self.image.add_handle(&self.allocator.vm);

@@ -60,6 +60,10 @@ impl<'p, A: Arch> Slot<'p, A> {
     /// show `image` over zeros.
     #[inline(always)]
     pub(super) fn open(&self, state: &mut SlotState, image: Option<Image>, last: usize) -> Result<(), Error> {
+        if state.sharing && last == 0 && image.is_none() {
+            // What it will show is decided when it becomes accessible.
+            return Ok(());
+        }
         if state.sharing || image.is_some() || (last > EAGER_PAGES && self.begins_sharing(state)) {
             return self.open_sharing(state, image, last);
         }

@@ -212,6 +212,9 @@ impl SlotPool {
             return Ok(());
         }
         let last = end / PAGE_SIZE;
+        if accessible == 0 && state.sharing {
+            return slot.open_sharing(&mut state, None, last);
+        }
         // In tables that are linked, all with frames: nothing but to reveal.
         if last <= state.resident && last <= state.linked * ENTRIES_PER_TABLE {
             pages::reveal::<A>(slot.near(state.present, last));

@@ -317,14 +317,6 @@ pub(crate) unsafe fn fill_from<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], frame: Ph
     }
 }
 
-/// Puts a frame into an empty entry, readable and writable. `false` if somebody
-/// else did before.
-pub(crate) fn give<A: Arch>(entry: &AtomicU64, frame: PhysAddr, written: bool) -> bool {
-    let new = A::Format::present(frame, Access::ReadWrite, written);
-    let old = entry.load(Ordering::Relaxed);
-    is_empty::<A>(old) && entry.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-}
-
 /// Gives the frames of hidden pages back to the arena, the last first.
 /// Returns how many.
 ///

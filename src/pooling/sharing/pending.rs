@@ -79,7 +79,7 @@ impl SlotPool {
             return Err(Error::ImageBeyondMemory { end: end * PAGE_SIZE, size: accessible });
         }
         if record.pending.load(Ordering::Acquire) {
-            if record.image() == Some(image) {
+            if record.image() == Some(image) && last == state.present {
                 slot.link_sharing(&mut state, last)?;
                 record.pending.store(false, Ordering::Release);
                 return Ok(());

@@ -61,6 +61,10 @@ pub(crate) struct ImageRecord {
     /// How many there are.
     granules: usize,
     tails: SpinMutex<Vec<Tail, MOST_TAILS>>,
+    /// Frame of the record of the same image elsewhere in a memory; 0 if there is none.
+    placed: AtomicU64,
+    /// The record's own frame.
+    frame: PhysAddr,
     /// Whether slots note what was written.
     pub(crate) learns: AtomicBool,
     /// Changes whenever the working set does.
@@ -120,7 +124,7 @@ impl<A: Arch> Vm<A> {
         let record = promise.take().ok_or(missing)?;
         let place = self.arch.physical(record).cast::<ImageRecord>();
         // SAFETY: the frame is ours alone, large enough, and aligned as a page.
-        unsafe { place.write(ImageRecord::new(first, end, first_granule, granules)) };
+        unsafe { place.write(ImageRecord::new(record, first, end, first_granule, granules)) };
         let image = Image(record);
         for nth in 0..granules {
             let Some(table) = promise.take() else { break };
@@ -142,6 +146,35 @@ impl<A: Arch> Vm<A> {
         }
         self.arch.publish();
         Ok(image)
+    }
+
+    /// An image, which covers a memory from its first page on, as it covers one from page
+    /// `first` on. The image stays its owner.
+    #[cfg(feature = "wasmtime-platform")]
+    pub(crate) fn placed_image(&self, image: Image, first: usize) -> Result<Image, Error> {
+        let record = image.record(self);
+        if first == 0 {
+            return Ok(image);
+        }
+        let found = record.placed.load(Ordering::Acquire);
+        if found != 0 {
+            let placed = Image(PhysAddr(found));
+            let same = placed.record(self).first == first;
+            // In two places at once nobody has it: it is copied there.
+            return if same { Ok(placed) } else { Err(Error::Written { slot: u32::MAX }) };
+        }
+        let source =
+            |page: usize| record.frame_of(self, page - first).map_or(PageSource::Zeros, PageSource::Frame);
+        // SAFETY: the frames of an image do not change.
+        let placed = unsafe { self.build_image(first, first + record.end, 0, source, |_, _| false) }?;
+        match record.placed.compare_exchange(0, placed.0.0, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(placed),
+            Err(_) => {
+                placed.drop_handle(self);
+                placed.release(self);
+                self.placed_image(image, first)
+            }
+        }
     }
 
     /// A new frame with what `fill` writes, or the zero frame.
@@ -218,6 +251,17 @@ impl Image {
     /// The image whose record is in `frame`.
     pub(crate) fn from_frame(frame: PhysAddr) -> Self {
         Self(frame)
+    }
+
+    /// The image of a record.
+    ///
+    /// # Safety
+    ///
+    /// There is one, and whoever asks is among its image's owners.
+    #[cfg(feature = "wasmtime-platform")]
+    pub(crate) unsafe fn of_record(record: core::ptr::NonNull<ImageRecord>) -> Self {
+        // SAFETY: by this function's contract.
+        Self(unsafe { record.as_ref() }.frame)
     }
 
     /// The frame that its record is in.
@@ -297,8 +341,10 @@ impl Image {
 }
 
 impl ImageRecord {
-    fn new(first: usize, end: usize, first_granule: usize, granules: usize) -> Self {
+    fn new(frame: PhysAddr, first: usize, end: usize, first_granule: usize, granules: usize) -> Self {
         Self {
+            frame,
+            placed: AtomicU64::new(0),
             owners: AtomicUsize::new(1),
             handles: AtomicUsize::new(1),
             first,
@@ -321,6 +367,13 @@ impl ImageRecord {
     /// The page after the last that it covers: fewer no memory may have that shows it.
     pub(crate) fn end(&self) -> usize {
         self.end
+    }
+
+    /// Takes the image out that shows the same elsewhere in a memory.
+    #[cfg(feature = "wasmtime-platform")]
+    pub(crate) fn take_placed(&self) -> Option<Image> {
+        let frame = self.placed.swap(0, Ordering::AcqRel);
+        (frame != 0).then_some(Image(PhysAddr(frame)))
     }
 
     /// Notes that instances write a page.
