@@ -161,30 +161,19 @@ impl<A: Arch> Allocator<A> {
     ///
     /// Safe to call from an exception handler, on any CPU.
     pub fn fault(&self, address: VirtAddr, access: FaultAccess) -> Verdict {
-        let pool = self.pools.pool_at(address);
-        let entry = match pool {
-            Some(pool) => pool.entry(&self.vm, address),
-            None => self.regions.contains(address).then(|| region_entry(&self.vm, address)).flatten(),
-        };
-        match (entry, pool) {
-            (Some(entry), _) if permits::<A>(entry, access) => self.resume(entry, address, access),
-            (_, Some(pool)) if access != FaultAccess::Execute => self.touch(pool, address, access),
-            (_, Some(pool)) => refuse_slot(pool, address, access, false),
-            (_, None) => self.refuse_region(address, access),
+        if let Some(pool) = self.pools.pool_at(address) {
+            return match pool.touch(&self.vm, address, access) {
+                Touch::Permitted(entry) => self.resume(entry, address, access),
+                Touch::Given => Verdict::Resume,
+                Touch::Exhausted => refuse_slot(pool, address, access, true),
+                Touch::NotHere => refuse_slot(pool, address, access, false),
+            };
         }
-    }
-
-    /// An accessible page that does not allow the access: it may lack a frame.
-    #[cold]
-    fn touch(&self, pool: &SlotPool, address: VirtAddr, access: FaultAccess) -> Verdict {
-        let touch = pool.touch(&self.vm, address, access == FaultAccess::Write);
-        // Another CPU may have touched it since this one looked.
-        let permits = pool.entry(&self.vm, address).is_some_and(|entry| permits::<A>(entry, access));
-        match touch {
-            Touch::Given => Verdict::Resume,
-            _ if permits => Verdict::Resume,
-            Touch::Exhausted => refuse_slot(pool, address, access, true),
-            Touch::NotHere => refuse_slot(pool, address, access, false),
+        match self.regions.contains(address).then(|| region_entry(&self.vm, address)).flatten() {
+            Some(entry) if permits::<A>(entry.load(Ordering::Acquire), access) => {
+                self.resume(entry, address, access)
+            }
+            _ => self.refuse_region(address, access),
         }
     }
 
@@ -222,7 +211,8 @@ impl<A: Arch> Allocator<A> {
     /// published there, such as compiled wasm.
     pub fn is_code(&self, address: VirtAddr) -> bool {
         self.regions.contains(address)
-            && region_entry(&self.vm, address).is_some_and(|entry| permits::<A>(entry, FaultAccess::Execute))
+            && region_entry(&self.vm, address)
+                .is_some_and(|entry| permits::<A>(entry.load(Ordering::Acquire), FaultAccess::Execute))
     }
 }
 
@@ -268,8 +258,8 @@ fn refuse_slot(pool: &SlotPool, address: VirtAddr, access: FaultAccess, exhauste
 
 /// Whether an entry allows an access now. A fault that raced with the edit
 /// that allowed it is spurious.
-fn permits<A: Arch>(entry: &AtomicU64, access: FaultAccess) -> bool {
-    let entry = entry.load(Ordering::Acquire);
+#[inline]
+pub(crate) fn permits<A: Arch>(entry: u64, access: FaultAccess) -> bool {
     if access == FaultAccess::Read {
         return entry & A::Format::PRESENT != 0;
     }

@@ -325,25 +325,6 @@ impl SlotPool {
         distance(self.start, address).is_some_and(|offset| offset < self.settings.layout.total)
     }
 
-    /// The entry of the page at `address`, if that is accessible. No lock.
-    #[inline]
-    pub(crate) fn entry<'a, A: Arch>(&'a self, vm: &'a Vm<A>, address: VirtAddr) -> Option<&'a AtomicU64> {
-        let layout = &self.settings.layout;
-        let (slot, offset) = layout.locate(distance(self.start, address)?)?;
-        // The entries of a slot at rest may be present, under an unlinked table.
-        let record = self.slots.as_slice().get(slot)?;
-        if offset >= record.accessible.load(Ordering::Acquire) {
-            return None;
-        }
-        if record.sharing.load(Ordering::Acquire) {
-            return self.slot(vm, u32::try_from(slot).ok()?).leaf(offset / PAGE_SIZE);
-        }
-        match self.premapped(vm, slot).get(offset / PAGE_SIZE) {
-            Some(entry) => Some(entry),
-            None => super::far::entry(vm, address),
-        }
-    }
-
     /// The premapped entries of a slot.
     #[inline(always)]
     pub(super) fn premapped<'a, A: Arch>(&self, vm: &'a Vm<A>, slot: usize) -> &'a [AtomicU64] {

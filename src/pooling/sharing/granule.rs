@@ -10,10 +10,14 @@
 //!   empty, busy          being replaced     -
 //! ```
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::{
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use allotment_arch::{
     Arch, ENTRIES_PER_TABLE, Entry, Format, Invalidation, PAGE_SIZE, Pages, PhysAddr, TABLE_SPAN, Upper,
+    index,
 };
 
 use super::{
@@ -67,6 +71,30 @@ impl<'p, A: Arch> Slot<'p, A> {
         // SAFETY: the carve made the directory, for good, and found the entry there;
         // everybody uses atomics on it.
         Some(unsafe { found.as_ref() })
+    }
+
+    /// Gives `edit` the directory's entries for granules `first..last`, a run at a time,
+    /// and the number of each run's first.
+    #[inline(always)]
+    pub(super) fn for_each_directory_run(
+        &self,
+        first: usize,
+        last: usize,
+        mut edit: impl FnMut(usize, &[AtomicU64]),
+    ) {
+        let base = index(self.base(), 1);
+        let mut nth = first;
+        while nth < last {
+            let at = (base + nth) % ENTRIES_PER_TABLE;
+            let len = (ENTRIES_PER_TABLE - at).min(last - nth);
+            if let Some(entry) = self.directory_entry(nth) {
+                let run = NonNull::slice_from_raw_parts(NonNull::from(entry), len);
+                // SAFETY: from this entry to its directory's last there are as many, all of
+                // which are used by atomics only.
+                edit(nth, unsafe { run.as_ref() });
+            }
+            nth += len;
+        }
     }
 
     /// Whether granule `nth` has a leaf table since the carve.

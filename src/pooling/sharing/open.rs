@@ -1,6 +1,6 @@
 //! Opening a slot that shares.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use allotment_arch::{Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, Pages};
 
@@ -71,8 +71,7 @@ impl<A: Arch> Slot<'_, A> {
             let (first, end) = (last.saturating_sub(start), ENTRIES_PER_TABLE.min(state.present - start));
             if first < end {
                 let entries = self.vm.table(table);
-                let is_own =
-                    |entry: &&core::sync::atomic::AtomicU64| is_own::<A>(entry.load(Ordering::Relaxed));
+                let is_own = |entry: &&AtomicU64| is_own::<A>(entry.load(Ordering::Relaxed));
                 own += entries[first..end].iter().filter(is_own).count();
                 if first > 0 {
                     pages::hide_at_rest::<A>(&entries[first..]);
@@ -149,15 +148,43 @@ impl<A: Arch> Slot<'_, A> {
         last: usize,
     ) -> Result<(), Error> {
         self.make_directories(state, 0, last)?;
-        for nth in 0..last.div_ceil(ENTRIES_PER_TABLE) {
-            let Some(place) = self.directory_entry(nth) else { continue };
-            let entry = match own_table::<A>(place.load(Ordering::Relaxed)) {
-                Some(table) => A::Format::table(table),
-                None => self.vm.view(image, nth, last)?,
-            };
-            place.store(entry, Ordering::Release);
+        let (whole, tables) = (last / ENTRIES_PER_TABLE, last.div_ceil(ENTRIES_PER_TABLE));
+        let zeros = self.vm.zeros.view(self.vm, ENTRIES_PER_TABLE)?;
+        let tail = if whole < tables { self.vm.view(image, whole, last)? } else { 0 };
+        if whole > 0 {
+            self.link_first(image, last)?;
+            self.link_whole(image, zeros, whole);
+        }
+        if whole < tables
+            && let Some(place) = self.directory_entry(whole)
+        {
+            link_own_or::<A>(place, tail);
         }
         Ok(())
+    }
+
+    /// Links granules `1..whole`, whose pages are all accessible.
+    fn link_whole(&self, image: Option<&ImageRecord>, zeros: u64, whole: usize) {
+        let any_own = self.record.own_beyond.load(Ordering::Relaxed) > 0;
+        let (from, masters) = image.map_or((0, &[][..]), ImageRecord::masters);
+        self.for_each_directory_run(1, whole, |start, run| {
+            // Zeros, the image, zeros; each entry is stored once, as the directory is live.
+            let cut = |nth: usize| nth.clamp(start, start + run.len()) - start;
+            let (first, end) = (cut(from), cut(from + masters.len()));
+            let image = &masters[(start + first).saturating_sub(from).min(masters.len())..];
+            let (before, rest) = run.split_at(first);
+            let (within, after) = rest.split_at(end - first);
+            if any_own {
+                before.iter().chain(after).for_each(|place| link_own_or::<A>(place, zeros));
+                let load = |master: &AtomicU64| master.load(Ordering::Relaxed);
+                within.iter().zip(image).for_each(|(place, m)| link_own_or::<A>(place, load(m)));
+            } else {
+                before.iter().chain(after).for_each(|place| place.store(zeros, Ordering::Release));
+                for (place, master) in within.iter().zip(image) {
+                    place.store(master.load(Ordering::Relaxed), Ordering::Release);
+                }
+            }
+        });
     }
 
     /// Makes the pages that former instances wrote the slot's own before this one does,
@@ -178,4 +205,12 @@ impl<A: Arch> Slot<'_, A> {
             self.record.revoke(self.vm, pages);
         }
     }
+}
+
+/// Links the own table that a directory entry has parked, or else a shared one.
+#[inline(always)]
+fn link_own_or<A: Arch>(place: &AtomicU64, shared: u64) {
+    let parked = place.load(Ordering::Relaxed);
+    let own = if parked == 0 { None } else { own_table::<A>(parked) };
+    place.store(own.map_or(shared, A::Format::table), Ordering::Release);
 }

@@ -117,7 +117,7 @@ impl<A: Arch> Slot<'_, A> {
 
     /// A fault below a directory entry that is not present.
     #[cold]
-    pub(super) fn touch_unlinked(&self, entry: u64) -> Touch {
+    pub(super) fn touch_unlinked(&self, entry: u64) -> Touch<'static> {
         let record = self.record;
         if !record.pending.load(Ordering::Acquire) {
             // Being replaced this moment, or done.

@@ -10,6 +10,7 @@ use super::{
         slot_edits::Slot,
         slot_pool::{SlotBacking, SlotPool},
     },
+    close::Own,
     granule::Attempt,
     write_fault::is_own,
 };
@@ -174,7 +175,8 @@ impl<A: Arch> Slot<'_, A> {
         while !keep.is_multiple_of(ENTRIES_PER_TABLE) && self.make_private(nth) == Attempt::Again {
             core::hint::spin_loop();
         }
-        self.unlink_from(keep.div_ceil(ENTRIES_PER_TABLE), last);
+        let first = keep.div_ceil(ENTRIES_PER_TABLE);
+        self.unlink_from(first, last.div_ceil(ENTRIES_PER_TABLE), &mut Own::default());
         let mut own = 0;
         self.for_each_own(last, |nth, _, table| {
             let first = keep.saturating_sub(nth * ENTRIES_PER_TABLE);

@@ -390,6 +390,11 @@ impl ImageRecord {
         Some(self.masters[within].load(Ordering::Relaxed))
     }
 
+    /// The number of the first granule, and the directory entries for all master tables.
+    pub(crate) fn masters(&self) -> (usize, &[AtomicU64]) {
+        (self.first_granule, &self.masters[..self.granules])
+    }
+
     /// The frame that a memory shows on `page` before anybody wrote there. `None`
     /// for zeros.
     pub(crate) fn frame_of<A: Arch>(&self, vm: &Vm<A>, page: usize) -> Option<PhysAddr> {
