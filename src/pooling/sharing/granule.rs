@@ -62,15 +62,22 @@ impl<'p, A: Arch> Slot<'p, A> {
     /// The directory's entry for granule `nth`, if it has a directory.
     #[inline]
     pub(in crate::pooling) fn directory_entry(&self, nth: usize) -> Option<&'p AtomicU64> {
-        let first = self.record.directory;
-        let place = first.offset(nth * size_of::<u64>());
-        if nth > 0 && place.0 / PAGE_SIZE as u64 != first.0 / PAGE_SIZE as u64 {
+        if nth > 0 && !self.is_in_first_directory(nth) {
             return far::directory_entry(self.vm, self.base().offset(nth * TABLE_SPAN));
         }
+        let place = self.record.directory.offset(nth * size_of::<u64>());
         let found = self.vm.arch.physical(place).cast::<AtomicU64>();
         // SAFETY: the carve made the directory, for good, and found the entry there;
         // everybody uses atomics on it.
         Some(unsafe { found.as_ref() })
+    }
+
+    /// Whether granule `nth` has its entry in the same directory as the first, which
+    /// the carve made.
+    #[inline]
+    pub(in crate::pooling) fn is_in_first_directory(&self, nth: usize) -> bool {
+        let first = self.record.directory;
+        first.offset(nth * size_of::<u64>()).0 / PAGE_SIZE as u64 == first.0 / PAGE_SIZE as u64
     }
 
     /// Gives `edit` the directory's entries for granules `first..last`, a run at a time,

@@ -65,26 +65,34 @@ impl<A: Arch> Slot<'_, A> {
     #[inline(never)]
     pub(super) fn cut(&self, state: &mut SlotState, last: usize) {
         let cut = Pages { start: self.base().offset(last * PAGE_SIZE), count: state.present - last };
-        let mut own = 0;
-        self.for_each_own(state.present, |nth, _, table| {
-            let start = nth * ENTRIES_PER_TABLE;
-            let (first, end) = (last.saturating_sub(start), ENTRIES_PER_TABLE.min(state.present - start));
-            if first < end {
-                let entries = self.vm.table(table);
-                let is_own = |entry: &&AtomicU64| is_own::<A>(entry.load(Ordering::Relaxed));
-                own += entries[first..end].iter().filter(is_own).count();
-                if first > 0 {
-                    pages::hide_at_rest::<A>(&entries[first..]);
-                }
-            }
-        });
-        if last < state.shared {
+        let own = if last < state.shared {
+            let own = self.count_own(last, state.present);
             (state.shared, state.resident) = (last, last);
+            own
+        } else {
+            state.present - last
+        };
+        let (nth, first) = (last / ENTRIES_PER_TABLE, last % ENTRIES_PER_TABLE);
+        let place = if first > 0 { self.directory_entry(nth) } else { None };
+        if let Some(table) = place.and_then(|place| own_table::<A>(place.load(Ordering::Relaxed))) {
+            pages::hide_at_rest::<A>(&self.vm.table(table)[first..]);
         }
         self.record.private.fetch_sub(own, Ordering::Relaxed);
         state.present = last;
         // Where zeros were shared growth may show frames of the slot's own.
         self.replaced_at_rest(cut);
+    }
+
+    /// Pages of a slot at rest that are its own, of `first..last`.
+    fn count_own(&self, first: usize, last: usize) -> usize {
+        let mut count = 0;
+        self.for_each_own(last, |nth, _, table| {
+            let start = nth * ENTRIES_PER_TABLE;
+            let (first, end) = (first.saturating_sub(start), ENTRIES_PER_TABLE.min(last - start));
+            let is_own = |entry: &&AtomicU64| is_own::<A>(entry.load(Ordering::Relaxed));
+            count += self.vm.table(table).get(first..end).map_or(0, |run| run.iter().filter(is_own).count());
+        });
+        count
     }
 
     /// Sets aside what first writes may take: for each page that is accessible and not

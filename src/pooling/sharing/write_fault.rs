@@ -158,15 +158,17 @@ impl<'p, A: Arch> Slot<'p, A> {
         let Some(entries) = self.vm.table_of(entry) else { return self.touch_unlinked(entry) };
         let mut leaf = &entries[page % ENTRIES_PER_TABLE];
         let mut old = leaf.load(Ordering::Acquire);
-        // In a shared table nothing can be written.
-        if permits::<A>(old, access) {
-            return Touch::Permitted(leaf);
-        }
-        if old == A::Format::empty(pages::BUSY) {
-            return Touch::Given;
-        }
-        if access != FaultAccess::Write {
-            return Touch::NotHere;
+        let is_shared_page = |entry: u64| {
+            let both = A::Format::PRESENT | A::Format::SHARED;
+            entry & both == both
+        };
+        if !(is_shared_page(old) && access == FaultAccess::Write) {
+            // In a shared table nothing can be written.
+            return match permits::<A>(old, access) {
+                true => Touch::Permitted(leaf),
+                false if old == A::Format::empty(pages::BUSY) => Touch::Given,
+                false => Touch::NotHere,
+            };
         }
         if is_shared::<A>(entry) {
             match self.make_private(nth) {
@@ -178,16 +180,11 @@ impl<'p, A: Arch> Slot<'p, A> {
             old = leaf.load(Ordering::Acquire);
         }
         let Some(table) = own_table::<A>(entry) else { return Touch::Given };
-        match A::Format::decode(old) {
-            Entry::Present { access: Access::CopyOnWrite, frame, .. } => {
-                self.make_own(page, table, leaf, old, frame, true).into()
-            }
+        if !is_shared_page(old) {
             // Somebody else's this moment, or done.
-            Entry::Empty { state: pages::BUSY } | Entry::Present { access: Access::ReadWrite, .. } => {
-                Touch::Given
-            }
-            _ => Touch::NotHere,
+            return Touch::Given;
         }
+        self.make_own(page, table, leaf, old, PhysAddr(old & A::Format::FRAME), true).into()
     }
 
     /// The pages of a part that is accessible.
@@ -317,5 +314,5 @@ impl<'p, A: Arch> Slot<'p, A> {
 /// Whether an entry has a frame of its own.
 #[inline]
 pub(super) fn is_own<A: Arch>(entry: u64) -> bool {
-    A::Format::decode(entry).own_frame().is_some()
+    pages::has_frame::<A>(entry) && entry & A::Format::SHARED == 0
 }

@@ -14,8 +14,8 @@ use allotment::{
     arch::{PAGE_SIZE, VirtAddr},
 };
 use kernel::{
-    BootInfo, Frame,
-    exception::{Access, Exception, Handled, set_hook},
+    BootInfo,
+    exception::{Access, set_resolver},
 };
 
 use crate::{
@@ -171,13 +171,12 @@ static ALLOCATOR: AtomicPtr<Allocator> = AtomicPtr::new(ptr::null_mut());
 /// A first write may fault, which is then part of what is counted.
 pub(crate) fn with_faults_answered(allocator: &Allocator, count: impl FnOnce()) {
     ALLOCATOR.store(ptr::from_ref(allocator).cast_mut(), Ordering::Relaxed);
-    set_hook(answer);
+    set_resolver(resolve);
     count();
     ALLOCATOR.store(ptr::null_mut(), Ordering::Relaxed);
 }
 
-fn answer(_: &mut Frame, exception: &Exception) -> Handled {
-    let Exception::PageFault { addr, access, .. } = *exception else { return Handled::No };
+extern "C" fn resolve(addr: u64, access: Access) -> bool {
     // SAFETY: null, or `with_faults_answered` has borrowed it.
     let allocator = unsafe { ALLOCATOR.load(Ordering::Relaxed).as_ref() };
     let access = match access {
@@ -185,8 +184,5 @@ fn answer(_: &mut Frame, exception: &Exception) -> Handled {
         Access::Write => FaultAccess::Write,
         Access::Execute => FaultAccess::Execute,
     };
-    match allocator.map(|allocator| allocator.fault(VirtAddr(addr), access)) {
-        Some(Verdict::Resume) => Handled::Resume,
-        _ => Handled::No,
-    }
+    allocator.is_some_and(|allocator| allocator.fault(VirtAddr(addr), access) == Verdict::Resume)
 }
