@@ -212,7 +212,7 @@ impl SlotPool {
             return Ok(());
         }
         let last = end / PAGE_SIZE;
-        if accessible == 0 && state.sharing {
+        if accessible == 0 && (state.sharing || (self.is_sparse() && slot.begins_sharing(&state, last))) {
             return slot.open_sharing(&mut state, None, last);
         }
         // In tables that are linked, all with frames: nothing but to reveal.
@@ -293,7 +293,6 @@ impl SlotPool {
     }
 
     /// Whether first writes may fail for want of a frame.
-    #[cfg(feature = "instance")]
     pub(crate) fn is_sparse(&self) -> bool {
         matches!(self.settings.backing, SlotBacking::PerInstance { .. })
     }

@@ -145,13 +145,14 @@ pub(crate) fn hide_live<A: Arch>(run: &[AtomicU64]) -> Hidden {
     hidden
 }
 
-/// Empties hidden pages whose frame has other owners, which keep it.
+/// Empties hidden pages whose frame has other owners, images, which keep it.
 pub(crate) fn leave_shared<A: Arch>(vm: &Vm<A>, run: &[AtomicU64]) {
     for entry in run {
         if let Entry::Hidden { frame, shared: false, .. } = A::Format::decode(entry.load(Ordering::Relaxed))
             && !vm.arena.unshare(frame)
         {
             entry.store(0, Ordering::Relaxed);
+            vm.arena.lend(1);
         }
     }
 }

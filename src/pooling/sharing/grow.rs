@@ -68,8 +68,11 @@ impl<'p, A: Arch> Slot<'p, A> {
                 vm.view(image, part.nth, part.end())?;
             }
         }
-        let mut frames = vm.promise(need.frames)?;
-        vm.arena.set_aside(need.promised + need.promised_tables)?;
+        // Both at once: who makes room for the one alone would find it there, again and
+        // again.
+        let later = need.promised + need.promised_tables;
+        let mut frames = vm.promise(need.frames + later)?;
+        frames.set_aside(later);
         record.promised.fetch_add(need.promised, Ordering::AcqRel);
         record.promised_tables.fetch_add(need.promised_tables, Ordering::AcqRel);
         let mut any_lazy = false;

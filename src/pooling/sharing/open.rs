@@ -100,18 +100,33 @@ impl<A: Arch> Slot<'_, A> {
     #[inline]
     pub(super) fn promise_sharing(&self, last: usize) -> Result<(), Error> {
         let record = self.record;
-        let most = match self.pool.settings.backing {
+        let pages = match self.pool.settings.backing {
             SlotBacking::Fixed { .. } => return Ok(()),
-            SlotBacking::Strict => last,
-            SlotBacking::PerInstance { pages } => pages,
+            SlotBacking::Strict => last.saturating_sub(record.private.load(Ordering::Relaxed)),
+            SlotBacking::PerInstance { pages } => pages.saturating_sub(record.frames.load(Ordering::Relaxed)),
         };
-        let pages = most.saturating_sub(record.private.load(Ordering::Relaxed));
         let far = last.div_ceil(ENTRIES_PER_TABLE).saturating_sub(self.pool.settings.layout.premapped_tables);
         let tables = far.saturating_sub(record.far_tables.load(Ordering::Relaxed));
+        // Some of it may be promised from when it was accessible before.
+        let pages = pages.saturating_sub(record.promised.load(Ordering::Relaxed));
+        let tables = tables.saturating_sub(record.promised_tables.load(Ordering::Relaxed));
         self.vm.arena.set_aside(pages + tables)?;
-        record.promised.store(pages, Ordering::Release);
-        record.promised_tables.store(tables, Ordering::Release);
+        record.promised.fetch_add(pages, Ordering::AcqRel);
+        record.promised_tables.fetch_add(tables, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Takes back what was promised of a slot in use to pages from `keep` on, which are not
+    /// accessible any more. Never more, which might not be there by now.
+    #[cfg(feature = "wasmtime-platform")]
+    pub(super) fn promise_less(&self, keep: usize) {
+        // What the instance may write it may still, wherever.
+        if self.pool.settings.backing != SlotBacking::Strict {
+            return;
+        }
+        let most = keep.saturating_sub(self.record.private.load(Ordering::Relaxed));
+        let before = self.record.promised.fetch_min(most, Ordering::AcqRel);
+        self.vm.arena.release(before.saturating_sub(most));
     }
 
     /// Links the tables of a slot that is prepared. If it fails the slot is at rest
@@ -126,8 +141,7 @@ impl<A: Arch> Slot<'_, A> {
         };
         if let Err(error) = linked {
             self.unlink(tables);
-            self.unpromise();
-            return Err(error);
+            return Err(beside(error, self.unpromise()));
         }
         state.linked = tables;
         self.vm.arch.publish();
@@ -221,4 +235,15 @@ fn link_own_or<A: Arch>(place: &AtomicU64, shared: u64) {
     let parked = place.load(Ordering::Relaxed);
     let own = if parked == 0 { None } else { own_table::<A>(parked) };
     place.store(own.map_or(shared, A::Format::table), Ordering::Release);
+}
+
+/// The error of who gave `frames` frames back because of it: they are there for the
+/// next try, which needs them as well.
+fn beside(error: Error, frames: usize) -> Error {
+    match error {
+        Error::OutOfFrames { needed, available } => {
+            Error::OutOfFrames { needed: needed + frames, available: available + frames }
+        }
+        other => other,
+    }
 }

@@ -122,6 +122,7 @@ impl<A: Arch> Vm<A> {
         let mut promise = self.promise(1 + granules + copies)?;
         let missing = Error::OutOfFrames { needed: 1, available: 0 };
         let record = promise.take().ok_or(missing)?;
+        self.arena.lend(1 + granules);
         let place = self.arch.physical(record).cast::<ImageRecord>();
         // SAFETY: the frame is ours alone, large enough, and aligned as a page.
         unsafe { place.write(ImageRecord::new(record, first, end, first_granule, granules)) };
@@ -186,6 +187,7 @@ impl<A: Arch> Vm<A> {
     ) -> PhysAddr {
         let Some(frame) = promise.take() else { return self.zeros.frame() };
         if fill(page, frame) {
+            self.arena.lend(1);
             return frame;
         }
         // SAFETY: the frame was taken for this page, holds zeros, and was shown to
@@ -223,6 +225,7 @@ impl<A: Arch> Vm<A> {
         }
         let master = self.table_of(master).ok_or(Error::ImageSizes { limit: MOST_TAILS })?;
         let table = self.promise(1)?.take().ok_or(Error::OutOfFrames { needed: 1, available: 0 })?;
+        self.arena.lend(1);
         for (entry, place) in master.iter().zip(self.table(table)).take(last % ENTRIES_PER_TABLE) {
             place.store(entry.load(Ordering::Relaxed), Ordering::Relaxed);
         }
@@ -313,6 +316,7 @@ impl Image {
     unsafe fn take_apart<A: Arch>(self, vm: &Vm<A>, settled: Settled) {
         let record = self.record(vm);
         let give_back = |frame| {
+            vm.arena.end_loan();
             // SAFETY: by this function's contract nobody is at the frame.
             unsafe { vm.arch.zero_frame(frame) };
             // SAFETY: it came from the arena, and holds zeros.
