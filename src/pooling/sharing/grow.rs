@@ -69,7 +69,8 @@ impl<'p, A: Arch> Slot<'p, A> {
             }
         }
         let mut frames = vm.promise(need.frames)?;
-        vm.arena.set_aside(need.promised + need.promised_tables)?;
+        let promised = vm.arena.set_aside(need.promised + need.promised_tables);
+        promised.map_err(|error| error.beside(need.frames))?;
         record.promised.fetch_add(need.promised, Ordering::AcqRel);
         record.promised_tables.fetch_add(need.promised_tables, Ordering::AcqRel);
         let mut any_lazy = false;

@@ -119,8 +119,11 @@ impl<A: Arch> Slot<'_, A> {
         };
         if let Err(error) = linked {
             self.unlink(tables);
+            let promised = &self.record.promised;
+            let promised_tables = &self.record.promised_tables;
+            let held = promised.load(Ordering::Relaxed) + promised_tables.load(Ordering::Relaxed);
             self.unpromise();
-            return Err(error);
+            return Err(error.beside(held));
         }
         state.linked = tables;
         self.vm.arch.publish();
