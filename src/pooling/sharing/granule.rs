@@ -198,12 +198,18 @@ impl<'p, A: Arch> Slot<'p, A> {
         self.set_groups(nth, table, 0);
         let new = A::Format::table(table);
         let pages = Pages { start: self.base().offset(nth * TABLE_SPAN), count: ENTRIES_PER_TABLE };
-        if A::Format::needs_break(old, new) {
+        let breaks = A::Format::needs_break(old, new);
+        if breaks {
             place.store(A::Format::empty(pages::BUSY), Ordering::Release);
             vm.arch.invalidate_everywhere(Invalidation::tables(pages));
         }
         place.store(new, Ordering::Release);
         vm.arch.publish();
+        if !breaks {
+            // What was read ahead by way of the shared table shows the same, but the
+            // pointer to it would go on to.
+            vm.arch.invalidate_local(Invalidation::tables(Pages { count: 1, ..pages }));
+        }
         record.replaced(vm.arch.current_cpu());
         if nth > 0 {
             record.own_beyond.fetch_add(1, Ordering::Relaxed);

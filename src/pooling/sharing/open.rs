@@ -141,7 +141,7 @@ impl<A: Arch> Slot<'_, A> {
         };
         if let Err(error) = linked {
             self.unlink(tables);
-            return Err(beside(error, self.unpromise()));
+            return Err(error.beside(self.unpromise()));
         }
         state.linked = tables;
         self.vm.arch.publish();
@@ -235,15 +235,4 @@ fn link_own_or<A: Arch>(place: &AtomicU64, shared: u64) {
     let parked = place.load(Ordering::Relaxed);
     let own = if parked == 0 { None } else { own_table::<A>(parked) };
     place.store(own.map_or(shared, A::Format::table), Ordering::Release);
-}
-
-/// The error of who gave `frames` frames back because of it: they are there for the
-/// next try, which needs them as well.
-fn beside(error: Error, frames: usize) -> Error {
-    match error {
-        Error::OutOfFrames { needed, available } => {
-            Error::OutOfFrames { needed: needed + frames, available: available + frames }
-        }
-        other => other,
-    }
 }

@@ -192,6 +192,9 @@ impl<A: Arch> Slot<'_, A> {
         place.store(0, Ordering::Relaxed);
         record.own_beyond.fetch_sub(usize::from(nth > 0), Ordering::Relaxed);
         if self.is_near(nth) {
+            // A user who does not share finds his pages in it.
+            // SAFETY: the table is linked nowhere, and we hold the slot.
+            unsafe { self.vm.arch.zero_frame(table) };
             return 0;
         }
         record.far_tables.fetch_sub(1, Ordering::Relaxed);

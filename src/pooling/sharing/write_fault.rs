@@ -267,9 +267,10 @@ impl<'p, A: Arch> Slot<'p, A> {
             return Attempt::Exhausted;
         };
         let new = A::Format::present(own, Access::ReadWrite, written);
-        if A::Format::needs_break(old, new) {
-            let start = self.base().offset(page * PAGE_SIZE);
-            vm.arch.invalidate_everywhere(Invalidation::leaves(Pages { start, count: 1 }));
+        let pages = Pages { start: self.base().offset(page * PAGE_SIZE), count: 1 };
+        let breaks = A::Format::needs_break(old, new);
+        if breaks {
+            vm.arch.invalidate_everywhere(Invalidation::leaves(pages));
         }
         if shown != vm.zeros.frame() {
             // SAFETY: the shared frame does not change; the other is the slot's own, and
@@ -283,6 +284,11 @@ impl<'p, A: Arch> Slot<'p, A> {
         self.mark_groups(page / ENTRIES_PER_TABLE, table, at, at + 1);
         leaf.store(new, Ordering::Release);
         vm.arch.publish();
+        if written && !breaks {
+            // The fault had this CPU forget the shared page. Until the page was busy it
+            // may have come back: whoever reads ahead asks nobody.
+            vm.arch.invalidate_local(Invalidation::leaves(pages));
+        }
         record.private.fetch_add(1, Ordering::Relaxed);
         if written {
             record.faulted.store(true, Ordering::Relaxed);
