@@ -136,9 +136,10 @@ impl<A: Arch> Slot<'_, A> {
             self.set_groups(nth, table, 0);
             place.store(0, Ordering::Relaxed);
             record.own_beyond.fetch_sub(usize::from(nth > 0), Ordering::Relaxed);
+            // What it shows is no next user's, who may have it without looking.
+            // SAFETY: nobody finds the table any more, nor has since `settled`.
+            unsafe { vm.arch.zero_frame(table) };
             if !self.is_near(nth) {
-                // SAFETY: nobody finds the table any more, nor has since `settled`.
-                unsafe { vm.arch.zero_frame(table) };
                 // SAFETY: it came from the arena, and holds zeros.
                 unsafe { vm.arena.give_back(table, settled) };
                 tables += 1;

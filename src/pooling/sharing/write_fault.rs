@@ -238,9 +238,10 @@ impl<'p, A: Arch> Slot<'p, A> {
             return Attempt::Exhausted;
         };
         let new = A::Format::present(own, Access::ReadWrite, written);
-        if A::Format::needs_break(old, new) {
-            let start = self.base().offset(page * PAGE_SIZE);
-            vm.arch.invalidate_everywhere(Invalidation::leaves(Pages { start, count: 1 }));
+        let stale = Pages { start: self.base().offset(page * PAGE_SIZE), count: 1 };
+        let breaks = A::Format::needs_break(old, new);
+        if breaks {
+            vm.arch.invalidate_everywhere(Invalidation::leaves(stale));
         }
         if shown != vm.zeros.frame() {
             // SAFETY: the shared frame does not change; the other is the slot's own, and
@@ -257,6 +258,10 @@ impl<'p, A: Arch> Slot<'p, A> {
         record.private.fetch_add(1, Ordering::Relaxed);
         if written {
             record.faulted.store(true, Ordering::Relaxed);
+            if !breaks {
+                // The fault dropped what this CPU had cached, which may have speculated since.
+                vm.arch.invalidate_local(Invalidation::tables(stale));
+            }
         }
         record.replaced(vm.arch.current_cpu());
         Attempt::Done
