@@ -17,8 +17,8 @@ use crate::{
 /// do slots that showed it last, until its last handle is gone.
 #[must_use = "an image without a handle is given up"]
 pub struct MemoryImage<'a, A: Arch = Native> {
-    allocator: &'a Allocator<A>,
-    image: Image,
+    pub(super) allocator: &'a Allocator<A>,
+    pub(super) image: Image,
 }
 
 impl<A: Arch> Allocator<A> {
@@ -135,7 +135,7 @@ impl<A: Arch> Allocator<A> {
     }
 
     /// Runs what may lack frames, again after making room.
-    fn with_room<T>(&self, mut run: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    pub(super) fn with_room<T>(&self, mut run: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
         match run() {
             Err(Error::OutOfFrames { needed, .. }) if self.pools.make_room(&self.vm, needed) => run(),
             result => result,

@@ -179,6 +179,13 @@ pub(crate) unsafe fn scrub<A: Arch>(vm: &Vm<A>, run: &[AtomicU64]) {
     }
 }
 
+/// Whether a frame, which nobody writes, holds zeros.
+pub(crate) fn is_zero<A: Arch>(vm: &Vm<A>, frame: PhysAddr) -> bool {
+    let words = vm.arch.physical(frame).cast::<[u64; PAGE_SIZE / size_of::<u64>()]>();
+    // SAFETY: `physical` gives memory of a page, which is aligned for words.
+    unsafe { words.as_ref() }.iter().all(|&word| word == 0)
+}
+
 /// What [`poison`] fills pages with: as a pointer not canonical, as a number
 /// conspicuous, as instructions a trap on neither architecture's good side.
 pub(crate) const POISON: u8 = 0xca;

@@ -180,7 +180,9 @@ impl<A: Arch> Slot<'_, A> {
         }
         if reset.first < reset.end {
             let start = self.base().offset(reset.first * PAGE_SIZE);
-            record.revoke(self.vm, Pages { start, count: reset.end - reset.first });
+            let pages = Pages { start, count: reset.end - reset.first };
+            // Where pages are shared again, others may have cached their own frames.
+            if reset.shared > 0 { self.replaced_at_rest(pages) } else { record.revoke(self.vm, pages) }
         }
     }
 
