@@ -16,8 +16,8 @@ use allotment_arch::{Access, Arch, Entry, Format, Invalidation, PAGE_SIZE, Pages
 use crate::{
     Allocator, CompiledModuleId, PoolKind,
     on_demand::Where,
-    pooling::{Position, SlotPool, Touch, is_in_use},
-    vm::{pages::mark_written, region_entry},
+    pooling::{Position, SlotPool, is_in_use},
+    vm::{copy_on_write::Touch, pages::mark_written, region_entry},
 };
 
 /// What the faulting instruction tried to do.
@@ -170,6 +170,7 @@ impl<A: Arch> Allocator<A> {
             (Some(entry), _) if permits::<A>(entry, access) => self.resume(entry, address, access),
             (_, Some(pool)) if access != FaultAccess::Execute => self.touch(pool, address, access),
             (_, Some(pool)) => refuse_slot(pool, address, access, false),
+            (_, None) if access != FaultAccess::Execute => self.touch_region(address, access),
             (_, None) => self.refuse_region(address, access),
         }
     }
@@ -186,6 +187,19 @@ impl<A: Arch> Allocator<A> {
             Touch::Exhausted => refuse_slot(pool, address, access, true),
             Touch::NotHere => refuse_slot(pool, address, access, false),
         }
+    }
+
+    /// The same of a memory with a range of its own.
+    #[cold]
+    fn touch_region(&self, address: VirtAddr, access: FaultAccess) -> Verdict {
+        let touch = self.regions.touch(&self.vm, address, access == FaultAccess::Write);
+        if touch == Touch::Given {
+            return Verdict::Resume;
+        }
+        // Another CPU may have touched it since this one looked.
+        let entry = self.regions.contains(address).then(|| region_entry(&self.vm, address)).flatten();
+        let permits = entry.is_some_and(|entry| permits::<A>(entry, access));
+        if permits { Verdict::Resume } else { self.refuse_region(address, access) }
     }
 
     #[cold]

@@ -15,9 +15,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use allotment_arch::{
-    Access, Arch, ENTRIES_PER_TABLE, Entry, Format, Invalidation, PAGE_SIZE, Pages, PhysAddr, VirtAddr,
-};
+use allotment_arch::{Access, Arch, ENTRIES_PER_TABLE, Entry, Format, PAGE_SIZE, Pages, PhysAddr, VirtAddr};
 
 use super::{
     super::{
@@ -27,30 +25,15 @@ use super::{
     },
     granule::{Attempt, is_shared, own_table},
 };
+pub(super) use crate::vm::copy_on_write::is_own;
 use crate::{
     Error,
-    vm::{Vm, pages},
+    vm::{
+        Vm,
+        copy_on_write::{SharedPage, Touch},
+        pages,
+    },
 };
-
-/// What became of a fault in a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Touch {
-    /// The access is allowed now, or may be any moment: trying again says so.
-    Given,
-    /// The instance has written as many pages as it may.
-    Exhausted,
-    /// It is none that becomes allowed.
-    NotHere,
-}
-
-impl From<Attempt> for Touch {
-    fn from(attempt: Attempt) -> Self {
-        match attempt {
-            Attempt::Done | Attempt::Again => Self::Given,
-            Attempt::Exhausted => Self::Exhausted,
-        }
-    }
-}
 
 impl SlotPool {
     /// Answers a fault in what is accessible of a slot that shares.
@@ -229,31 +212,23 @@ impl<'p, A: Arch> Slot<'p, A> {
         written: bool,
     ) -> Attempt {
         let (vm, record) = (self.vm, self.record);
-        let busy = A::Format::empty(pages::BUSY);
-        if leaf.compare_exchange(old, busy, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            return Attempt::Again;
+        let shared = SharedPage { start: self.base().offset(page * PAGE_SIZE), leaf, old, shown };
+        let attempt = shared.make_own(vm, written, || {
+            let own = self.frame_for(page)?;
+            if let SlotBacking::Fixed { .. } = self.pool.settings.backing
+                && shown == vm.zeros.frame()
+            {
+                // SAFETY: the frame is the slot's own, and its page busy: nobody else is at
+                // it. One of the arena holds zeros.
+                unsafe { vm.arch.zero_frame(own) };
+            }
+            let at = page % ENTRIES_PER_TABLE;
+            self.mark_groups(page / ENTRIES_PER_TABLE, table, at, at + 1);
+            Some(own)
+        });
+        if attempt != Attempt::Done {
+            return attempt;
         }
-        let Some(own) = self.frame_for(page) else {
-            leaf.store(old, Ordering::Release);
-            return Attempt::Exhausted;
-        };
-        let new = A::Format::present(own, Access::ReadWrite, written);
-        if A::Format::needs_break(old, new) {
-            let start = self.base().offset(page * PAGE_SIZE);
-            vm.arch.invalidate_everywhere(Invalidation::leaves(Pages { start, count: 1 }));
-        }
-        if shown != vm.zeros.frame() {
-            // SAFETY: the shared frame does not change; the other is the slot's own, and
-            // its page busy: nobody else is at it.
-            unsafe { vm.arch.copy_frame(shown, own) };
-        } else if let SlotBacking::Fixed { .. } = self.pool.settings.backing {
-            // SAFETY: as above. A frame of the arena holds zeros.
-            unsafe { vm.arch.zero_frame(own) };
-        }
-        let at = page % ENTRIES_PER_TABLE;
-        self.mark_groups(page / ENTRIES_PER_TABLE, table, at, at + 1);
-        leaf.store(new, Ordering::Release);
-        vm.arch.publish();
         record.private.fetch_add(1, Ordering::Relaxed);
         if written {
             record.faulted.store(true, Ordering::Relaxed);
@@ -280,10 +255,4 @@ impl<'p, A: Arch> Slot<'p, A> {
         let pages = self.pool.settings.layout.max_memory_size / PAGE_SIZE;
         first.offset((self.number as usize * pages + page) * PAGE_SIZE)
     }
-}
-
-/// Whether an entry has a frame of its own.
-#[inline]
-pub(super) fn is_own<A: Arch>(entry: u64) -> bool {
-    A::Format::decode(entry).own_frame().is_some()
 }
