@@ -16,8 +16,8 @@ use allotment_arch::{Access, Arch, Entry, Format, Invalidation, PAGE_SIZE, Pages
 use crate::{
     Allocator, CompiledModuleId, PoolKind,
     on_demand::Where,
-    pooling::{Position, SlotPool, Touch, is_in_use},
-    vm::{pages::mark_written, region_entry},
+    pooling::{Position, SlotPool, is_in_use},
+    vm::{copy_on_write::Touch, pages::mark_written, region_entry},
 };
 
 /// What the faulting instruction tried to do.
@@ -169,11 +169,30 @@ impl<A: Arch> Allocator<A> {
                 Touch::NotHere => refuse_slot(pool, address, access, false),
             };
         }
-        match self.regions.contains(address).then(|| region_entry(&self.vm, address)).flatten() {
-            Some(entry) if permits::<A>(entry.load(Ordering::Acquire), access) => {
-                self.resume(entry, address, access)
-            }
-            _ => self.refuse_region(address, access),
+        match self.region_entry_permitting(address, access) {
+            Some(entry) => self.resume(entry, address, access),
+            None if access != FaultAccess::Execute => self.touch_region(address, access),
+            None => self.refuse_region(address, access),
+        }
+    }
+
+    /// The entry for an address of a region, if it allows the access.
+    fn region_entry_permitting(&self, address: VirtAddr, access: FaultAccess) -> Option<&AtomicU64> {
+        let entry = self.regions.contains(address).then(|| region_entry(&self.vm, address)).flatten()?;
+        permits::<A>(entry.load(Ordering::Acquire), access).then_some(entry)
+    }
+
+    /// The same of a memory with a range of its own.
+    #[cold]
+    fn touch_region(&self, address: VirtAddr, access: FaultAccess) -> Verdict {
+        let touch = self.regions.touch(&self.vm, address, access == FaultAccess::Write);
+        if matches!(touch, Touch::Given) {
+            return Verdict::Resume;
+        }
+        // Another CPU may have touched it since this one looked.
+        match self.region_entry_permitting(address, access) {
+            Some(_) => Verdict::Resume,
+            None => self.refuse_region(address, access),
         }
     }
 

@@ -47,7 +47,7 @@ impl<A: Arch> Allocator<A> {
             }
         }
         if self.on_demand.is_strategy {
-            return self.memory_on_demand(RangeKind::Memory, request);
+            return self.memory_on_demand(RangeKind::Memory, image, request);
         }
         if request.shared {
             return Err(Error::SharedMemory);
@@ -105,8 +105,7 @@ impl<A: Arch> Allocator<A> {
                 let MakeAccessible { allocator, id, .. } = make_accessible;
                 allocator.pools.memories.arrive(&allocator.vm, *id)
             }
-            // Its range was everybody's to forget before it was this one's.
-            Memory::Dynamic(memory) => memory.check(),
+            Memory::Dynamic(memory) => memory.arrive(),
         }
     }
 
@@ -126,7 +125,7 @@ impl<A: Arch> Allocator<A> {
                 let MakeAccessible { allocator, id, .. } = make_accessible;
                 allocator.pools.memories.prepare_write(&allocator.vm, *id, offset, len)
             }
-            Memory::Dynamic(memory) => memory.check_range(offset, len),
+            Memory::Dynamic(memory) => memory.prepare_write(offset, len),
         }
     }
 
@@ -145,8 +144,7 @@ impl<A: Arch> Allocator<A> {
                 let MakeAccessible { allocator, id, .. } = make_accessible;
                 allocator.pools.memories.note_written(&allocator.vm, *id, offset, len)
             }
-            // A range's frames are cleared whole when it ends.
-            Memory::Dynamic(memory) => memory.check_range(offset, len),
+            Memory::Dynamic(memory) => memory.note_written(offset, len),
         }
     }
 
@@ -162,6 +160,16 @@ impl<A: Arch> Allocator<A> {
                 pool.arrive(&self.vm, id)?;
                 if pool.is_sparse() { pool.prepare_write(&self.vm, id, offset, len) } else { Ok(()) }
             }
+            None => self.arrive_at(address),
+        }
+    }
+
+    /// Has this CPU forget what was replaced in the range at an address, if there is
+    /// one.
+    #[cfg(feature = "instance")]
+    pub(crate) fn arrive_at(&self, address: VirtAddr) -> Result<(), Error> {
+        match self.regions.locate(address) {
+            Some(position) => self.regions.arrive(&self.vm, position.id),
             None => Ok(()),
         }
     }
@@ -280,7 +288,8 @@ impl<A: Arch> Allocator<A> {
     /// As for [`allocate_memory`](Self::allocate_memory).
     pub fn allocate_gc_heap(&self, request: impl Into<MemoryRequest>) -> Result<GcHeap<'_, A>, Error> {
         if self.on_demand.is_strategy {
-            return Ok(GcHeap { memory: self.memory_on_demand(RangeKind::GcHeap, &request.into())? });
+            let memory = self.memory_on_demand(RangeKind::GcHeap, None, &request.into())?;
+            return Ok(GcHeap { memory });
         }
         self.pools.gc_heaps.increment()?;
         match self.allocate_memory(request) {

@@ -5,6 +5,8 @@
 
 extern crate alloc;
 
+#[path = "on_demand/bytes.rs"]
+mod bytes;
 mod common;
 #[path = "on_demand/exhaustion.rs"]
 mod exhaustion;
@@ -12,6 +14,8 @@ mod exhaustion;
 mod faults;
 #[path = "on_demand/growth.rs"]
 mod growth;
+#[path = "on_demand/images.rs"]
+mod images;
 #[path = "model/random.rs"]
 #[allow(dead_code, reason = "shared with other models")]
 mod numbers;
@@ -109,6 +113,50 @@ harness::tests! {
         on_every_machine!(random_steps);
     }
 
+    fn a_memory_shows_its_image_over_zeros_and_pays_for_what_it_may_write() {
+        on_every_machine!(images::shows);
+    }
+
+    fn what_was_written_is_the_image_again_for_the_next() {
+        on_every_machine!(images::reset);
+    }
+
+    fn a_shared_memory_has_a_copy_of_its_image() {
+        on_every_machine!(images::threads);
+    }
+
+    fn an_image_lives_as_long_as_anybody_shows_it_in_any_order() {
+        on_every_machine!(images::lifetime);
+    }
+
+    fn what_was_promised_is_there_when_nothing_else_is() {
+        on_every_machine!(images::promised);
+    }
+
+    fn more_sizes_than_an_image_keeps_tables_for_are_shown_as_well() {
+        on_every_machine!(images::many_sizes);
+    }
+
+    fn host_code_and_devices_write_what_they_prepared() {
+        on_every_machine!(images::host_writes);
+    }
+
+    fn what_was_written_once_is_ready_for_the_next() {
+        on_every_machine!(images::learned);
+    }
+
+    fn a_cpu_that_arrives_sees_what_others_wrote() {
+        on_every_machine!(images::arrives);
+    }
+
+    fn cpus_write_for_the_first_time_at_once() {
+        on_every_machine!(images::at_once);
+    }
+
+    fn random_growth_and_writes_over_images_agree_with_plain_bytes() {
+        on_every_machine!(bytes::random_bytes);
+    }
+
     fn cpus_that_make_and_drop_memories_at_once_see_their_own() {
         on_every_machine!(tenants);
     }
@@ -131,11 +179,20 @@ fn base<A: TestArch>(memory: &Memory<'_, A>) -> VirtAddr {
     VirtAddr(memory.base().as_ptr() as u64)
 }
 
+/// Has there be the zeros that memories of these sizes share: their tables stay.
+fn share_zeros<A: TestArch>(m: &Machine<A>, sizes: &[usize]) {
+    for &size in sizes {
+        m.allocator.deallocate_memory(m.allocator.allocate_memory(size).unwrap());
+    }
+}
+
 fn zero_and_bounded<A: TestArch>() {
     let m = machine::<A>();
-    let before = m.allocator.metrics();
     // The last two need more than one leaf table.
-    for size in [1, PAGE, WASM_PAGE, 761_927, 2 * MIB + 1, 5 * MIB] {
+    const SIZES: [usize; 6] = [1, PAGE, WASM_PAGE, 761_927, 2 * MIB + 1, 5 * MIB];
+    share_zeros(&m, &SIZES);
+    let before = m.allocator.metrics();
+    for size in SIZES {
         let memory = m.allocator.allocate_memory(size).unwrap();
         assert_eq!(memory.size(), size);
         let end = size.next_multiple_of(PAGE);
@@ -156,8 +213,9 @@ fn zero_and_bounded<A: TestArch>() {
 
 fn released<A: TestArch>() {
     let m = machine::<A>();
-    let before = m.allocator.metrics();
     let sizes = [3 * WASM_PAGE, PAGE, 3 * MIB, 0, 2 * WASM_PAGE];
+    share_zeros(&m, &sizes);
+    let before = m.allocator.metrics();
     for round in 0..5 {
         let memories = sizes.map(|size| m.allocator.allocate_memory(size).unwrap());
         assert_eq!(m.allocator.metrics().regions, before.regions + sizes.len());

@@ -46,7 +46,7 @@ impl<A: Arch> Allocator<A> {
 impl<'a, A: Arch> DynamicMemory<'a, A> {
     /// An image with copies of all pages that are not zeros.
     fn copy(&self) -> Result<MemoryImage<'a, A>, Error> {
-        self.check()?;
+        self.allocator.regions.check(self.place.id)?;
         let (allocator, vm) = (self.allocator, &self.allocator.vm);
         let end = page_ceil(self.size).unwrap_or(self.size) / PAGE_SIZE;
         let frame = |page: usize| {

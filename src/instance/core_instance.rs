@@ -173,8 +173,14 @@ impl<'a, A: Arch> Instance<'a, A> {
     /// [`Error::Stale`] of what was deallocated behind its back.
     pub fn arrive(&self) -> Result<(), InstanceError> {
         for memory in self.memories.values() {
-            if let Memory::Static { memory, .. } = memory {
-                self.allocator.arrive(&memory.0)?;
+            match memory {
+                Memory::Static { memory, .. } => self.allocator.arrive(&memory.0)?,
+                // Whoever made it; another's is in no range of ours.
+                Memory::Dynamic { memory, .. } => {
+                    self.allocator.arrive_at(VirtAddr(memory.base().as_ptr() as u64))?;
+                }
+                // Nothing of it is replaced.
+                Memory::Shared(_) => {}
             }
         }
         for table in self.tables.values() {

@@ -19,6 +19,10 @@ use crate::{
 ///
 /// Growth beyond the capacity moves it, where it may: nothing is copied, but
 /// all of it has another address then, and the old ones fault.
+///
+/// What nobody wrote is shared where that pays, as in a pool's slot: pages get
+/// frames of their own when they are first written, out of those that were
+/// promised to the memory when they became accessible.
 pub struct DynamicMemory<'a, A: Arch = Native> {
     pub(crate) allocator: &'a Allocator<A>,
     pub(crate) place: Place,
@@ -97,14 +101,26 @@ impl<A: Arch> DynamicMemory<'_, A> {
         self.allocator.release_backed(self.place.id);
     }
 
-    /// Whether it is there still.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        self.allocator.regions.check(self.place.id)
+    /// Makes sure that this CPU caches nothing that first writes on others replaced.
+    pub(crate) fn arrive(&self) -> Result<(), Error> {
+        self.allocator.regions.arrive(&self.allocator.vm, self.place.id)
     }
 
-    /// Whether a part of it is accessible. All of that has its frames.
-    pub(crate) fn check_range(&self, offset: usize, len: usize) -> Result<(), Error> {
-        self.check()?;
+    /// Gives a part of it frames of its own.
+    pub(crate) fn prepare_write(&self, offset: usize, len: usize) -> Result<(), Error> {
+        self.check_range(offset, len)?;
+        self.allocator.regions.prepare_write(&self.allocator.vm, self.place.id, offset, len)
+    }
+
+    /// Notes that a part was written by other means than its mapping.
+    pub(crate) fn note_written(&self, offset: usize, len: usize) -> Result<(), Error> {
+        self.check_range(offset, len)?;
+        self.allocator.regions.note_written(&self.allocator.vm, self.place.id, offset, len)
+    }
+
+    /// Whether a part of it is accessible.
+    fn check_range(&self, offset: usize, len: usize) -> Result<(), Error> {
+        self.allocator.regions.check(self.place.id)?;
         let accessible = page_ceil(self.size).unwrap_or(self.size);
         let end = offset.checked_add(len).filter(|&end| end <= accessible);
         end.map(drop).ok_or(Error::OutOfBounds { offset, len, accessible })

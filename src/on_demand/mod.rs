@@ -15,6 +15,10 @@
 //! A move copies nothing and touches no page: the old range's leaf tables are
 //! unlinked, every CPU forgets them, and they are linked again in the new range;
 //! then the old range is free. Whatever can fail comes before.
+//!
+//! Memories with an image, and larger ones without, share what nobody wrote, as
+//! slots do: a table for each 2 MiB, and frames by first writes. All that these may
+//! take is promised to the range when its pages become accessible.
 
 use core::ptr::NonNull;
 
@@ -24,7 +28,7 @@ use crate::{
     Allocator, CompiledModuleId, Config, DynamicMemory, Error, FaultRegion, FaultSlot, FiberStack,
     InstanceAllocationStrategy, Memory, MemoryInModule, MemoryRequest, MemorySizes, Table, TableRequest,
     pooling::SlotId,
-    vm::{Label, MAPPED_MEMORY, RegionId, RegionPosition, Reservation, pointer},
+    vm::{Image, Label, MAPPED_MEMORY, RegionId, RegionPosition, Reservation, pointer},
 };
 
 /// Elements that a table without a maximum may have where it is: as many as a
@@ -98,6 +102,8 @@ pub(crate) struct Backed {
     pub(crate) capacity: usize,
     /// At least so much is unmapped after the capacity, rounded up to pages.
     pub(crate) guard_after: usize,
+    /// Whether pages may be shared until they are written.
+    pub(crate) lazy: bool,
 }
 
 /// Where something lies: in a slot of its pool, or in a range of its own.
@@ -115,10 +121,11 @@ pub(crate) struct Place {
 }
 
 impl<A: Arch> Allocator<A> {
-    /// A memory or GC heap as `request` says.
+    /// A memory or GC heap as `request` says, which shows `image` over zeros.
     pub(crate) fn memory_on_demand(
         &self,
         kind: RangeKind,
+        image: Option<Image>,
         request: &MemoryRequest,
     ) -> Result<Memory<'_, A>, Error> {
         if request.shared && !self.config.shared_memory {
@@ -135,8 +142,9 @@ impl<A: Arch> Allocator<A> {
         } else {
             sizes.reservation
         };
-        let backed = self.backed(kind, owner, capacity.max(whole));
-        let place = self.reserve_backed(&backed, minimum)?;
+        // Nor may a first write replace what others use this moment.
+        let backed = Backed { lazy: !request.shared, ..self.backed(kind, owner, capacity.max(whole)) };
+        let place = self.reserve_backed(&backed, image, minimum)?;
         let capacity = page_ceil(backed.capacity).unwrap_or(backed.capacity);
         Ok(Memory::Dynamic(DynamicMemory {
             allocator: self,
@@ -169,8 +177,9 @@ impl<A: Arch> Allocator<A> {
             guard_before: 0,
             capacity: bytes,
             guard_after: PAGE_SIZE,
+            lazy: false,
         };
-        let place = self.reserve_backed(&backed, minimum * element_size)?;
+        let place = self.reserve_backed(&backed, None, minimum * element_size)?;
         let (home, base) = (Home::Range(place.id), pointer(place.base));
         Ok(Table { allocator: self, home, base, size: minimum, capacity, element_size })
     }
@@ -184,8 +193,9 @@ impl<A: Arch> Allocator<A> {
             guard_before: PAGE_SIZE,
             capacity: bytes,
             guard_after: 0,
+            lazy: false,
         };
-        let place = self.reserve_backed(&backed, bytes)?;
+        let place = self.reserve_backed(&backed, None, bytes)?;
         if !self.vm.arch.hardware_dirty() {
             // No first write to a stack may fault: it would be the handler's.
             self.regions.mark_written(&self.vm, place.id);
@@ -198,7 +208,7 @@ impl<A: Arch> Allocator<A> {
     pub(crate) fn backed(&self, kind: RangeKind, owner: Option<MemoryInModule>, capacity: usize) -> Backed {
         let guard = self.on_demand.sizes(kind).guard_size;
         let guard_before = if self.on_demand.guard_before { guard } else { 0 };
-        Backed { kind, owner, guard_before, capacity, guard_after: guard }
+        Backed { kind, owner, guard_before, capacity, guard_after: guard, lazy: true }
     }
 
     /// Address space beyond `size` for a memory that is to grow to that.
@@ -207,11 +217,16 @@ impl<A: Arch> Allocator<A> {
         size.checked_add(self.on_demand.sizes(kind).reservation_for_growth).ok_or(no_space)
     }
 
-    /// Makes a range of which the first `accessible` bytes, rounded up to pages,
-    /// are zeros that can be read and written.
-    pub(crate) fn reserve_backed(&self, backed: &Backed, accessible: usize) -> Result<Place, Error> {
+    /// Makes a range of which the first `accessible` bytes, rounded up to pages, can
+    /// be read and written. They show `image` over zeros.
+    pub(crate) fn reserve_backed(
+        &self,
+        backed: &Backed,
+        image: Option<Image>,
+        accessible: usize,
+    ) -> Result<Place, Error> {
         let (id, base) = self.regions.reserve(&backed.reservation(accessible)?)?;
-        if let Err(error) = self.regions.extend(&self.vm, id, accessible) {
+        if let Err(error) = self.regions.open(&self.vm, id, image, accessible) {
             self.release_backed(id);
             return Err(error);
         }
@@ -270,8 +285,8 @@ impl Backed {
     fn reservation(&self, accessible: usize) -> Result<Reservation, Error> {
         let no_space = Error::OutOfAddressSpace { requested: accessible };
         let bytes = page_ceil(self.capacity).ok_or(no_space)?;
-        let Self { guard_before, guard_after, .. } = *self;
-        Ok(Reservation { guard_before, bytes, guard_after, label: label(self.kind, self.owner) })
+        let Self { guard_before, guard_after, lazy, .. } = *self;
+        Ok(Reservation { guard_before, bytes, guard_after, label: label(self.kind, self.owner), lazy })
     }
 }
 

@@ -2,12 +2,12 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use allotment_arch::{Arch, Invalidation, Pages, PhysAddr};
+use allotment_arch::{Arch, Pages, PhysAddr};
 use spin::mutex::SpinMutex;
 
 use crate::{
     CompiledModuleId, MemoryInModule,
-    vm::{Epoch, Image, Settled, Vm},
+    vm::{Image, Revoked, Settled, ShownImage, Vm},
 };
 
 /// A slot that is in use, as its holder names it.
@@ -24,10 +24,7 @@ pub(crate) struct SlotRecord {
     pub(super) generation: AtomicU64,
     /// Bytes that can be accessed, from the slot's base.
     pub(super) accessible: AtomicUsize,
-    /// The epoch in which something of the slot was last taken away.
-    revoked: AtomicU64,
-    /// The CPU that has forgotten everything of that, by whatever means.
-    clean_on: AtomicUsize,
+    revoked: Revoked,
     /// Frames of the arena in the slot's entries, tables not counted.
     pub(super) frames: AtomicUsize,
     /// Frames that faults may still put into its entries.
@@ -36,8 +33,8 @@ pub(crate) struct SlotRecord {
     pub(super) promised_tables: AtomicUsize,
     /// Whether the slot [shares](super::sharing) what nobody wrote.
     pub(super) sharing: AtomicBool,
-    /// The frame of the image's record that it shows, or last showed; 0 for zeros.
-    image: AtomicU64,
+    /// The image that it shows, or last showed.
+    image: ShownImage,
     /// Of a slot that shares: accessible pages that are its own,
     pub(super) private: AtomicUsize,
     /// its own tables beyond the first granule's,
@@ -69,9 +66,6 @@ pub(crate) struct SlotRecord {
 
 /// In [`SlotRecord::index`]: there is no module.
 const NO_MODULE: u32 = u32::MAX;
-
-/// In [`SlotRecord::revoked`]: later than any epoch that a CPU has forgotten.
-const REPLACED: u64 = u64::MAX;
 
 /// What the editor of a slot knows of its entries, in pages from its base.
 ///
@@ -119,13 +113,12 @@ impl SlotRecord {
         Self {
             generation: AtomicU64::new(0),
             accessible: AtomicUsize::new(0),
-            revoked: AtomicU64::new(0),
-            clean_on: AtomicUsize::new(usize::MAX),
+            revoked: Revoked::default(),
             frames: AtomicUsize::new(0),
             promised: AtomicUsize::new(0),
             promised_tables: AtomicUsize::new(0),
             sharing: AtomicBool::new(false),
-            image: AtomicU64::new(0),
+            image: ShownImage::default(),
             private: AtomicUsize::new(0),
             own_beyond: AtomicUsize::new(0),
             far_tables: AtomicUsize::new(0),
@@ -162,33 +155,16 @@ impl SlotRecord {
         (index != NO_MODULE).then_some(MemoryInModule { module, index })
     }
 
-    /// Whether `cpu` caches nothing that was taken away from the slot.
-    #[inline(always)]
-    fn is_clean_on<A: Arch>(&self, vm: &Vm<A>, cpu: usize) -> bool {
-        self.clean_on.load(Ordering::Relaxed) == cpu
-            || vm.epochs.has_forgotten(cpu, Epoch(self.revoked.load(Ordering::Relaxed)))
-    }
-
     /// Makes this CPU forget what was taken away from the slot, unless it has.
     #[inline]
     pub(super) fn forget<A: Arch>(&self, vm: &Vm<A>, cpu: usize) {
-        if !self.is_clean_on(vm, cpu) {
-            vm.epochs.invalidate_local(&vm.arch, cpu, Invalidation::EVERYTHING);
-        }
+        self.revoked.forget(vm, cpu);
     }
 
     /// Notes that `pages` of the slot, or tables above them, were taken away, and
     /// makes this CPU forget them. The caller holds the slot.
     pub(super) fn revoke<A: Arch>(&self, vm: &Vm<A>, pages: Pages) {
-        let cpu = vm.arch.current_cpu();
-        // Asked before this revocation: what is left of earlier ones is more
-        // than `pages`.
-        let clean = self.is_clean_on(vm, cpu);
-        let stale = if clean { Invalidation::tables(pages) } else { Invalidation::EVERYTHING };
-        let epoch = vm.epochs.revoke();
-        vm.epochs.invalidate_local(&vm.arch, cpu, stale);
-        self.revoked.store(epoch.0, Ordering::Relaxed);
-        self.clean_on.store(cpu, Ordering::Relaxed);
+        self.revoked.revoke(vm, pages);
     }
 
     /// Notes that this CPU, in a fault, showed another frame or table in the slot. It
@@ -196,16 +172,13 @@ impl SlotRecord {
     /// forget. The caller may hold nothing.
     #[inline]
     pub(super) fn replaced(&self, cpu: usize) {
-        if self.clean_on.load(Ordering::Relaxed) != cpu {
-            self.clean_on.store(usize::MAX, Ordering::Relaxed);
-        }
-        self.revoked.store(REPLACED, Ordering::Relaxed);
+        self.revoked.replaced(cpu);
     }
 
     /// Whether something was replaced since the last revocation.
     #[inline]
     pub(super) fn is_replaced(&self) -> bool {
-        self.revoked.load(Ordering::Relaxed) == REPLACED
+        self.revoked.is_replaced()
     }
 
     /// Claims the tables of the slot. `false` if another CPU has.
@@ -220,25 +193,23 @@ impl SlotRecord {
     /// The image that the slot shows or last showed, of which it is an owner.
     #[inline]
     pub(super) fn image(&self) -> Option<Image> {
-        let frame = self.image.load(Ordering::Relaxed);
-        (frame != 0).then_some(Image::from_frame(PhysAddr(frame)))
+        self.image.get()
     }
 
     /// Notes which image it shows. The slot's share in it is the caller's to count.
     pub(super) fn set_image(&self, image: Option<Image>) {
-        self.image.store(image.map_or(0, |image| image.frame().0), Ordering::Release);
+        self.image.set(image);
     }
 
     /// Takes the image out, and the slot's share in it with it.
     pub(super) fn take_image(&self) -> Option<Image> {
-        let frame = self.image.swap(0, Ordering::AcqRel);
-        (frame != 0).then_some(Image::from_frame(PhysAddr(frame)))
+        self.image.take()
     }
 
     /// Makes every CPU forget what was taken away from the slot, unless they
     /// have. The caller holds the slot.
     pub(super) fn settle<A: Arch>(&self, vm: &Vm<A>) -> Settled {
-        vm.epochs.settle_since(&vm.arch, Epoch(self.revoked.load(Ordering::Relaxed)))
+        self.revoked.settle(vm)
     }
 }
 

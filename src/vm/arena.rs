@@ -303,6 +303,12 @@ impl<A: Arch> Promise<'_, A> {
     pub(crate) fn put_back(&mut self) {
         self.left += 1;
     }
+
+    /// Hands what is left over to somebody who keeps the number himself, as with
+    /// [`Arena::set_aside`].
+    pub(crate) fn hand_over(mut self) -> usize {
+        core::mem::take(&mut self.left)
+    }
 }
 
 impl<A: Arch> Drop for Promise<'_, A> {

@@ -16,12 +16,14 @@ mod address_space;
 mod arena;
 mod carve;
 mod checks;
+pub(crate) mod copy_on_write;
 mod epochs;
 mod frames;
 mod images;
 pub(crate) mod pages;
 mod records;
 mod regions;
+mod revoked;
 pub mod space;
 
 use core::ptr::NonNull;
@@ -33,12 +35,13 @@ pub(crate) use carve::{Carving, POOLS, Places, PoolPlaces, PoolSpec};
 pub(crate) use checks::check_ranges;
 use checks::{check_mappings, check_reach};
 pub(crate) use epochs::{CpuRecord, Epoch, Epochs, Settled};
-pub(crate) use images::{Image, ImageRecord, PageSource, Zeros};
+pub(crate) use images::{Image, ImageRecord, PageSource, ShownImage, Zeros};
 pub(crate) use records::Records;
 pub use regions::RegionView;
 pub(crate) use regions::{
     Label, MAPPED_MEMORY, RegionId, RegionPosition, RegionSizes, Regions, Reservation, entry as region_entry,
 };
+pub(crate) use revoked::Revoked;
 
 /// The machine and the frames that are ours on it.
 #[derive(Debug)]

@@ -13,7 +13,7 @@
 //! | [`strip`] | hidden, holding zeros | empty | nothing (after invalidation everywhere) |
 //! | [`wipe`], [`poison`] | any | clean, holding zeros; or what [`POISON`] says | nothing (at rest) |
 //! | [`hide_at_rest`], [`reveal_some`] | any | hidden; present | as [`hide`] and [`reveal`] |
-//! | [`strip_at_rest`] | any | empty | nothing (after invalidation everywhere) |
+//! | [`strip_at_rest`], [`take_all`] | any | empty | nothing (after invalidation everywhere) |
 //! | [`exchange`] | any | what the editor says | what [`Format::needs_invalidation`] says of both |
 //! | [`take_out`] | hidden | empty | nothing (after invalidation everywhere) |
 //! | [`suspend`], [`resume`] | present, hidden, present | | nothing: invalidates everywhere between |
@@ -321,6 +321,28 @@ pub(crate) unsafe fn fill_from<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], frame: Ph
             // SAFETY: by this function's contract.
             unsafe { vm.arch.zero_frame(frame) };
             entry.store(A::Format::hidden(frame, false), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Empties a run, and gives its own frames back to the arena, cleared, the last first;
+/// but those that have other owners.
+///
+/// # Safety
+///
+/// `settled` came after the run was out of everybody's reach.
+pub(crate) unsafe fn take_all<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], settled: Settled) {
+    for entry in run.iter().rev() {
+        let old = entry.swap(0, Ordering::Relaxed);
+        let Some(frame) = A::Format::decode(old).own_frame() else { continue };
+        if vm.arena.unshare(frame) {
+            if is_written::<A>(old) {
+                // SAFETY: nobody reaches the frame any more.
+                unsafe { vm.arch.zero_frame(frame) };
+            }
+            // SAFETY: the frame came from the arena, holds zeros and has just
+            // left its only entry.
+            unsafe { vm.arena.give_back(frame, settled) };
         }
     }
 }

@@ -5,7 +5,7 @@ use allotment::{Config, Error, FaultAccess, FaultRegion, MemoryRequest, Verdict,
 use crate::{
     base,
     common::{MIB, Machine, PAGE, TestArch, WASM_PAGE, cpus, on},
-    machine, small,
+    machine, share_zeros, small,
 };
 
 pub(crate) fn unchanged_pointer<A: TestArch>() {
@@ -14,6 +14,7 @@ pub(crate) fn unchanged_pointer<A: TestArch>() {
     const EXTRA: usize = 5;
     let config: Config = small().memory_reservation(0).memory_reservation_for_growth(EXTRA * WASM_PAGE);
     let m = Machine::<A>::new(&config, 16 * MIB);
+    share_zeros(&m, &[10 * WASM_PAGE]);
     let before = m.allocator.metrics();
     let mut memory = m.allocator.allocate_memory(10 * WASM_PAGE).unwrap();
     let mut pages = 10;
@@ -40,6 +41,7 @@ pub(crate) fn unchanged_pointer<A: TestArch>() {
 
 pub(crate) fn contents<A: TestArch>() {
     let m = machine::<A>();
+    share_zeros(&m, &[3 * MIB / 2, 5 * MIB, 2 * MIB + PAGE]);
     let before = m.allocator.metrics();
     // Ends inside a leaf table that moves, at the end of one, and is nothing.
     for (size, larger) in [(3 * MIB / 2, 5 * MIB), (2 * MIB, 4 * MIB), (0, 3 * MIB), (PAGE, 2 * MIB + PAGE)] {
@@ -70,6 +72,7 @@ pub(crate) fn contents<A: TestArch>() {
 
 pub(crate) fn old_range<A: TestArch>() {
     let m = machine::<A>();
+    share_zeros(&m, &[MIB]);
     let before = m.allocator.metrics();
     let mut memory = m.allocator.allocate_memory(MIB).unwrap();
     let old = base(&memory);
@@ -77,6 +80,7 @@ pub(crate) fn old_range<A: TestArch>() {
     let pages = || (0..MIB).step_by(64 * PAGE).map(|page| old.offset(page));
     for cpu in 0..cpus() {
         on(m.allocator.arch(), cpu, || {
+            m.allocator.arrive(&memory).unwrap();
             for page in pages() {
                 m.store_at(page, 0x33).unwrap();
             }

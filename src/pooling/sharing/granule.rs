@@ -15,48 +15,15 @@ use core::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use allotment_arch::{
-    Arch, ENTRIES_PER_TABLE, Entry, Format, Invalidation, PAGE_SIZE, Pages, PhysAddr, TABLE_SPAN, Upper,
-    index,
-};
+use allotment_arch::{Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, PhysAddr, TABLE_SPAN, Upper, index};
 
 use super::{
     super::{far, slot_edits::Slot},
     GROUP,
 };
-use crate::vm::pages;
-
-/// What became of an attempt that others may get in the way of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::pooling) enum Attempt {
-    Done,
-    /// Another CPU is at it this moment.
-    Again,
-    /// What was promised is used up.
-    Exhausted,
-}
-
-/// The own table that a directory entry points to, or has parked.
-#[inline]
-pub(super) fn own_table<A: Arch>(entry: u64) -> Option<PhysAddr> {
-    if entry & A::Format::PRESENT == 0 {
-        return match A::Format::decode(entry) {
-            Entry::Hidden { frame, .. } => Some(frame),
-            Entry::Empty { .. } | Entry::Present { .. } => None,
-        };
-    }
-    match A::Format::upper(1, entry) {
-        Upper::Table { frame, .. } if entry & A::Format::SHARED_TABLE == 0 => Some(frame),
-        _ => None,
-    }
-}
-
-/// Whether a directory entry points to a table that is shared.
-#[inline]
-pub(super) fn is_shared<A: Arch>(entry: u64) -> bool {
-    let both = A::Format::PRESENT | A::Format::SHARED_TABLE;
-    entry & both == both
-}
+pub(in crate::pooling) use crate::vm::copy_on_write::Attempt;
+use crate::vm::copy_on_write::make_table_own;
+pub(super) use crate::vm::copy_on_write::{is_shared, own_table};
 
 impl<'p, A: Arch> Slot<'p, A> {
     /// The directory's entry for granule `nth`, if it has a directory.
@@ -192,24 +159,10 @@ impl<'p, A: Arch> Slot<'p, A> {
             return Attempt::Done;
         }
         let Some(table) = self.table_for(nth) else { return Attempt::Exhausted };
-        // SAFETY: a shared table does not change, and the other is this slot's, linked
-        // nowhere: who else would write it has no claim.
-        unsafe { vm.arch.copy_frame(shared, table) };
         self.set_groups(nth, table, 0);
-        let new = A::Format::table(table);
-        let pages = Pages { start: self.base().offset(nth * TABLE_SPAN), count: ENTRIES_PER_TABLE };
-        let breaks = A::Format::needs_break(old, new);
-        if breaks {
-            place.store(A::Format::empty(pages::BUSY), Ordering::Release);
-            vm.arch.invalidate_everywhere(Invalidation::tables(pages));
-        }
-        place.store(new, Ordering::Release);
-        vm.arch.publish();
-        if !breaks {
-            // What was read ahead by way of the shared table shows the same, but the
-            // pointer to it would go on to.
-            vm.arch.invalidate_local(Invalidation::tables(Pages { count: 1, ..pages }));
-        }
+        // SAFETY: the table is this slot's, linked nowhere: who else would write it, or
+        // the entry, has no claim.
+        unsafe { make_table_own(vm, place, self.base().offset(nth * TABLE_SPAN), shared, table) };
         record.replaced(vm.arch.current_cpu());
         if nth > 0 {
             record.own_beyond.fetch_add(1, Ordering::Relaxed);

@@ -44,11 +44,7 @@ mod pending;
 mod release;
 mod write_fault;
 
-pub(crate) use write_fault::Touch;
-
-/// Pages that a memory of zeros gets at once, whatever it writes: one wasm page.
-/// Larger ones share zeros.
-pub(super) const EAGER_PAGES: usize = 16;
+pub(super) use crate::vm::copy_on_write::EAGER_PAGES;
 
 /// Pages whose entries one bit of a table's summary stands for.
 pub(super) const GROUP: usize = 16;

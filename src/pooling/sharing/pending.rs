@@ -18,11 +18,11 @@ use allotment_arch::{Access, Arch, ENTRIES_PER_TABLE, Entry, Format, PAGE_SIZE, 
 use super::{
     super::{SlotId, slot::SlotState, slot_edits::Slot, slot_pool::SlotPool},
     granule::own_table,
-    write_fault::{Touch, is_own},
+    write_fault::is_own,
 };
 use crate::{
     Error,
-    vm::{Image, Vm, pages},
+    vm::{Image, Vm, copy_on_write::Touch, pages},
 };
 
 impl SlotPool {

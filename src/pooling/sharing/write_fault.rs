@@ -15,9 +15,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use allotment_arch::{
-    Access, Arch, ENTRIES_PER_TABLE, Entry, Format, Invalidation, PAGE_SIZE, Pages, PhysAddr, VirtAddr,
-};
+use allotment_arch::{Access, Arch, ENTRIES_PER_TABLE, Entry, Format, PAGE_SIZE, Pages, PhysAddr, VirtAddr};
 
 use super::{
     super::{
@@ -27,34 +25,16 @@ use super::{
     },
     granule::{Attempt, is_shared, own_table},
 };
+pub(super) use crate::vm::copy_on_write::is_own;
 use crate::{
     Error, FaultAccess,
     fault::permits,
-    vm::{Vm, distance, pages},
+    vm::{
+        Vm,
+        copy_on_write::{SharedPage, Touch},
+        distance, pages,
+    },
 };
-
-/// What a fault in a slot is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Touch<'a> {
-    /// The entry allows the access: the fault was late, or asks for a mark.
-    Permitted(&'a AtomicU64),
-    /// The access is allowed now, or may be any moment: trying again says so.
-    Given,
-    /// The instance has written as many pages as it may.
-    Exhausted,
-    /// It is none that becomes allowed.
-    NotHere,
-}
-
-impl From<Attempt> for Touch<'_> {
-    #[inline]
-    fn from(attempt: Attempt) -> Self {
-        match attempt {
-            Attempt::Done | Attempt::Again => Self::Given,
-            Attempt::Exhausted => Self::Exhausted,
-        }
-    }
-}
 
 impl SlotPool {
     /// Answers a fault. No lock; one walk, from the directory's entry.
@@ -258,36 +238,22 @@ impl<'p, A: Arch> Slot<'p, A> {
         written: bool,
     ) -> Attempt {
         let (vm, record) = (self.vm, self.record);
-        let busy = A::Format::empty(pages::BUSY);
-        if leaf.compare_exchange(old, busy, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            return Attempt::Again;
-        }
-        let Some(own) = self.frame_for(page) else {
-            leaf.store(old, Ordering::Release);
-            return Attempt::Exhausted;
-        };
-        let new = A::Format::present(own, Access::ReadWrite, written);
-        let pages = Pages { start: self.base().offset(page * PAGE_SIZE), count: 1 };
-        let breaks = A::Format::needs_break(old, new);
-        if breaks {
-            vm.arch.invalidate_everywhere(Invalidation::leaves(pages));
-        }
-        if shown != vm.zeros.frame() {
-            // SAFETY: the shared frame does not change; the other is the slot's own, and
-            // its page busy: nobody else is at it.
-            unsafe { vm.arch.copy_frame(shown, own) };
-        } else if let SlotBacking::Fixed { .. } = self.pool.settings.backing {
-            // SAFETY: as above. A frame of the arena holds zeros.
-            unsafe { vm.arch.zero_frame(own) };
-        }
-        let at = page % ENTRIES_PER_TABLE;
-        self.mark_groups(page / ENTRIES_PER_TABLE, table, at, at + 1);
-        leaf.store(new, Ordering::Release);
-        vm.arch.publish();
-        if written && !breaks {
-            // The fault had this CPU forget the shared page. Until the page was busy it
-            // may have come back: whoever reads ahead asks nobody.
-            vm.arch.invalidate_local(Invalidation::leaves(pages));
+        let shared = SharedPage { start: self.base().offset(page * PAGE_SIZE), leaf, old, shown };
+        let attempt = shared.make_own(vm, written, || {
+            let own = self.frame_for(page)?;
+            if let SlotBacking::Fixed { .. } = self.pool.settings.backing
+                && shown == vm.zeros.frame()
+            {
+                // SAFETY: the frame is the slot's own, and its page busy: nobody else is at
+                // it. One of the arena holds zeros.
+                unsafe { vm.arch.zero_frame(own) };
+            }
+            let at = page % ENTRIES_PER_TABLE;
+            self.mark_groups(page / ENTRIES_PER_TABLE, table, at, at + 1);
+            Some(own)
+        });
+        if attempt != Attempt::Done {
+            return attempt;
         }
         record.private.fetch_add(1, Ordering::Relaxed);
         if written {
@@ -315,10 +281,4 @@ impl<'p, A: Arch> Slot<'p, A> {
         let pages = self.pool.settings.layout.max_memory_size / PAGE_SIZE;
         first.offset((self.number as usize * pages + page) * PAGE_SIZE)
     }
-}
-
-/// Whether an entry has a frame of its own.
-#[inline]
-pub(super) fn is_own<A: Arch>(entry: u64) -> bool {
-    pages::has_frame::<A>(entry) && entry & A::Format::SHARED == 0
 }

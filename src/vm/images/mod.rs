@@ -17,6 +17,7 @@
 //! last one takes it apart, once no CPU can walk its tables any more. A frame can
 //! be in several images, and in a region as well: the arena counts its owners.
 
+mod shown;
 mod working_set;
 mod zeros;
 
@@ -31,6 +32,7 @@ use spin::mutex::SpinMutex;
 use super::{Promise, Settled, Vm, pages};
 use crate::Error;
 
+pub(crate) use shown::ShownImage;
 pub(crate) use working_set::WorkingSet;
 pub(crate) use zeros::Zeros;
 

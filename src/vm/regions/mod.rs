@@ -19,8 +19,10 @@
 //! an array. Each record has a lock of its own for edits. That of the address
 //! space is held to find room and to give it back, and no longer.
 
+mod growth;
 mod plain;
 mod record;
+mod sharing;
 mod sizes;
 mod tables;
 mod view;
@@ -30,7 +32,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use allotment_arch::{Arch, PAGE_SIZE, Pages, PhysAddr, TABLE_SPAN, VirtAddr, page_ceil};
 use spin::{Mutex, MutexGuard};
 
-use super::{Promise, Records, Vm, address_space::AddressSpace, distance};
+use super::{Records, Vm, address_space::AddressSpace, distance};
 use crate::Error;
 
 pub(crate) use plain::MAPPED_MEMORY;
@@ -75,6 +77,8 @@ pub(crate) struct Reservation {
     /// At least so much stays unmapped after that.
     pub(crate) guard_after: usize,
     pub(crate) label: Label,
+    /// Whether pages may be shared until they are written.
+    pub(crate) lazy: bool,
 }
 
 /// Where an address stands in a region.
@@ -154,7 +158,7 @@ impl Regions {
             return Err(no_space);
         };
         let extent = Extent { first, granules, front, bytes: wanted.bytes, label: wanted.label };
-        let generation = self.records.as_slice()[number as usize].claim(&extent);
+        let generation = self.records.as_slice()[number as usize].give_out(&extent, wanted.lazy);
         self.record_at.as_slice()[first].store(number, Ordering::Relaxed);
         // From here on others find the record.
         let (word, bit) = word_and_bit(first);
@@ -169,20 +173,9 @@ impl Regions {
         Ok(())
     }
 
-    /// Makes the first `bytes` of a region readable and writable, rounded up to
-    /// pages, and the rest of it stays as it is: for regions that only grow.
-    pub(crate) fn extend<A: Arch>(&self, vm: &Vm<A>, id: RegionId, bytes: usize) -> Result<(), Error> {
-        let (record, _editing) = self.hold(id)?;
-        let extent = record.extent();
-        let too_large = Error::BeyondCapacity { requested: bytes, capacity: extent.bytes };
-        let to = page_ceil(bytes).filter(|_| bytes <= extent.bytes).ok_or(too_large)?;
-        let mut frames = vm.promise(missing(record.reach(), to))?;
-        self.extend_held(vm, record, to, &mut frames);
-        Ok(())
-    }
-
     /// Moves all pages of a region to a new one, which then has `bytes`
-    /// accessible. Nothing is copied. The old one ends once that is done.
+    /// accessible. Nothing is copied, and what was shared is. The old one ends once
+    /// that is done.
     ///
     /// Nobody uses the region during the call.
     pub(crate) fn relocate<A: Arch>(
@@ -194,12 +187,11 @@ impl Regions {
     ) -> Result<(RegionId, VirtAddr), Error> {
         let (old, editing) = self.hold(id)?;
         let (extent, reach) = (old.extent(), old.reach());
-        let too_large = Error::BeyondCapacity { requested: bytes, capacity: wanted.bytes };
-        let to = page_ceil(bytes).filter(|_| bytes <= wanted.bytes).ok_or(too_large)?;
+        let to = pages_within(bytes, wanted.bytes)?;
         let (new_id, base) = self.reserve(wanted)?;
         // Nobody but this call knows the new region.
         let new = self.hold(new_id)?;
-        let mut frames = match vm.promise(missing(reach, to)) {
+        let frames = match vm.promise(missing(reach, to)) {
             Ok(frames) => frames,
             Err(error) => {
                 self.dissolve(vm, new_id.record, new.0, new.1);
@@ -208,11 +200,15 @@ impl Regions {
         };
         // From here on nothing fails.
         let pages = Pages { start: self.base(&extent), count: reach / PAGE_SIZE };
+        old.close();
         old.set_reach(0);
         let settled = vm.settle(tables::unlink(vm, pages));
         tables::relink(vm, pages, base, settled);
+        new.0.promised.store(old.promised.swap(0, Ordering::AcqRel), Ordering::Release);
+        new.0.image.set(old.image.take());
+        new.0.revoked.begin(vm.arch.current_cpu());
         new.0.set_reach(reach);
-        self.extend_held(vm, new.0, to, &mut frames);
+        self.extend_held(vm, new.0, to, frames);
         self.dissolve(vm, id.record, old, editing);
         Ok((new_id, base))
     }
@@ -250,28 +246,24 @@ impl Regions {
         record.filter(|record| record.is(id)).map(drop).ok_or(Error::Stale { slot: id.record })
     }
 
-    /// Extends a region that only grows; `frames` are as many as are missing.
-    fn extend_held<A: Arch>(
-        &self,
-        vm: &Vm<A>,
-        record: &RegionRecord,
-        to: usize,
-        frames: &mut Promise<'_, A>,
-    ) {
-        let reach = record.reach();
-        if to > reach {
-            let start = self.base(&record.extent()).offset(reach);
-            tables::extend(vm, Pages { start, count: (to - reach) / PAGE_SIZE }, frames);
-            record.set_reach(to);
-        }
-    }
-
     /// Takes a region apart that the caller holds.
     fn dissolve<A: Arch>(&self, vm: &Vm<A>, number: u32, record: &RegionRecord, editing: MutexGuard<'_, ()>) {
         let (extent, reach) = (record.extent(), record.reach());
         let pages = Pages { start: self.base(&extent), count: reach / PAGE_SIZE };
+        record.close();
         let settled = vm.settle(tables::unlink(vm, pages));
-        tables::collect(vm, pages, settled);
+        let image = record.image.take();
+        let learning =
+            image.map(|image| image.record(vm)).filter(|image| image.learns.load(Ordering::Relaxed));
+        tables::collect(vm, pages, settled, |page| {
+            if let (Some(image), Some(offset)) = (learning, distance(pages.start, page)) {
+                image.learn(offset / PAGE_SIZE);
+            }
+        });
+        vm.arena.release(record.promised.swap(0, Ordering::AcqRel));
+        if let Some(image) = image {
+            image.release(vm);
+        }
         // Nobody finds it any more, and then its place is free.
         let (word, bit) = word_and_bit(extent.first);
         self.begins.as_slice()[word].fetch_and(!bit, Ordering::Release);
@@ -342,6 +334,12 @@ impl Regions {
 fn missing(reach: usize, to: usize) -> usize {
     let all = |bytes: usize| bytes / PAGE_SIZE + bytes.div_ceil(TABLE_SPAN);
     all(to).saturating_sub(all(reach))
+}
+
+/// `bytes` rounded up to pages, if there are as many.
+fn pages_within(bytes: usize, capacity: usize) -> Result<usize, Error> {
+    let too_large = Error::BeyondCapacity { requested: bytes, capacity };
+    page_ceil(bytes).filter(|_| bytes <= capacity).ok_or(too_large)
 }
 
 /// Where the bit of a granule stands.

@@ -30,7 +30,7 @@ impl Regions {
             Ok(pages) if pages > 0 => Label { kind: MAPPED_MEMORY, index: pages, module: 0 },
             _ => Label::default(),
         };
-        let wanted = Reservation { guard_before: 0, bytes, guard_after: REGION_GRANULE, label };
+        let wanted = Reservation { guard_before: 0, bytes, guard_after: REGION_GRANULE, label, lazy: false };
         Ok(self.reserve(&wanted)?.1)
     }
 

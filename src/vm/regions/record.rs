@@ -1,12 +1,14 @@
 //! What is known of a region beside its page tables.
 
 use core::sync::atomic::{
-    AtomicU32, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
     fence,
 };
 
 use spin::Mutex;
+
+use crate::vm::{Revoked, ShownImage};
 
 /// A region that is in use, as its holder names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +58,22 @@ pub(crate) struct RegionRecord {
     /// From the base: no page above has a frame. Of regions that only grow,
     /// what is accessible.
     reach: AtomicUsize,
+    /// Whether its pages may be shared until they are written.
+    lazy: AtomicBool,
+    /// Whether a CPU gives it a page or table of its own this moment.
+    claimed: AtomicBool,
+    /// Frames that first writes may take, for pages and tables.
+    pub(super) promised: AtomicUsize,
+    pub(super) image: ShownImage,
+    /// What CPUs other than the last may still have cached of what was replaced.
+    pub(super) revoked: Revoked,
     /// Held while the region's entries are edited.
     pub(super) editing: Mutex<()>,
 }
 
 impl RegionRecord {
     /// Gives a free record out. The caller has it from the list of free ones.
-    pub(super) fn claim(&self, extent: &Extent) -> u32 {
+    pub(super) fn give_out(&self, extent: &Extent, lazy: bool) -> u32 {
         // Who reads without a lock and finds any of what follows, finds the
         // generation even or changed as well.
         fence(Release);
@@ -74,12 +85,39 @@ impl RegionRecord {
         self.front.store(extent.front, Relaxed);
         self.bytes.store(extent.bytes, Relaxed);
         self.reach.store(0, Relaxed);
+        self.lazy.store(lazy, Relaxed);
         self.generation.fetch_add(1, Release).wrapping_add(1)
     }
 
     /// Ends what the record stands for. The caller holds it.
     pub(super) fn end(&self) {
         self.generation.fetch_add(1, Release);
+    }
+
+    /// Whether pages may be shared until they are written.
+    pub(super) fn is_lazy(&self) -> bool {
+        self.lazy.load(Acquire)
+    }
+
+    /// Claims the entries of a region that shares. `None` if another CPU has.
+    pub(super) fn try_claim(&self) -> Option<Claim<'_>> {
+        (!self.claimed.swap(true, Acquire)).then_some(Claim(self))
+    }
+
+    /// The same for who holds the region, and so may wait.
+    pub(super) fn claim(&self) -> Claim<'_> {
+        loop {
+            if let Some(claim) = self.try_claim() {
+                return claim;
+            }
+            core::hint::spin_loop();
+        }
+    }
+
+    /// Has no fault be answered from here on.
+    pub(super) fn close(&self) {
+        let _claim = self.claim();
+        self.lazy.store(false, Release);
     }
 
     /// Whether `id` still names whom it was made for.
@@ -124,6 +162,16 @@ impl RegionRecord {
         let (extent, reach) = (self.extent(), self.reach());
         fence(Acquire);
         (self.generation.load(Relaxed) == generation).then_some((generation, extent, reach))
+    }
+}
+
+/// The right to replace what a region shares.
+#[must_use]
+pub(super) struct Claim<'r>(&'r RegionRecord);
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.0.claimed.store(false, Release);
     }
 }
 

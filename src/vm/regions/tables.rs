@@ -19,7 +19,7 @@ use allotment_arch::{
     find_leaf_entry, index,
 };
 
-use crate::vm::{Promise, Settled, Vm, pages, pages::Stale};
+use crate::vm::{Promise, Settled, Vm, copy_on_write::is_shared, pages, pages::Stale};
 
 /// How many leaf tables, and how many frames, are missing.
 pub(super) fn count_missing<A: Arch>(vm: &Vm<A>, pages: Pages) -> usize {
@@ -50,16 +50,13 @@ pub(super) fn give<A: Arch>(
     taken
 }
 
-/// Makes pages readable and writable that have no frame yet, none of them;
-/// `frames` are as many, and the tables that are missing.
-pub(super) fn extend<A: Arch>(vm: &Vm<A>, pages: Pages, frames: &mut Promise<'_, A>) {
-    for (directory, part) in granules(vm, pages) {
-        if let Some(run) = make_run(vm, directory, part, frames) {
-            pages::fill::<A>(run, frames);
-            pages::reveal::<A>(run);
-        }
+/// Makes pages of one granule readable and writable that have no frame yet, none
+/// of them; `frames` are as many, and the table if it is missing.
+pub(super) fn extend<A: Arch>(vm: &Vm<A>, directory: &AtomicU64, part: Pages, frames: &mut Promise<'_, A>) {
+    if let Some(run) = make_run(vm, directory, part, frames) {
+        pages::fill::<A>(run, frames);
+        pages::reveal::<A>(run);
     }
-    vm.arch.publish();
 }
 
 /// Gives `look` the entries of pages that have a table.
@@ -119,33 +116,39 @@ pub(super) fn unlink<A: Arch>(vm: &Vm<A>, pages: Pages) -> Invalidation {
     let mut unlinked = Invalidation::NOTHING;
     for (directory, part) in granules(vm, pages) {
         if let Upper::Table { frame, .. } = A::Format::upper(1, directory.load(Ordering::Relaxed)) {
-            // Not forgotten yet: `collect` and `relink` find it there.
-            directory.store(A::Format::hidden(frame, false), Ordering::Release);
+            // Not forgotten yet: `collect` and `relink` find it there. What is shared is
+            // marked.
+            let shared = is_shared::<A>(directory.load(Ordering::Relaxed));
+            directory.store(A::Format::hidden(frame, shared), Ordering::Release);
             unlinked = unlinked.merge(Invalidation::tables(part));
         }
     }
     unlinked
 }
 
-/// Gives unlinked tables and all frames in them back to the arena. `pages` are
-/// those of `unlink`.
-pub(super) fn collect<A: Arch>(vm: &Vm<A>, pages: Pages, settled: Settled) {
+/// Gives unlinked tables and all frames in them back to the arena, but for those
+/// that others share. `pages` are those of `unlink`. `written` is told the address
+/// of each page that was.
+pub(super) fn collect<A: Arch>(
+    vm: &Vm<A>,
+    pages: Pages,
+    settled: Settled,
+    mut written: impl FnMut(VirtAddr),
+) {
     for (directory, part) in granules(vm, pages) {
-        let Entry::Hidden { frame, .. } = A::Format::decode(directory.swap(0, Ordering::Relaxed)) else {
-            continue;
-        };
+        let entry = A::Format::decode(directory.swap(0, Ordering::Relaxed));
+        let Entry::Hidden { frame, written: false, .. } = entry else { continue };
         // SAFETY: no CPU knows the table any more, and the caller holds the region.
         let table = unsafe { Table::new(&vm.arch, frame, 1) };
         let run = run_of(table, part);
-        let _ = pages::hide_live::<A>(run);
-        if vm.arena.has_shared() {
-            pages::leave_shared(vm, run);
+        for (nth, entry) in run.iter().enumerate() {
+            if pages::is_written::<A>(entry.load(Ordering::Relaxed)) {
+                written(part.start.offset(nth * PAGE_SIZE));
+            }
         }
-        // SAFETY: no CPU has known the table since `settled`.
-        unsafe { pages::scrub(vm, run) };
-        // SAFETY: scrubbed one line up; and `settled` came after the table
-        // was unlinked, which hid all of the run.
-        unsafe { pages::strip(vm, run, settled) };
+        // SAFETY: `settled` came after the table was unlinked, which took all of the
+        // run out of the CPUs' reach.
+        unsafe { pages::take_all(vm, run, settled) };
         // SAFETY: the table came from the arena, every entry is empty again,
         // and no CPU's paging-structure cache leads to it.
         unsafe { vm.arena.give_back(frame, settled) };
@@ -157,8 +160,11 @@ pub(super) fn collect<A: Arch>(vm: &Vm<A>, pages: Pages, settled: Settled) {
 pub(super) fn relink<A: Arch>(vm: &Vm<A>, from: Pages, to: VirtAddr, _settled: Settled) {
     let to = Pages { start: to, count: from.count };
     for ((old, _), (new, _)) in granules(vm, from).zip(granules(vm, to)) {
-        if let Entry::Hidden { frame, .. } = A::Format::decode(old.swap(0, Ordering::Relaxed)) {
-            new.store(A::Format::table(frame), Ordering::Release);
+        if let Entry::Hidden { frame, written: shared, .. } =
+            A::Format::decode(old.swap(0, Ordering::Relaxed))
+        {
+            let table = if shared { A::Format::shared_table(frame) } else { A::Format::table(frame) };
+            new.store(table, Ordering::Release);
         }
     }
     vm.arch.publish();
@@ -214,7 +220,7 @@ fn run_of(table: Table<'_>, part: Pages) -> &[AtomicU64] {
 
 /// Cuts pages where they cross from one leaf table to the next. With each part
 /// comes the entry that points to its table, or would.
-fn granules<A: Arch>(vm: &Vm<A>, pages: Pages) -> impl Iterator<Item = (&AtomicU64, Pages)> {
+pub(super) fn granules<A: Arch>(vm: &Vm<A>, pages: Pages) -> impl Iterator<Item = (&AtomicU64, Pages)> {
     let mut rest = pages;
     let mut directory = None;
     core::iter::from_fn(move || {
@@ -231,6 +237,11 @@ fn granules<A: Arch>(vm: &Vm<A>, pages: Pages) -> impl Iterator<Item = (&AtomicU
         rest = Pages { start: part.start.offset(part.count * PAGE_SIZE), count: rest.count - part.count };
         Some((&directory?.entries()[at], part))
     })
+}
+
+/// The entry that points to the leaf table of an address, or would.
+pub(super) fn directory_entry<A: Arch>(vm: &Vm<A>, address: VirtAddr) -> Option<&AtomicU64> {
+    Some(&find_directory(vm, address)?.entries()[index(address, 1)])
 }
 
 /// The table of the entries that point to leaf tables. The carve made all of

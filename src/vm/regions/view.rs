@@ -19,7 +19,7 @@ pub struct RegionView {
     pub accessible: usize,
     /// What of that can be executed.
     pub executable: usize,
-    /// What has frames, accessible or not.
+    /// What has frames of its own, accessible or not.
     pub resident: usize,
 }
 
@@ -45,7 +45,7 @@ impl Regions {
             tables::for_each_run(vm, Pages { start, count: reach / PAGE_SIZE }, |run| {
                 for entry in run {
                     let entry = A::Format::decode(entry.load(Ordering::Relaxed));
-                    view.resident += if matches!(entry, Entry::Empty { .. }) { 0 } else { PAGE_SIZE };
+                    view.resident += if entry.own_frame().is_some() { PAGE_SIZE } else { 0 };
                     if let Entry::Present { access, .. } = entry {
                         view.accessible += PAGE_SIZE;
                         view.executable += if access == Access::ReadExecute { PAGE_SIZE } else { 0 };
