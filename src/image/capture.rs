@@ -8,7 +8,7 @@ use super::MemoryImage;
 use crate::{
     Allocator, Error, MakeAccessible, Memory,
     memory::DynamicMemory,
-    vm::{PageSource, pages, region_entry},
+    vm::{PageSource, copy_on_write::is_own, pages, region_entry},
 };
 
 impl<A: Arch> Allocator<A> {
@@ -19,7 +19,7 @@ impl<A: Arch> Allocator<A> {
     /// Of a memory in a pool it takes tables, and what first writes may take from now on
     /// ([`Backing::Elastic`](crate::Backing)), or copies of what was written
     /// ([`Backing::Fixed`](crate::Backing)). What the memory shows of an earlier image is
-    /// shared with that. A memory on demand is copied.
+    /// shared with that. Of a memory on demand it copies what was written.
     ///
     /// Nobody writes the memory during the call. Another CPU that goes on with it afterwards
     /// [arrives](Self::arrive) first.
@@ -44,25 +44,32 @@ impl<A: Arch> Allocator<A> {
 }
 
 impl<'a, A: Arch> DynamicMemory<'a, A> {
-    /// An image with copies of all pages that are not zeros.
+    /// An image with copies of all own pages that are not zeros. Others are shared.
     fn copy(&self) -> Result<MemoryImage<'a, A>, Error> {
         self.allocator.regions.check(self.place.id)?;
         let (allocator, vm) = (self.allocator, &self.allocator.vm);
         let end = page_ceil(self.size).unwrap_or(self.size) / PAGE_SIZE;
-        let frame = |page: usize| {
-            let entry = region_entry(vm, self.place.base.offset(page * PAGE_SIZE))?;
-            pages::shown_frame::<A>(entry.load(Ordering::Acquire))
+        let entry = |page: usize| {
+            let entry = region_entry(vm, self.place.base.offset(page * PAGE_SIZE));
+            entry.map_or(0, |entry| entry.load(Ordering::Acquire))
+        };
+        let source = |page: usize| match pages::shown_frame::<A>(entry(page)) {
+            Some(_) if is_own::<A>(entry(page)) => PageSource::Copy,
+            Some(frame) if frame != vm.zeros.frame() => PageSource::Frame(frame),
+            _ => PageSource::Zeros,
         };
         let mut fill = |page: usize, to: PhysAddr| {
-            let Some(from) = frame(page) else { return false };
+            let Some(from) = pages::shown_frame::<A>(entry(page)) else { return false };
             // SAFETY: nobody writes the memory meanwhile, and the other frame was taken for this
             // page.
             unsafe { vm.arch.copy_frame(from, to) };
             !pages::is_zero(vm, to)
         };
         allocator.with_room(|| {
-            // SAFETY: no frame is named.
-            let image = unsafe { vm.build_image(0, end, end, |_| PageSource::Copy, &mut fill) }?;
+            let copies = (0..end).filter(|&page| source(page) == PageSource::Copy).count();
+            // SAFETY: frames that are shared do not change, and the memory shows an image that
+            // keeps them.
+            let image = unsafe { vm.build_image(0, end, copies, source, &mut fill) }?;
             Ok(MemoryImage { allocator, image })
         })
     }

@@ -343,6 +343,9 @@ pub(crate) unsafe fn take_all<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], settled: S
             // SAFETY: the frame came from the arena, holds zeros and has just
             // left its only entry.
             unsafe { vm.arena.give_back(frame, settled) };
+        } else if vm.arena.word(frame).is_some() {
+            // To images.
+            vm.arena.lend(1);
         }
     }
 }

@@ -4,7 +4,7 @@ use allotment::{Config, Error, Memory};
 
 use crate::{
     common::{MIB, Machine, PAGE, TestArch, WASM_PAGE},
-    world::{Shown, clone_of, machines, unshared},
+    world::{Shown, available, clone_of, machines, unshared},
 };
 
 /// Memories of each kind in turn: small ones with frames of their own, grown ones, such
@@ -190,9 +190,25 @@ pub(crate) fn on_demand<A: TestArch>() {
         let image = m.allocator.capture_memory(&memory).unwrap();
         assert_eq!(image.len(), size.next_multiple_of(PAGE));
         assert_eq!(image.frames(), size.div_ceil(PAGE).div_ceil(5));
+        let captured = shown.clone();
         if size > 0 {
             shown.write(&m, &memory, 0, 4);
         }
+        shown.assert(&m, &memory);
+        m.allocator.deallocate_memory(memory);
+        // What a clone does not write it goes on sharing, also with those of its own.
+        let (memory, mut shown) = clone_of(&m, &image, &captured, size);
+        if size > 0 {
+            shown.write(&m, &memory, 1, 5);
+        }
+        let before = available(&m);
+        let nested = m.allocator.capture_memory(&memory).unwrap();
+        let copied = usize::from(size > 0);
+        let tables = size.div_ceil(2 * MIB);
+        assert_eq!(before - available(&m), 1 + tables + copied, "{size} bytes");
+        m.allocator.deallocate_memory(memory);
+        drop(image);
+        let (memory, shown) = clone_of(&m, &nested, &shown, size);
         shown.assert(&m, &memory);
         m.allocator.deallocate_memory(memory);
     }

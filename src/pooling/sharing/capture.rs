@@ -196,6 +196,7 @@ impl<A: Arch> Slot<'_, A> {
             }
             self.set_groups(nth, table, groups);
         });
+        vm.arena.lend(shared);
         self.record.frames.fetch_sub(shared, Ordering::Relaxed);
         self.record.private.fetch_sub(shared, Ordering::Relaxed);
         state.shared = state.shared.max(end);
