@@ -78,6 +78,10 @@ harness::tests! {
         on_every_machine!(code);
     }
 
+    fn pages_that_were_taken_away_do_not_count() {
+        on_every_machine!(exhausted::promised_elsewhere);
+    }
+
     fn what_an_instance_may_touch_is_not_taken_from_it() {
         on_every_machine!(promised);
     }

@@ -255,6 +255,30 @@ pub(crate) fn full_stack<A: TestArch>() {
     calls.unmap(code, PAGE).unwrap();
 }
 
+/// Pages that were taken away do not count any more, wherever they were; and neither do
+/// they come on top of those that an instance may write.
+pub(crate) fn promised_elsewhere<A: TestArch>() {
+    const PAGES: usize = 3;
+    let pools = pool(SLOTS, SLOT).backing(Backing::Elastic(Commit::PerInstance(PAGES)));
+    let calls = small::<A>(&pooling().allocation_strategy(pools));
+    let mapping = calls.memory();
+    let memory = after(mapping, GUARD_SIZE);
+    let write = |page: usize| calls.store(after(memory, page * PAGE), 7);
+    calls.protect(memory, 9 * PAGE, READ_WRITE).unwrap();
+    (6..9).for_each(|page| write(page).unwrap());
+    calls.protect(after(memory, PAGE), 8 * PAGE, NONE).unwrap();
+    calls.protect(after(memory, PAGE), 3 * PAGE, READ_WRITE).unwrap();
+    (0..PAGES).for_each(|page| write(page).unwrap());
+    assert_eq!(write(PAGES), None, "a page too many was given");
+    calls.protect(after(memory, 4 * PAGE), 5 * PAGE, READ_WRITE).unwrap();
+    for page in 6..9 {
+        assert_eq!(calls.load(after(memory, page * PAGE)), Some(0), "page {page}");
+        assert_eq!(write(page), None, "page {page} came on top");
+    }
+    (0..PAGES).for_each(|page| write(page).unwrap());
+    calls.unmap(mapping, MAPPING).unwrap();
+}
+
 /// What an instance may write it may write again, whether or not somebody looked for
 /// frames meanwhile; and not one page more.
 pub(crate) fn promised<A: TestArch>() {

@@ -45,8 +45,6 @@ struct Need {
     promised: usize,
     /// And tables.
     promised_tables: usize,
-    /// Pages that are the slot's own already.
-    revealed: usize,
 }
 
 impl<'p, A: Arch> Slot<'p, A> {
@@ -62,6 +60,7 @@ impl<'p, A: Arch> Slot<'p, A> {
         let image = record.image().map(|image| image.record(vm));
         let from = state.present;
         self.make_directories(state, from, last)?;
+        let revealed = if self.pool.is_sparse() { self.settle_own(state, last) } else { 0 };
         // Counted and built first, so that running out changes nothing.
         let mut need = Need::default();
         for part in self.parts(from, last) {
@@ -70,14 +69,11 @@ impl<'p, A: Arch> Slot<'p, A> {
                 vm.view(image, part.nth, part.end())?;
             }
         }
-        let mut beyond = 0;
         if let SlotBacking::PerInstance { pages } = self.pool.settings.backing {
-            // One that did not share until now has no promise yet; one that was shrunk may
-            // find pages again that were its own.
-            let has = record.private.load(Ordering::Relaxed) + record.promised.load(Ordering::Relaxed);
-            let has = has + need.revealed;
-            need.promised += pages.saturating_sub(has);
-            beyond = has.saturating_sub(pages);
+            // One that did not share until now has no promise yet; one that was shrunk
+            // finds pages again that are its own.
+            let own = record.private.load(Ordering::Relaxed) + revealed;
+            need.promised += pages.saturating_sub(own + record.promised.load(Ordering::Relaxed));
         }
         // Both at once: who makes room for the one alone would find it there, again and
         // again.
@@ -86,7 +82,6 @@ impl<'p, A: Arch> Slot<'p, A> {
         frames.set_aside(later);
         record.promised.fetch_add(need.promised, Ordering::AcqRel);
         record.promised_tables.fetch_add(need.promised_tables, Ordering::AcqRel);
-        self.take_promised(beyond);
         let mut any_lazy = false;
         for part in self.parts(from, last) {
             any_lazy |= part.lazy;
@@ -156,19 +151,37 @@ impl<'p, A: Arch> Slot<'p, A> {
     fn count(&self, part: &Part<'_>, need: &mut Need) {
         let pages = part.end - part.first;
         let new_far = part.own.is_none() && part.first == 0 && !self.is_near(part.nth);
-        let own = || {
-            let Some(table) = part.own else { return 0 };
-            let run = &self.vm.table(table)[part.first..part.end];
-            run.iter().filter(|entry| is_own::<A>(entry.load(Ordering::Relaxed))).count()
-        };
         match self.pool.settings.backing {
             SlotBacking::Fixed { .. } => {}
             // How many it may have is promised as a whole.
-            SlotBacking::PerInstance { .. } => need.revealed += own(),
+            SlotBacking::PerInstance { .. } => {}
             SlotBacking::Strict if part.lazy => need.promised += pages,
-            SlotBacking::Strict => need.frames += pages - own(),
+            SlotBacking::Strict => need.frames += pages - self.count_own_of(part),
         }
         *(if part.lazy { &mut need.promised_tables } else { &mut need.frames }) += usize::from(new_far);
+    }
+
+    /// Pages of a part that are the slot's own already, from when they were accessible.
+    fn count_own_of(&self, part: &Part<'_>) -> usize {
+        let Some(table) = part.own else { return 0 };
+        let run = &self.vm.table(table)[part.first..part.end];
+        run.iter().filter(|entry| is_own::<A>(entry.load(Ordering::Relaxed))).count()
+    }
+
+    /// Counts the own pages that growth shows again, of a slot whose instance may have so
+    /// many. If there are more behind none is: those could not be written, and count.
+    fn settle_own(&self, state: &mut SlotState, last: usize) -> usize {
+        let record = self.record;
+        let own = self.parts(state.present, last).map(|part| self.count_own_of(&part)).sum();
+        let hidden = record.frames.load(Ordering::Acquire);
+        let hidden = hidden.saturating_sub(record.private.load(Ordering::Relaxed));
+        if own == hidden {
+            return own;
+        }
+        // What was accessible was revoked when it was taken away.
+        let settled = record.settle(self.vm);
+        self.strip_inaccessible(state, usize::MAX, settled);
+        0
     }
 
     /// Pages that are shared until somebody writes them.

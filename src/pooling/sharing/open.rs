@@ -131,16 +131,6 @@ impl<A: Arch> Slot<'_, A> {
         self.vm.arena.release(before.saturating_sub(most));
     }
 
-    /// Takes back what was promised of a slot in use to so many first writes, as far as
-    /// faults have not used it.
-    pub(super) fn take_promised(&self, pages: usize) {
-        if pages > 0 {
-            let less = |promised: usize| Some(promised.saturating_sub(pages));
-            let before = self.record.promised.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
-            self.vm.arena.release(before.unwrap_or(0).min(pages));
-        }
-    }
-
     /// Links the tables of a slot that is prepared. If it fails the slot is at rest
     /// again, and nothing is promised.
     #[inline]
