@@ -216,7 +216,8 @@ impl SlotPool {
             return slot.open_sharing(&mut state, None, last);
         }
         // In tables that are linked, all with frames: nothing but to reveal.
-        if last <= state.resident && last <= state.linked * ENTRIES_PER_TABLE {
+        let linked = slot.near_pages().min(state.linked * ENTRIES_PER_TABLE);
+        if last <= state.resident && last <= linked {
             pages::reveal::<A>(slot.near(state.present, last));
             vm.arch.publish();
             if state.sharing {

@@ -55,6 +55,12 @@ impl<'p, A: Arch> Slot<'p, A> {
         let (vm, record) = (self.vm, self.record);
         if !state.sharing {
             vm.zeros.make(vm)?;
+            if let SlotBacking::PerInstance { pages } = self.pool.settings.backing {
+                // What is left of its bound, as if it had been opened so.
+                let left = pages.saturating_sub(state.present);
+                vm.arena.set_aside(left)?;
+                record.promised.fetch_add(left, Ordering::AcqRel);
+            }
             self.adopt(state);
         }
         let image = record.image().map(|image| image.record(vm));
