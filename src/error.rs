@@ -322,6 +322,20 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The same of somebody who has `frames` frames in hand, and gives them back as the rest
+    /// is not to be had: whoever makes room has to make it for all of them.
+    #[cold]
+    pub(crate) fn beside(self, frames: usize) -> Self {
+        match self {
+            Self::OutOfFrames { needed, available } => {
+                Self::OutOfFrames { needed: needed + frames, available: available + frames }
+            }
+            other => other,
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -16,8 +16,8 @@ use allotment_arch::{Access, Arch, Entry, Format, Invalidation, PAGE_SIZE, Pages
 use crate::{
     Allocator, CompiledModuleId, PoolKind,
     on_demand::Where,
-    pooling::{Position, SlotPool, is_in_use},
-    vm::{copy_on_write::Touch, pages::mark_written, region_entry},
+    pooling::{Position, SlotPool, Touch, is_in_use},
+    vm::{copy_on_write::Attempt, pages::mark_written, region_entry},
 };
 
 /// What the faulting instruction tried to do.
@@ -161,44 +161,33 @@ impl<A: Arch> Allocator<A> {
     ///
     /// Safe to call from an exception handler, on any CPU.
     pub fn fault(&self, address: VirtAddr, access: FaultAccess) -> Verdict {
-        let pool = self.pools.pool_at(address);
-        let entry = match pool {
-            Some(pool) => pool.entry(&self.vm, address),
-            None => self.regions.contains(address).then(|| region_entry(&self.vm, address)).flatten(),
-        };
-        match (entry, pool) {
-            (Some(entry), _) if permits::<A>(entry, access) => self.resume(entry, address, access),
-            (_, Some(pool)) if access != FaultAccess::Execute => self.touch(pool, address, access),
-            (_, Some(pool)) => refuse_slot(pool, address, access, false),
-            (_, None) if access != FaultAccess::Execute => self.touch_region(address, access),
-            (_, None) => self.refuse_region(address, access),
+        if let Some(pool) = self.pools.pool_at(address) {
+            return match pool.touch(&self.vm, address, access) {
+                Touch::Permitted(entry) => self.resume(entry, address, access),
+                Touch::Given => Verdict::Resume,
+                Touch::Exhausted => refuse_slot(pool, address, access, true),
+                Touch::NotHere => refuse_slot(pool, address, access, false),
+            };
+        }
+        match self.regions.contains(address).then(|| region_entry(&self.vm, address)).flatten() {
+            Some(entry) if permits::<A>(entry.load(Ordering::Acquire), access) => {
+                self.resume(entry, address, access)
+            }
+            _ if access == FaultAccess::Execute => self.refuse_region(address, access),
+            _ => self.touch_region(address, access),
         }
     }
 
-    /// An accessible page that does not allow the access: it may lack a frame.
-    #[cold]
-    fn touch(&self, pool: &SlotPool, address: VirtAddr, access: FaultAccess) -> Verdict {
-        let touch = pool.touch(&self.vm, address, access == FaultAccess::Write);
-        // Another CPU may have touched it since this one looked.
-        let permits = pool.entry(&self.vm, address).is_some_and(|entry| permits::<A>(entry, access));
-        match touch {
-            Touch::Given => Verdict::Resume,
-            _ if permits => Verdict::Resume,
-            Touch::Exhausted => refuse_slot(pool, address, access, true),
-            Touch::NotHere => refuse_slot(pool, address, access, false),
-        }
-    }
-
-    /// The same of a memory with a range of its own.
+    /// A range whose entry does not allow the access: its page may be shared.
     #[cold]
     fn touch_region(&self, address: VirtAddr, access: FaultAccess) -> Verdict {
         let touch = self.regions.touch(&self.vm, address, access == FaultAccess::Write);
-        if touch == Touch::Given {
+        if matches!(touch, Some(Attempt::Done | Attempt::Again)) {
             return Verdict::Resume;
         }
         // Another CPU may have touched it since this one looked.
         let entry = self.regions.contains(address).then(|| region_entry(&self.vm, address)).flatten();
-        let permits = entry.is_some_and(|entry| permits::<A>(entry, access));
+        let permits = entry.is_some_and(|entry| permits::<A>(entry.load(Ordering::Acquire), access));
         if permits { Verdict::Resume } else { self.refuse_region(address, access) }
     }
 
@@ -236,7 +225,8 @@ impl<A: Arch> Allocator<A> {
     /// published there, such as compiled wasm.
     pub fn is_code(&self, address: VirtAddr) -> bool {
         self.regions.contains(address)
-            && region_entry(&self.vm, address).is_some_and(|entry| permits::<A>(entry, FaultAccess::Execute))
+            && region_entry(&self.vm, address)
+                .is_some_and(|entry| permits::<A>(entry.load(Ordering::Acquire), FaultAccess::Execute))
     }
 }
 
@@ -282,8 +272,8 @@ fn refuse_slot(pool: &SlotPool, address: VirtAddr, access: FaultAccess, exhauste
 
 /// Whether an entry allows an access now. A fault that raced with the edit
 /// that allowed it is spurious.
-fn permits<A: Arch>(entry: &AtomicU64, access: FaultAccess) -> bool {
-    let entry = entry.load(Ordering::Acquire);
+#[inline]
+pub(crate) fn permits<A: Arch>(entry: u64, access: FaultAccess) -> bool {
     if access == FaultAccess::Read {
         return entry & A::Format::PRESENT != 0;
     }

@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 
 #[cfg(feature = "instance")]
 use allotment_arch::VirtAddr;
-use allotment_arch::{Arch, PAGE_SIZE};
+use allotment_arch::{Arch, PAGE_SIZE, page_ceil};
 
 use crate::{
     Allocator, CompiledModuleId, Error, FiberStack, GcHeap, MakeAccessible, Memory, MemoryRequest, Table,
@@ -41,7 +41,8 @@ impl<A: Arch> Allocator<A> {
     ) -> Result<Memory<'_, A>, Error> {
         if let Some(image) = image {
             let end = image.record(&self.vm).end() * PAGE_SIZE;
-            if end > request.minimum {
+            // A memory's last page is accessible to its end.
+            if page_ceil(request.minimum).is_some_and(|size| end > size) {
                 return Err(Error::ImageBeyondMemory { end, size: request.minimum });
             }
         }

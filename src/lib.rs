@@ -7,7 +7,7 @@ extern crate alloc;
 
 pub use allotment_arch as arch;
 
-#[cfg(feature = "instance")]
+#[cfg(any(feature = "instance", feature = "wasmtime-platform"))]
 mod access;
 mod allocator;
 pub mod boot;

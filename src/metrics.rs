@@ -31,6 +31,9 @@ pub struct Metrics {
     pub available_frames: usize,
     /// Of those, the ones that slots keep.
     pub idle_frames: usize,
+    /// Frames that memories share: of images, of zeros, and of the tables that show
+    /// them. What zeros need stays; what an image does goes with it.
+    pub shared_frames: usize,
     /// Slots that wait for a batch before their frames go back.
     pub queued_slots: usize,
 }
@@ -45,8 +48,8 @@ impl fmt::Display for Metrics {
         )?;
         write!(
             f,
-            "frames   {} of 4 KiB available, {} of them kept by idle slots; {} slots wait to give some back",
-            self.available_frames, self.idle_frames, self.queued_slots
+            "frames   {} of 4 KiB available, {} of them kept by idle slots; {} shared; {} slots wait to give some back",
+            self.available_frames, self.idle_frames, self.shared_frames, self.queued_slots
         )
     }
 }
@@ -126,6 +129,7 @@ impl<A: Arch> Allocator<A> {
             largest_free_region: self.regions.largest_free(),
             available_frames: self.vm.arena.available() + idle_frames,
             idle_frames,
+            shared_frames: self.vm.arena.lent(),
             queued_slots: pools.all().into_iter().map(SlotPool::queued).sum(),
         }
     }

@@ -163,15 +163,29 @@ fn frames<A: TestArch>() {
     let overhead = machine::<A>(pools).allocator.plan().overhead;
     let m = Machine::<A>::new(&pooled(pools).region_space(1 << 30), overhead + FRAMES * PAGE);
     let engine = Engine::settled(&m);
-    let before = m.allocator.metrics().available_frames;
     let large = module().memory(12, None).build();
+    // What memories of these sizes share stays.
+    engine.end(engine.instantiate(&large).unwrap());
+    m.allocator.deallocate_memory(m.allocator.allocate_memory(MIB).unwrap());
+    let before = m.allocator.metrics().available_frames;
     for _ in 0..3 {
         let both = [(); 2].map(|()| engine.instantiate(&large).unwrap());
-        both.into_iter().for_each(|instance| engine.end(instance));
-        assert_eq!(m.allocator.metrics().available_frames, before);
+        for mut instance in both {
+            instance.memory_fill(memory(0), 0, 0xee, 12 * WASM_PAGE as u64).unwrap();
+            engine.end(instance);
+        }
+        let metrics = m.allocator.metrics();
+        assert_eq!(metrics.available_frames, before);
         // In the other two slots, with more frames than those have left.
+        let left = metrics.available_frames - metrics.idle_frames;
+        assert!(left < 2 * MIB / PAGE, "{left} frames are left");
         let others = [(); 2].map(|()| m.allocator.allocate_memory(MIB).unwrap());
-        others.into_iter().for_each(|memory| m.allocator.deallocate_memory(memory));
+        for memory in others {
+            for page in (0..MIB).step_by(PAGE) {
+                m.store(&memory, page as i64, 0xdd).unwrap();
+            }
+            m.allocator.deallocate_memory(memory);
+        }
     }
 }
 

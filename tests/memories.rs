@@ -59,6 +59,10 @@ harness::tests! {
         on_every_machine!(pinned);
     }
 
+    fn zeros_are_shared_and_counted_once() {
+        on_every_machine!(shared_zeros);
+    }
+
     fn odd_sizes_are_rounded_or_refused() {
         on_every_machine!(odd_sizes);
     }
@@ -154,7 +158,9 @@ fn growth_limits<A: TestArch>() {
         m.allocator.deallocate_memory(memory);
     }
     let after = m.allocator.metrics();
-    assert_eq!((before.memories, before.available_frames), (after.memories, after.available_frames));
+    // But for what memories of that size share from now on.
+    let frames = after.available_frames + after.shared_frames;
+    assert_eq!((before.memories, before.available_frames), (after.memories, frames));
 }
 
 fn slot_limit<A: TestArch>() {
@@ -231,8 +237,7 @@ fn reclaim<A: TestArch>() {
     let m = Machine::<A>::new(&config, 7 * MIB);
     let first = m.allocator.allocate_memory(4 * MIB).unwrap();
     let second = m.allocator.allocate_memory(WASM_PAGE).unwrap();
-    m.store(&first, 0, 9).unwrap();
-    m.store(&first, 3 * MIB as i64, 9).unwrap();
+    write_all(&m, &first, 9);
     m.allocator.deallocate_memory(first);
     assert!(m.allocator.metrics().idle_frames >= 4 * MIB / PAGE, "the free slot keeps its frames");
     let mut second = second;
@@ -241,6 +246,13 @@ fn reclaim<A: TestArch>() {
         assert_eq!(m.load(&second, offset as i64), Ok(0), "a frame came with its previous contents");
     }
     m.allocator.deallocate_memory(second);
+}
+
+/// Makes each page the memory's own.
+fn write_all<A: TestArch>(m: &Machine<A>, memory: &Memory<'_, A>, byte: u8) {
+    for offset in (0..memory.size()).step_by(PAGE) {
+        m.store(memory, offset as i64, byte).unwrap();
+    }
 }
 
 fn stale_handle<A: TestArch>() {
@@ -272,9 +284,13 @@ fn pinned<A: TestArch>() {
     // Room for one slot's contents and little more.
     let config = pooled(pool(2, 4 * MIB));
     let m = Machine::<A>::new(&config, 5 * MIB);
+    // What memories of these sizes share stays.
+    for size in [4 * MIB, PAGE] {
+        m.allocator.deallocate_memory(m.allocator.allocate_memory(size).unwrap());
+    }
     let before = m.allocator.metrics();
     let large = m.allocator.allocate_memory(4 * MIB).unwrap();
-    m.store(&large, 3 * MIB as i64, 0xfe).unwrap();
+    write_all(&m, &large, 0xfe);
     m.allocator.deallocate_memory(large);
     // The slot that is warm comes out first, and stays in use.
     let small = m.allocator.allocate_memory(PAGE).unwrap();
@@ -303,6 +319,37 @@ fn pinned<A: TestArch>() {
     }
     m.allocator.deallocate_memory(small);
     assert_eq!(m.allocator.metrics().available_frames, before.available_frames);
+}
+
+fn shared_zeros<A: TestArch>() {
+    let m = machine::<A>();
+    let all = m.allocator.metrics().available_frames;
+    // A frame of zeros, a directory of tables, and a table for each number of pages that
+    // ends a memory; whole tables have one.
+    let smaller = 2 * MIB + 2 * WASM_PAGE;
+    for (size, shared) in [(2 * WASM_PAGE, 3), (2 * WASM_PAGE, 3), (4 * MIB, 4), (smaller, 4)] {
+        let memories = [(); 2].map(|()| m.allocator.allocate_memory(size).unwrap());
+        assert_eq!(m.allocator.metrics().shared_frames, shared, "{size:#x}");
+        write_all(&m, &memories[0], 1);
+        for offset in (0..size).step_by(PAGE) {
+            assert_eq!(m.load(&memories[1], offset as i64), Ok(0), "{size:#x}");
+        }
+        memories.into_iter().for_each(|memory| m.allocator.deallocate_memory(memory));
+        let metrics = m.allocator.metrics();
+        assert_eq!((metrics.shared_frames, metrics.available_frames), (shared, all - shared));
+    }
+    let before = m.allocator.metrics();
+    let fill = |at: usize, bytes: &mut [u8; PAGE]| bytes.fill(u8::from(at > 0));
+    let image = m.allocator.build_image(0, 3 * PAGE, fill).unwrap();
+    let memory = m.allocator.allocate_memory_from(&image, 3 * WASM_PAGE).unwrap();
+    // A record, a table, one up to that size, and two pages: the first is zeros.
+    assert_eq!(m.allocator.metrics().shared_frames, before.shared_frames + 5);
+    m.allocator.deallocate_memory(memory);
+    assert_eq!(m.allocator.metrics().available_frames, before.available_frames - 5);
+    drop(image);
+    let after = m.allocator.metrics();
+    assert_eq!(after.shared_frames, before.shared_frames);
+    assert_eq!(after.available_frames, before.available_frames);
 }
 
 fn odd_sizes<A: TestArch>() {

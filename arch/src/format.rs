@@ -121,6 +121,10 @@ pub trait Format: Send + Sync + 'static {
     /// The bit that a hidden entry has, and no other that is not present.
     const HIDDEN: u64;
 
+    /// The bit that an entry has whose frame is shared, present or hidden, and no other with
+    /// a frame.
+    const SHARED: u64;
+
     /// The physical address in a page's entry, as far as it is not inverted.
     const FRAME: u64;
 
@@ -242,6 +246,7 @@ pub(crate) mod tests {
             assert_eq!(writable, access == Access::ReadWrite, "{access:?}");
             assert_eq!(executable, access == Access::ReadExecute, "{access:?}");
             assert_eq!(F::page(F::block(entry)), entry);
+            assert_eq!(entry & F::SHARED != 0, access == Access::CopyOnWrite);
             let clean = Entry::Present { frame: FRAME, access, written: false };
             assert_eq!(F::decode(F::mark_clean(entry)), clean);
             let marked = F::mark_written(entry).map(F::decode);
@@ -251,7 +256,7 @@ pub(crate) mod tests {
         for written in [false, true] {
             let entry = F::hidden(FRAME, written);
             assert_eq!(F::decode(entry), Entry::Hidden { frame: FRAME, written, shared: false });
-            assert_eq!(entry & (F::PRESENT | F::HIDDEN), F::HIDDEN);
+            assert_eq!(entry & (F::PRESENT | F::HIDDEN | F::SHARED), F::HIDDEN);
             assert_eq!((entry ^ F::CLEAN) & F::WRITTEN != 0, written);
             let clean = Entry::Hidden { frame: FRAME, written: false, shared: false };
             assert_eq!(F::decode(F::mark_clean(entry)), clean);
@@ -275,6 +280,7 @@ pub(crate) mod tests {
         }
         let shared = F::present(FRAME, Access::CopyOnWrite, false);
         let hidden = F::hide(shared);
+        assert_ne!(hidden & F::SHARED, 0);
         assert_eq!(F::decode(hidden), Entry::Hidden { frame: FRAME, written: false, shared: true });
         assert_eq!((hidden ^ F::CLEAN) & F::WRITTEN, 0);
         assert_eq!(F::reveal(hidden), shared);

@@ -17,8 +17,8 @@ use crate::{
 /// do slots that showed it last, until its last handle is gone.
 #[must_use = "an image without a handle is given up"]
 pub struct MemoryImage<'a, A: Arch = Native> {
-    allocator: &'a Allocator<A>,
-    image: Image,
+    pub(super) allocator: &'a Allocator<A>,
+    pub(super) image: Image,
 }
 
 impl<A: Arch> Allocator<A> {
@@ -135,7 +135,7 @@ impl<A: Arch> Allocator<A> {
     }
 
     /// Runs what may lack frames, again after making room.
-    fn with_room<T>(&self, mut run: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    pub(super) fn with_room<T>(&self, mut run: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
         match run() {
             Err(Error::OutOfFrames { needed, .. }) if self.pools.make_room(&self.vm, needed) => run(),
             result => result,
@@ -222,6 +222,14 @@ impl<A: Arch> MemoryImage<'_, A> {
     /// Whether what instances write is noted, for those after them. It is, at first.
     pub fn learns(&self, enable: bool) {
         self.image.record(&self.allocator.vm).learns.store(enable, Ordering::Relaxed);
+    }
+}
+
+#[cfg(feature = "wasmtime-platform")]
+impl<A: Arch> MemoryImage<'_, A> {
+    /// The image, with this handle's share in it.
+    pub(crate) fn into_image(self) -> Image {
+        core::mem::ManuallyDrop::new(self).image
     }
 }
 

@@ -11,7 +11,11 @@
 //! A memory that shows an image costs the same whatever the image's size: it
 //! shares the image's frames, and its page tables too, until it writes. Reading
 //! never faults. The first write to a page copies it, in the fault.
+//!
+//! [`Allocator::capture_memory`](crate::Allocator::capture_memory) makes an image of
+//! what a memory shows at that moment, so that others can go on from there.
 
+mod capture;
 mod handle;
 mod segments;
 

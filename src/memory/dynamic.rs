@@ -101,6 +101,11 @@ impl<A: Arch> DynamicMemory<'_, A> {
         self.allocator.release_backed(self.place.id);
     }
 
+    /// Whether it is there still.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.allocator.regions.check(self.place.id)
+    }
+
     /// Makes sure that this CPU caches nothing that first writes on others replaced.
     pub(crate) fn arrive(&self) -> Result<(), Error> {
         self.allocator.regions.arrive(&self.allocator.vm, self.place.id)
@@ -120,7 +125,7 @@ impl<A: Arch> DynamicMemory<'_, A> {
 
     /// Whether a part of it is accessible.
     fn check_range(&self, offset: usize, len: usize) -> Result<(), Error> {
-        self.allocator.regions.check(self.place.id)?;
+        self.check()?;
         let accessible = page_ceil(self.size).unwrap_or(self.size);
         let end = offset.checked_add(len).filter(|&end| end <= accessible);
         end.map(drop).ok_or(Error::OutOfBounds { offset, len, accessible })

@@ -57,13 +57,15 @@ impl<A: Arch> Slot<'_, A> {
         Ok(())
     }
 
-    /// Takes back what is left of what was promised.
+    /// Takes back what is left of what was promised. Returns how many frames that were.
     #[inline]
-    pub(super) fn unpromise(&self) {
-        if !matches!(self.pool.settings.backing, SlotBacking::Fixed { .. }) {
-            let pages = self.record.promised.swap(0, Ordering::AcqRel);
-            let tables = self.record.promised_tables.swap(0, Ordering::AcqRel);
-            self.vm.arena.release(pages + tables);
+    pub(super) fn unpromise(&self) -> usize {
+        if matches!(self.pool.settings.backing, SlotBacking::Fixed { .. }) {
+            return 0;
         }
+        let pages = self.record.promised.swap(0, Ordering::AcqRel);
+        let tables = self.record.promised_tables.swap(0, Ordering::AcqRel);
+        self.vm.arena.release(pages + tables);
+        pages + tables
     }
 }

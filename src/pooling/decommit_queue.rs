@@ -245,6 +245,11 @@ impl SlotPool {
             #[expect(clippy::cast_possible_truncation, reason = "slots are numbered with u32 at the carve")]
             let slot = self.slot(vm, number as u32);
             let mut state = slot.record.state.lock();
+            if self.inaccessible_frames(slot.record, &state) > 0 {
+                let settled = slot.record.settle(vm);
+                reclaimed += slot.strip_inaccessible(&mut state, wanted - reclaimed, settled);
+                continue;
+            }
             // Far tables are in use; pages in them leave with the tables.
             let last = state.top.min(slot.near_pages());
             // Of an empty memory nothing is linked: all that is present is not.
@@ -280,6 +285,17 @@ impl SlotPool {
         pages * PAGE_SIZE
     }
 
+    /// Frames in pages of a slot in use that shares, such as are its own and not
+    /// accessible. None where they count as what the instance wrote.
+    fn inaccessible_frames(&self, record: &SlotRecord, state: &SlotState) -> usize {
+        if self.is_sparse() || !state.sharing || !record.is_in_use() {
+            return 0;
+        }
+        // In this order: a fault that comes meanwhile adds to both.
+        let frames = record.frames.load(Ordering::Acquire);
+        frames.saturating_sub(record.private.load(Ordering::Relaxed))
+    }
+
     /// Frames that slots hold beyond what is accessible, and could give back.
     pub(crate) fn idle_frames(&self) -> usize {
         if matches!(self.settings.backing, SlotBacking::Fixed { .. }) {
@@ -289,9 +305,13 @@ impl SlotPool {
             let state = record.state.lock();
             let frames = record.frames.load(Ordering::Relaxed);
             if state.sharing {
-                // In use they are its own, at rest it keeps its directories.
+                // In use its tables are its own, at rest it keeps its directories.
                 let tables = record.far_tables.load(Ordering::Relaxed);
-                return if record.is_in_use() { 0 } else { frames + tables };
+                return if record.is_in_use() {
+                    self.inaccessible_frames(record, &state)
+                } else {
+                    frames + tables
+                };
             }
             if state.linked == 0 {
                 // Its far tables go back with its frames.

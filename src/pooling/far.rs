@@ -89,9 +89,20 @@ impl<A: Arch> Slot<'_, A> {
         first: usize,
         last: usize,
     ) -> Result<(), Error> {
-        if last <= self.near_pages() {
+        if last <= self.near_pages() || self.is_in_first_directory(last.saturating_sub(1) / ENTRIES_PER_TABLE)
+        {
             return Ok(());
         }
+        self.make_missing_directories(state, first, last)
+    }
+
+    #[cold]
+    fn make_missing_directories(
+        &self,
+        state: &mut SlotState,
+        first: usize,
+        last: usize,
+    ) -> Result<(), Error> {
         let missing = || {
             let mut before = None;
             self.far_tables(first, last)

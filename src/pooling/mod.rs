@@ -38,6 +38,7 @@ pub use views::SlotView;
 pub(crate) use counts::Count;
 pub(crate) use far::directory_place;
 pub(crate) use pools::Pools;
+pub(crate) use sharing::Touch;
 pub(crate) use slot::{SlotId, SlotRecord, is_in_use};
 pub(crate) use slot_pool::{PoolSettings, Position, SlotBacking, SlotPool};
 

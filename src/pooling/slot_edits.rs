@@ -60,7 +60,11 @@ impl<'p, A: Arch> Slot<'p, A> {
     /// show `image` over zeros.
     #[inline(always)]
     pub(super) fn open(&self, state: &mut SlotState, image: Option<Image>, last: usize) -> Result<(), Error> {
-        if state.sharing || image.is_some() || (last > EAGER_PAGES && self.begins_sharing(state)) {
+        if state.sharing && last == 0 && image.is_none() {
+            // What it will show is decided when it becomes accessible.
+            return Ok(());
+        }
+        if state.sharing || image.is_some() || self.begins_sharing(state, last) {
             return self.open_sharing(state, image, last);
         }
         if state.unwiped > 0 {
@@ -78,9 +82,12 @@ impl<'p, A: Arch> Slot<'p, A> {
         self.extend(state, last)
     }
 
-    /// Whether a slot that nobody used shares, also for zeros alone.
-    fn begins_sharing(&self, state: &SlotState) -> bool {
-        self.pool.settings.shares && state.top == 0
+    /// Whether a slot that nobody used shares, also for zeros alone: as many of them as
+    /// would take long, or any where each page counts that has a frame.
+    #[inline]
+    pub(super) fn begins_sharing(&self, state: &SlotState, last: usize) -> bool {
+        let some = last > EAGER_PAGES || (self.pool.is_sparse() && last > 0);
+        some && self.pool.settings.shares && state.top == 0
     }
 
     /// Makes a slot at rest accessible again if its last user left it just so, in

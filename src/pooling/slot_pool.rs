@@ -212,6 +212,9 @@ impl SlotPool {
             return Ok(());
         }
         let last = end / PAGE_SIZE;
+        if accessible == 0 && (state.sharing || (self.is_sparse() && slot.begins_sharing(&state, last))) {
+            return slot.open_sharing(&mut state, None, last);
+        }
         // In tables that are linked, all with frames: nothing but to reveal.
         if last <= state.resident && last <= state.linked * ENTRIES_PER_TABLE {
             pages::reveal::<A>(slot.near(state.present, last));
@@ -290,7 +293,6 @@ impl SlotPool {
     }
 
     /// Whether first writes may fail for want of a frame.
-    #[cfg(feature = "instance")]
     pub(crate) fn is_sparse(&self) -> bool {
         matches!(self.settings.backing, SlotBacking::PerInstance { .. })
     }
@@ -320,25 +322,6 @@ impl SlotPool {
     #[inline]
     pub(crate) fn contains(&self, address: VirtAddr) -> bool {
         distance(self.start, address).is_some_and(|offset| offset < self.settings.layout.total)
-    }
-
-    /// The entry of the page at `address`, if that is accessible. No lock.
-    #[inline]
-    pub(crate) fn entry<'a, A: Arch>(&'a self, vm: &'a Vm<A>, address: VirtAddr) -> Option<&'a AtomicU64> {
-        let layout = &self.settings.layout;
-        let (slot, offset) = layout.locate(distance(self.start, address)?)?;
-        // The entries of a slot at rest may be present, under an unlinked table.
-        let record = self.slots.as_slice().get(slot)?;
-        if offset >= record.accessible.load(Ordering::Acquire) {
-            return None;
-        }
-        if record.sharing.load(Ordering::Acquire) {
-            return self.slot(vm, u32::try_from(slot).ok()?).leaf(offset / PAGE_SIZE);
-        }
-        match self.premapped(vm, slot).get(offset / PAGE_SIZE) {
-            Some(entry) => Some(entry),
-            None => super::far::entry(vm, address),
-        }
     }
 
     /// The premapped entries of a slot.

@@ -41,6 +41,8 @@ pub(crate) struct Arena {
     below: Records<AtomicU32>,
     /// Frames that have more than one owner, each as often as it has more.
     shared: AtomicUsize,
+    /// Frames that nobody has but zeros and images: contents, tables and records.
+    lent: AtomicUsize,
     /// Number of the first frame that was never used.
     fresh: AtomicU32,
 }
@@ -59,6 +61,7 @@ impl Arena {
             top: AtomicU64::new(0),
             below,
             shared: AtomicUsize::new(0),
+            lent: AtomicUsize::new(0),
             fresh: AtomicU32::new(0),
         }
     }
@@ -93,6 +96,22 @@ impl Arena {
     /// Whether any frame has more than one owner.
     pub(crate) fn has_shared(&self) -> bool {
         self.shared.load(Ordering::Relaxed) > 0
+    }
+
+    /// Notes that zeros and images have so many frames more, which they took or which
+    /// others left to them.
+    pub(crate) fn lend(&self, count: usize) {
+        self.lent.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Notes that they give one back.
+    pub(crate) fn end_loan(&self) {
+        self.lent.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Frames that nobody has but zeros and images.
+    pub(crate) fn lent(&self) -> usize {
+        self.lent.load(Ordering::Relaxed)
     }
 
     /// Frames that could be promised now.
@@ -274,6 +293,12 @@ impl<A: Arch> Promise<'_, A> {
 }
 
 impl<A: Arch> Promise<'_, A> {
+    /// Leaves `count` frames to somebody who keeps the number himself, as
+    /// [`Arena::set_aside`] does.
+    pub(crate) fn set_aside(&mut self, count: usize) {
+        self.left = self.left.saturating_sub(count);
+    }
+
     /// Has one more left, after [`Arena::put_back`] of a frame that was taken.
     pub(crate) fn put_back(&mut self) {
         self.left += 1;

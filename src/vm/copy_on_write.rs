@@ -36,26 +36,6 @@ pub(crate) enum Attempt {
     Exhausted,
 }
 
-/// What became of a fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Touch {
-    /// The access is allowed now, or may be any moment: trying again says so.
-    Given,
-    /// The instance has written as many pages as it may.
-    Exhausted,
-    /// It is none that becomes allowed.
-    NotHere,
-}
-
-impl From<Attempt> for Touch {
-    fn from(attempt: Attempt) -> Self {
-        match attempt {
-            Attempt::Done | Attempt::Again => Self::Given,
-            Attempt::Exhausted => Self::Exhausted,
-        }
-    }
-}
-
 /// The own table that a directory entry points to, or has parked.
 #[inline]
 pub(crate) fn own_table<A: Arch>(entry: u64) -> Option<PhysAddr> {
@@ -81,7 +61,7 @@ pub(crate) fn is_shared<A: Arch>(entry: u64) -> bool {
 /// Whether an entry has a frame of its own.
 #[inline]
 pub(crate) fn is_own<A: Arch>(entry: u64) -> bool {
-    A::Format::decode(entry).own_frame().is_some()
+    pages::has_frame::<A>(entry) && entry & A::Format::SHARED == 0
 }
 
 /// Has the granule from `start` on, whose directory entry `place` points to the
@@ -102,13 +82,19 @@ pub(crate) unsafe fn make_table_own<A: Arch>(
     // SAFETY: a shared table does not change; the rest is this function's contract.
     unsafe { vm.arch.copy_frame(shared, own) };
     let new = A::Format::table(own);
-    if A::Format::needs_break(place.load(Ordering::Relaxed), new) {
+    let pages = Pages { start, count: ENTRIES_PER_TABLE };
+    let breaks = A::Format::needs_break(place.load(Ordering::Relaxed), new);
+    if breaks {
         place.store(A::Format::empty(pages::BUSY), Ordering::Release);
-        let stale = Invalidation::tables(Pages { start, count: ENTRIES_PER_TABLE });
-        vm.arch.invalidate_everywhere(stale);
+        vm.arch.invalidate_everywhere(Invalidation::tables(pages));
     }
     place.store(new, Ordering::Release);
     vm.arch.publish();
+    if !breaks {
+        // What was read ahead by way of the shared table shows the same, but the
+        // pointer to it would go on to.
+        vm.arch.invalidate_local(Invalidation::tables(Pages { count: 1, ..pages }));
+    }
 }
 
 /// An accessible page that shows a shared frame.
@@ -155,9 +141,9 @@ impl SharedPage<'_> {
         }
         leaf.store(new, Ordering::Release);
         vm.arch.publish();
-        if !breaks {
-            // The fault dropped what this CPU had cached; but it may have cached the
-            // same again before the line above.
+        if written && !breaks {
+            // The fault had this CPU forget the shared page. Until the page was busy it
+            // may have come back: whoever reads ahead asks nobody.
             vm.arch.invalidate_local(stale);
         }
         Attempt::Done

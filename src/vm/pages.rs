@@ -145,13 +145,14 @@ pub(crate) fn hide_live<A: Arch>(run: &[AtomicU64]) -> Hidden {
     hidden
 }
 
-/// Empties hidden pages whose frame has other owners, which keep it.
+/// Empties hidden pages whose frame has other owners, images, which keep it.
 pub(crate) fn leave_shared<A: Arch>(vm: &Vm<A>, run: &[AtomicU64]) {
     for entry in run {
         if let Entry::Hidden { frame, shared: false, .. } = A::Format::decode(entry.load(Ordering::Relaxed))
             && !vm.arena.unshare(frame)
         {
             entry.store(0, Ordering::Relaxed);
+            vm.arena.lend(1);
         }
     }
 }
@@ -176,6 +177,13 @@ pub(crate) unsafe fn scrub<A: Arch>(vm: &Vm<A>, run: &[AtomicU64]) {
             entry.store(A::Format::hidden(frame, false), Ordering::Relaxed);
         }
     }
+}
+
+/// Whether a frame, which nobody writes, holds zeros.
+pub(crate) fn is_zero<A: Arch>(vm: &Vm<A>, frame: PhysAddr) -> bool {
+    let words = vm.arch.physical(frame).cast::<[u64; PAGE_SIZE / size_of::<u64>()]>();
+    // SAFETY: `physical` gives memory of a page, which is aligned for words.
+    unsafe { words.as_ref() }.iter().all(|&word| word == 0)
 }
 
 /// What [`poison`] fills pages with: as a pointer not canonical, as a number
@@ -317,14 +325,6 @@ pub(crate) unsafe fn fill_from<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], frame: Ph
     }
 }
 
-/// Puts a frame into an empty entry, readable and writable. `false` if somebody
-/// else did before.
-pub(crate) fn give<A: Arch>(entry: &AtomicU64, frame: PhysAddr, written: bool) -> bool {
-    let new = A::Format::present(frame, Access::ReadWrite, written);
-    let old = entry.load(Ordering::Relaxed);
-    is_empty::<A>(old) && entry.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-}
-
 /// Empties a run, and gives its own frames back to the arena, cleared, the last first;
 /// but those that have other owners.
 ///
@@ -335,15 +335,18 @@ pub(crate) unsafe fn take_all<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], settled: S
     for entry in run.iter().rev() {
         let old = entry.swap(0, Ordering::Relaxed);
         let Some(frame) = A::Format::decode(old).own_frame() else { continue };
-        if vm.arena.unshare(frame) {
-            if is_written::<A>(old) {
-                // SAFETY: nobody reaches the frame any more.
-                unsafe { vm.arch.zero_frame(frame) };
-            }
-            // SAFETY: the frame came from the arena, holds zeros and has just
-            // left its only entry.
-            unsafe { vm.arena.give_back(frame, settled) };
+        if !vm.arena.unshare(frame) {
+            // An image keeps it.
+            vm.arena.lend(1);
+            continue;
         }
+        if is_written::<A>(old) {
+            // SAFETY: nobody reaches the frame any more.
+            unsafe { vm.arch.zero_frame(frame) };
+        }
+        // SAFETY: the frame came from the arena, holds zeros and has just
+        // left its only entry.
+        unsafe { vm.arena.give_back(frame, settled) };
     }
 }
 

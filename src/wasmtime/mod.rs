@@ -9,6 +9,7 @@
 //!   mprotect(read, write)    -> make_accessible       -> entries, no walk
 //!   munmap                   -> slot back             -> hide, clear
 //!   mmap_new(other), R / RX  -> region, W^X           -> leaf tables, frames
+//!   memory_image_new, map_at -> MemoryImage           -> shared tables
 //!   init_traps(handler)      -> kept for `deliver`
 //! ```
 //!
@@ -26,10 +27,10 @@
 //! The host that precompiles modules passes its own through
 //! [`configure_compiler!`](crate::configure_compiler), so that both sides
 //! agree. Slots of the pool are used for reservations of exactly the
-//! configured size; everything else is a region. Initial images are not
-//! offered yet: Wasmtime then copies data segments itself.
+//! configured size; everything else is a region, in which images are copied.
 
 mod config;
+mod images;
 mod platform;
 mod traps;
 

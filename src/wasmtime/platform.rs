@@ -262,11 +262,23 @@ impl<A: Arch> Platform<A> {
         }
         let (vm, memories) = (&self.allocator.vm, self.memories());
         match protection.0 {
+            Some(Access::ReadWrite) if offset == 0 => self.begin_slot(id, bytes)?,
             Some(Access::ReadWrite) => self.allocator.make_accessible(id, offset, bytes)?,
             None if self.accessible(id) <= end => memories.make_inaccessible(vm, id, offset)?,
             _ => return Err(refused),
         }
         Ok(())
+    }
+
+    /// Gives access from the first byte on: an image may follow.
+    fn begin_slot(&self, id: SlotId, bytes: usize) -> Result<(), Error> {
+        let Allocator { vm, pools, .. } = &self.allocator;
+        loop {
+            match pools.memories.make_accessible_at_first(vm, id, bytes) {
+                Err(Error::OutOfFrames { needed, .. }) if pools.make_room(vm, needed) => {}
+                result => return result,
+            }
+        }
     }
 
     fn remap_slot(
@@ -319,7 +331,7 @@ impl<A: Arch> Platform<A> {
         self.memories().locate(base).map_or(0, |position| position.accessible)
     }
 
-    fn note<T>(&self, result: Result<T, PlatformError>) -> Result<T, PlatformError> {
+    pub(super) fn note<T>(&self, result: Result<T, PlatformError>) -> Result<T, PlatformError> {
         if let Err(error) = result {
             *self.last_error.lock() = Some(error);
         }
@@ -342,6 +354,6 @@ fn page_end(offset: usize, bytes: usize) -> Option<usize> {
     offset.checked_add(bytes).and_then(page_ceil)
 }
 
-fn virt(pointer: NonNull<u8>) -> VirtAddr {
+pub(super) fn virt(pointer: NonNull<u8>) -> VirtAddr {
     VirtAddr(pointer.as_ptr().expose_provenance() as u64)
 }

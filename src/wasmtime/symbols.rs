@@ -145,22 +145,30 @@ extern "C" fn wasmtime_init_traps(handler: TrapHandler) -> i32 {
     0
 }
 
-/// No image is made: Wasmtime then copies data segments itself.
 #[unsafe(no_mangle)]
-extern "C" fn wasmtime_memory_image_new(_ptr: *const u8, _len: usize, ret: &mut *mut u8) -> i32 {
-    *ret = ptr::null_mut();
-    0
+unsafe extern "C" fn wasmtime_memory_image_new(ptr: *const u8, len: usize, ret: &mut *mut u8) -> i32 {
+    let Some(bytes) = NonNull::new(ptr.cast_mut()) else { return EINVAL };
+    call(
+        // SAFETY: Wasmtime's bytes are those of a module, which can be read.
+        |platform| unsafe { platform.new_image(bytes, len) },
+        |image| *ret = image.map_or(ptr::null_mut(), NonNull::as_ptr),
+    )
 }
 
-/// Never called, as no image is ever made.
 #[unsafe(no_mangle)]
-extern "C" fn wasmtime_memory_image_map_at(_image: *mut u8, _addr: *mut u8, _len: usize) -> i32 {
-    EINVAL
+unsafe extern "C" fn wasmtime_memory_image_map_at(image: *mut u8, addr: *mut u8, len: usize) -> i32 {
+    let (Some(image), Some(start)) = (NonNull::new(image), NonNull::new(addr)) else { return EINVAL };
+    // SAFETY: Wasmtime places images of its own in mappings that nobody uses yet.
+    call(|platform| unsafe { platform.map_image(image, start, len) }, |()| {})
 }
 
-/// Never called, as no image is ever made.
 #[unsafe(no_mangle)]
-extern "C" fn wasmtime_memory_image_free(_image: *mut u8) {}
+unsafe extern "C" fn wasmtime_memory_image_free(image: *mut u8) {
+    if let (Some(platform), Some(image)) = (installed(), NonNull::new(image)) {
+        // SAFETY: Wasmtime frees an image once, and uses it no more.
+        unsafe { platform.free_image(image) };
+    }
+}
 
 #[unsafe(no_mangle)]
 extern "C" fn wasmtime_tls_get(slot: usize) -> *mut u8 {

@@ -173,7 +173,8 @@ pub fn store_at<A: TestArch>(allocator: &Allocator<A>, address: VirtAddr, byte: 
     resuming(allocator, FaultAccess::Write, || allocator.arch().store(address, byte))
 }
 
-fn resuming<A: TestArch, T>(
+/// Does an access as running code would, whose faults the allocator answers.
+pub fn resuming<A: TestArch, T>(
     allocator: &Allocator<A>,
     kind: FaultAccess,
     access: impl Fn() -> Result<T, Fault>,

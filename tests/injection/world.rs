@@ -240,8 +240,9 @@ pub(crate) fn all_counts<A: TestArch>(m: &Machine<A>) -> ([usize; 7], [u32; 2], 
     (counts(m), [kept.unused_warm_memories, kept.unused_warm_tables], resident)
 }
 
-/// Makes as many instances as there can be, of as many pages, and takes them back:
-/// from then on all slots keep what they ever will, and so do contexts.
+/// Makes as many instances as there can be, of as many pages, writes to all of these,
+/// and takes them back: from then on all slots keep what they ever will, and so do
+/// contexts.
 pub(crate) fn warm_up<'a, A: TestArch + 'a>(
     engine: &(dyn InstanceAllocator<'a, A> + '_),
     code: &Arc<dyn ModuleRuntimeInfo>,
@@ -251,9 +252,26 @@ pub(crate) fn warm_up<'a, A: TestArch + 'a>(
         for memory in (0..EACH).map(MemoryIndex::new) {
             let more = 3 - handle.memory_size(memory).unwrap();
             handle.memory_grow(memory, more, None).unwrap().expect("there are frames");
+            handle.memory_fill(memory, 0, MARK, 3 << 16).unwrap();
         }
     }
     all.into_iter().for_each(|handle| deallocate(engine, handle));
+}
+
+/// Has memories of each size of the usual module share zeros, in slots that nobody used:
+/// the tables of that are made for each size, once, and stay. No slot is used then.
+pub(crate) fn share_zeros<A: TestArch>(m: &Machine<A>) {
+    let slots = m.allocator.metrics().free_memories;
+    let image = m.allocator.build_image(0, PAGE, |_, bytes| bytes.fill(MARK)).unwrap();
+    for pages in [3, 2, 1, 0] {
+        let memory = |_| match pages {
+            // A slot that showed an image which is gone is as if nobody had used it.
+            0 => m.allocator.allocate_memory_from(&image, PAGE).unwrap(),
+            _ => m.allocator.allocate_memory(pages << 16).unwrap(),
+        };
+        let all: Vec<_> = (0..slots).map(memory).collect();
+        all.into_iter().for_each(|memory| m.allocator.deallocate_memory(memory));
+    }
 }
 
 /// Writes to all that a module could write to, at once and without asking.

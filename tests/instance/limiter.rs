@@ -86,6 +86,8 @@ pub(crate) fn initial<A: TestArch>() {
             (module().memory(11, None).build(), "memory minimum size of 11 pages exceeds memory limits");
         let table =
             (module().table(11, None).build(), "table minimum size of 11 elements exceeds table limits");
+        // What memories of that size share stays.
+        engine.end(engine.instantiate(&memory.0).unwrap());
         let before = engine.counts();
         for (code, words) in [memory, table] {
             let ears = Ears { memory: 10 * WASM_PAGE, table: 10, ..Ears::default() };
@@ -110,6 +112,8 @@ pub(crate) fn second<A: TestArch>() {
     let m = Machine::<A>::new(&pooled(pool), 4 * MIB);
     let engine = Engine::settled(&m);
     let code = module().memory(1, None).memory(2, None).build();
+    // What memories of these sizes share stays.
+    engine.end(engine.instantiate(&code).unwrap());
     let before = engine.counts();
     for _ in 0..3 {
         let mut store =

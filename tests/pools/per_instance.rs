@@ -3,11 +3,11 @@
 use alloc::string::ToString;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use allotment::{Backing, Commit, Config, Error, FaultRegion, Memory};
+use allotment::{Backing, Commit, Config, Error, FaultAccess, FaultRegion, Memory, Verdict};
 
 use crate::{
     common::{MIB, Machine, PAGE, TestArch, at, cpus, pool, pooled, together},
-    world::{ELEMENTS, available, counts, leave, release, report},
+    world::{ELEMENTS, counts, leave, release, report},
 };
 
 fn config(pages: usize) -> Config {
@@ -23,11 +23,19 @@ fn page(nth: usize) -> i64 {
     (nth * PAGE) as i64
 }
 
+/// Frames that are available, and those that memories of some size share from then on.
+fn available<A: TestArch>(m: &Machine<A>) -> usize {
+    let metrics = m.allocator.metrics();
+    metrics.available_frames + metrics.shared_frames
+}
+
 /// Asserts that no further page can be touched.
 fn assert_exhausted<A: TestArch>(m: &Machine<A>, memory: &Memory<'_, A>, untouched: i64) {
-    m.load(memory, untouched).expect_err("a page too many was given");
+    assert_eq!(m.load(memory, untouched), Ok(0), "reading takes no page");
     m.store(memory, untouched, 1).expect_err("a page too many was given");
-    let report = report(m, at(memory, untouched));
+    let Verdict::Trap(report) = m.allocator.fault(at(memory, untouched), FaultAccess::Write) else {
+        panic!("a page too many was given")
+    };
     assert_eq!((report.region, report.offset), (FaultRegion::Uncommitted(None), Some(untouched)));
     assert!(report.to_string().contains("no page left to touch in memory, offset"), "{report}");
 }
@@ -37,8 +45,8 @@ pub(crate) fn touches<A: TestArch>() {
     let before = available(&m);
     let mut memory = m.allocator.allocate_memory(16 * PAGE).unwrap();
     assert_eq!(available(&m), before - 3, "the promise is charged, and nothing else");
-    // A load, a store, and a load that a store follows.
-    assert_eq!(m.load(&memory, page(11) + 5), Ok(0));
+    // A store, and a load that a store follows. Loads take nothing.
+    (0..16).for_each(|nth| assert_eq!(m.load(&memory, page(nth) + 5), Ok(0)));
     m.store(&memory, page(2), 7).unwrap();
     assert_eq!((m.load(&memory, page(2)), m.load(&memory, page(2) + 1)), (Ok(7), Ok(0)));
     m.store(&memory, page(11) + 5, 8).unwrap();
@@ -58,14 +66,20 @@ pub(crate) fn touches<A: TestArch>() {
 
 pub(crate) fn charged<A: TestArch>() {
     let m = machine::<A>(3);
+    // What memories of these sizes share stays.
+    for size in [PAGE, 9 * PAGE] {
+        m.allocator.deallocate_memory(m.allocator.allocate_memory(size).unwrap());
+    }
     let before = counts(&m);
     let first = m.allocator.allocate_memory(PAGE).unwrap();
     let fillers = leave(&m, 2, 512);
     let now = counts(&m);
     let refused = m.allocator.allocate_memory(PAGE).unwrap_err();
     assert_eq!(refused, Error::OutOfFrames { needed: 3, available: 2 });
-    let refused = m.allocator.allocate_memory(0).unwrap_err();
-    assert_eq!(refused, Error::OutOfFrames { needed: 3, available: 2 });
+    // One of nothing asks when it is something.
+    let mut nothing = m.allocator.allocate_memory(0).unwrap();
+    assert_eq!(nothing.grow_to(PAGE), Err(Error::OutOfFrames { needed: 3, available: 2 }));
+    m.allocator.deallocate_memory(nothing);
     assert_eq!(counts(&m), now);
     // What was promised before is there when the arena has nothing.
     let mut first = first;
@@ -121,15 +135,16 @@ pub(crate) fn prepared<A: TestArch>() {
         assert_eq!(refused, Err(Error::OutOfBounds { offset, len, accessible: 16 * PAGE }));
     }
     let raw = |nth| m.allocator.arch().load(at(&memory, page(nth)));
+    let raw_store = |nth| m.allocator.arch().store(at(&memory, page(nth)), 0);
     for nth in 0..16 {
-        raw(nth).expect_err("a refused range was given");
+        raw_store(nth).expect_err("a refused range was given");
     }
     prepare(16 * PAGE, 0).unwrap();
     prepare(3, 0).unwrap();
     // The last byte of a page and the first of the next.
     prepare(2 * PAGE - 1, 2).unwrap();
     assert_eq!((raw(1), raw(2)), (Ok(0), Ok(0)));
-    raw(3).unwrap_err();
+    raw_store(3).unwrap_err();
     prepare(PAGE, 2 * PAGE).expect("nothing more is needed");
     m.store(&memory, page(9), 9).unwrap();
     let refused = prepare(8 * PAGE, 3 * PAGE);

@@ -54,6 +54,7 @@ impl Format for Aarch64 {
     const NAME: &'static str = "aarch64";
     const PRESENT: u64 = VALID;
     const HIDDEN: u64 = HIDDEN;
+    const SHARED: u64 = SHARED;
     const FRAME: u64 = FRAME;
     const WRITTEN: u64 = WRITTEN | READ_ONLY;
     const CLEAN: u64 = READ_ONLY;

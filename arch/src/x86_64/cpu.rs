@@ -18,8 +18,9 @@ use crate::{Arch, CpuError, Cpus, Invalidation, PhysAddr, PhysMap, PhysOffset, V
 
 /// This x86_64 CPU and the tables that its CR3 points to.
 ///
-/// With AVX on (CR4.OSXSAVE and XCR0) frames are cleared and copied with
-/// `ymm` registers: calls that do so change vector registers.
+/// With AVX on (CR4.OSXSAVE and XCR0), and AVX-512 off, frames are cleared and
+/// copied with `ymm` registers, which are saved and restored: whoever was
+/// interrupted by a handler that does so finds his as they were.
 pub struct Native<P = PhysOffset> {
     physical: P,
     root: PhysAddr,
@@ -50,7 +51,7 @@ impl<P: PhysMap> Native<P> {
             physical,
             root: PhysAddr(root.start_address().as_u64()),
             levels: if cr4.contains(Cr4Flags::L5_PAGING) { 5 } else { 4 },
-            wide: cr4.contains(Cr4Flags::OSXSAVE) && has_avx(),
+            wide: cr4.contains(Cr4Flags::OSXSAVE) && avx_is_widest(),
             cpus: None,
         }
     }
@@ -116,10 +117,12 @@ impl Instructions for Cpu {
     }
 }
 
-/// Whether CPUID and XCR0 both allow 32-byte moves (SDM volume 1, 14.3).
-/// Called with CR4.OSXSAVE set.
-fn has_avx() -> bool {
+/// Whether CPUID and XCR0 both allow 32-byte moves (SDM volume 1, 14.3), and
+/// vectors have no more than 32 bytes: such a move clears what is beyond, and
+/// we have not saved that. Called with CR4.OSXSAVE set.
+fn avx_is_widest() -> bool {
     const SSE_AND_AVX: u64 = 0b110;
+    const AVX_512: u64 = 0b111 << 5;
     let avx = core::arch::x86_64::__cpuid(1).ecx & 1 << 28 != 0;
     if !avx {
         return false;
@@ -129,7 +132,7 @@ fn has_avx() -> bool {
     unsafe {
         asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
     }
-    (u64::from(high) << 32 | u64::from(low)) & SSE_AND_AVX == SSE_AND_AVX
+    (u64::from(high) << 32 | u64::from(low)) & (SSE_AND_AVX | AVX_512) == SSE_AND_AVX
 }
 
 // SAFETY: `physical` is linear by `PhysMap`; the CPU's walks are ordered
@@ -212,26 +215,27 @@ unsafe impl<P: PhysMap> Arch for Native<P> {
         let start = self.physical(frame).as_ptr();
         if self.wide {
             // SAFETY: the page is writable and ours (the caller's promise).
-            // AVX is enabled (`wide`). `vzeroupper` changes every vector
-            // register; all are declared, as a call's scratch registers are.
+            // AVX is enabled (`wide`), and `ymm0` is as it was at the end. It is
+            // kept by a push, as a variable here costs more where this is inlined.
             unsafe {
                 asm!(
+                    "sub rsp, 32",
+                    "vmovdqu [rsp], ymm0",
                     "vpxor xmm0, xmm0, xmm0",
                     "2:",
                     // 64 stores of 32 bytes, half the page.
                     ".set stored, 0",
                     ".rept 64",
-                    "vmovdqa [rdi + stored], ymm0",
+                    "vmovdqa [{at} + stored], ymm0",
                     ".set stored, stored + 32",
                     ".endr",
-                    "add rdi, 2048",
-                    "sub ecx, 1",
+                    "add {at}, 2048",
+                    "sub {halves:e}, 1",
                     "jnz 2b",
-                    "vzeroupper",
-                    inout("rdi") start => _,
-                    inout("ecx") 2u32 => _,
-                    clobber_abi("sysv64"),
-                    options(nostack),
+                    "vmovdqu ymm0, [rsp]",
+                    "add rsp, 32",
+                    at = inout(reg) start => _,
+                    halves = inout(reg) 2u32 => _,
                 );
             }
         } else {
@@ -253,37 +257,33 @@ unsafe impl<P: PhysMap> Arch for Native<P> {
         let to = self.physical(to).as_ptr();
         if self.wide {
             // SAFETY: two pages, the second of them ours (the caller's
-            // promise). AVX is enabled (`wide`); all vector registers that
-            // change are declared, as a call's scratch registers are.
+            // promise). AVX is enabled (`wide`), and both registers are as
+            // they were at the end.
             unsafe {
                 asm!(
+                    "sub rsp, 64",
+                    "vmovdqu [rsp], ymm0",
+                    "vmovdqu [rsp + 32], ymm1",
                     "2:",
-                    "vmovdqa ymm0, [rsi]",
-                    "vmovdqa ymm1, [rsi + 32]",
-                    "vmovdqa ymm2, [rsi + 64]",
-                    "vmovdqa ymm3, [rsi + 96]",
-                    "vmovdqa [rdi], ymm0",
-                    "vmovdqa [rdi + 32], ymm1",
-                    "vmovdqa [rdi + 64], ymm2",
-                    "vmovdqa [rdi + 96], ymm3",
-                    "vmovdqa ymm0, [rsi + 128]",
-                    "vmovdqa ymm1, [rsi + 160]",
-                    "vmovdqa ymm2, [rsi + 192]",
-                    "vmovdqa ymm3, [rsi + 224]",
-                    "vmovdqa [rdi + 128], ymm0",
-                    "vmovdqa [rdi + 160], ymm1",
-                    "vmovdqa [rdi + 192], ymm2",
-                    "vmovdqa [rdi + 224], ymm3",
-                    "add rsi, 256",
-                    "add rdi, 256",
-                    "sub ecx, 1",
+                    // 64 moves of 32 bytes, half the page.
+                    ".set moved, 0",
+                    ".rept 32",
+                    "vmovdqa ymm0, [{from} + moved]",
+                    "vmovdqa ymm1, [{from} + moved + 32]",
+                    "vmovdqa [{to} + moved], ymm0",
+                    "vmovdqa [{to} + moved + 32], ymm1",
+                    ".set moved, moved + 64",
+                    ".endr",
+                    "add {from}, 2048",
+                    "add {to}, 2048",
+                    "sub {halves:e}, 1",
                     "jnz 2b",
-                    "vzeroupper",
-                    inout("rsi") from => _,
-                    inout("rdi") to => _,
-                    inout("ecx") 16u32 => _,
-                    clobber_abi("sysv64"),
-                    options(nostack),
+                    "vmovdqu ymm0, [rsp]",
+                    "vmovdqu ymm1, [rsp + 32]",
+                    "add rsp, 64",
+                    from = inout(reg) from => _,
+                    to = inout(reg) to => _,
+                    halves = inout(reg) 2u32 => _,
                 );
             }
         } else {

@@ -43,6 +43,7 @@ impl Format for X86_64 {
     const NAME: &'static str = "x86_64";
     const PRESENT: u64 = PRESENT;
     const HIDDEN: u64 = HIDDEN;
+    const SHARED: u64 = SHARED;
     const FRAME: u64 = FRAME;
     const WRITTEN: u64 = WRITTEN | DIRTY;
     const CLEAN: u64 = 0;

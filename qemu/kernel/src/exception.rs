@@ -1,16 +1,21 @@
 //! Exceptions: what they mean, and who answers.
 //!
 //! ```text
-//!   CPU -> arch stub   saves registers and vector state on a stack of its own
+//!   CPU -> arch stub
+//!            |- a load or store faulted: resolver   the program's short answer, if it has set one
+//!            |    |- true: it is tried again
+//!            |<---`- false
+//!            |
+//!            |  saves registers and vector state on a stack of its own
 //!            `- dispatch -> hook   the program's answer, if it has set one
 //!                 |           |- Resume: back to the (edited) frame, nothing printed
 //!                 |           `- No ---.
 //!                 `- no hook ----------+-> panic: decoded exception, registers, backtrace
 //! ```
 //!
-//! A hook runs in exception context: it must take no lock and allocate nothing. An
-//! exception inside the hook is reported as such and ends the machine. All CPUs have the
-//! same hook; it may run on several at once.
+//! Hook and resolver run in exception context: they must take no lock and allocate nothing. An
+//! exception inside one of them is reported as such and ends the machine. All CPUs have the
+//! same; they may run on several at once.
 //!
 //! A panic, whatever it is about, asks the program's [`Explainer`] what it knows of the address.
 
@@ -23,13 +28,14 @@ use crate::panic::panic_in_exception;
 
 /// What an access was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Access {
     /// It read.
-    Read,
+    Read = 0,
     /// It wrote.
-    Write,
+    Write = 1,
     /// It fetched an instruction.
-    Execute,
+    Execute = 2,
 }
 
 /// An exception, decoded.
@@ -85,6 +91,35 @@ static HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 /// Sets the function that is asked first about every exception.
 pub fn set_hook(hook: Hook) {
     HOOK.store(hook as *mut (), Ordering::Release);
+}
+
+/// Whether a load or store that faulted can be tried again, which the function may have made possible.
+pub type Resolver = extern "C" fn(addr: u64, access: Access) -> bool;
+
+/// The resolver as an address; stubs call it.
+#[unsafe(no_mangle)]
+static EXCEPTION_RESOLVER: AtomicPtr<()> = AtomicPtr::new(nobody as *mut ());
+
+extern "C" fn nobody(_: u64, _: Access) -> bool {
+    false
+}
+
+/// Sets the function that is asked about loads and stores that fault before any hook is, and for a fraction of
+/// the price: it sees no frame, so that the stub saves only what a call may change. Of vector registers that
+/// is all on aarch64. On x86_64 it is none, and there a resolver has no vector instructions of its own; Rust code for this
+/// target has none, nor have the kernel's `memcpy` and its like while an exception is being answered.
+pub fn set_resolver(resolver: Resolver) {
+    EXCEPTION_RESOLVER.store(resolver as *mut (), Ordering::Release);
+}
+
+/// Asks the resolver.
+#[cfg(target_arch = "aarch64")]
+#[inline]
+pub(crate) fn resolved(addr: u64, access: Access) -> bool {
+    let resolver = EXCEPTION_RESOLVER.load(Ordering::Acquire);
+    // SAFETY: `set_resolver` is the only writer, and it stores a `Resolver`, as was there from the start.
+    let resolver = unsafe { core::mem::transmute::<*mut (), Resolver>(resolver) };
+    resolver(addr, access)
 }
 
 /// What a program knows of addresses and the kernel does not, for reports of panics. Both run in

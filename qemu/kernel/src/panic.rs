@@ -22,6 +22,10 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     once();
     println!("kernel {info}");
     backtrace(arch::cpu::frame_pointer());
+    if let Some(addr) = arch::exception::resolving() {
+        println!("while a page fault at {addr:#x} was being answered");
+        exit(Exit::Failure)
+    }
     // SAFETY: null, or the frame that the hook on whose behalf this runs is looking at: it lies on
     // the exception's stack until the hook returns, and it never will.
     if let Some(frame) = unsafe { arch::cpus::interrupted().as_ref() } {

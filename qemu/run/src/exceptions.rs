@@ -2,6 +2,7 @@
 //! messages.
 //!
 //! ```text
+//!   access is given   -> resolver: `fault` says Resume, and that is all
 //!   wasm's fault      -> hook -> deliver: Divert  -> Err(Trap) -> `take_last_trap`, for the message
 //!   the kernel's own  -> hook -> deliver: NotWasm -> panic     -> `explain`, in its report
 //! ```
@@ -15,11 +16,12 @@ use allotment::{
 };
 use kernel::{
     Frame,
-    exception::{Access, Exception, Explainer, Handled, set_explainer, set_hook},
+    exception::{Access, Exception, Explainer, Handled, set_explainer, set_hook, set_resolver},
 };
 
 /// Lets Allotment answer exceptions from now on.
 pub fn init() {
+    set_resolver(resolve);
     set_hook(answer);
     set_explainer(&Explainer { explain, readable });
 }
@@ -36,6 +38,14 @@ const NO_ACCESS: u8 = 3;
 pub fn take_last_trap() -> Option<FaultReport> {
     let access = ACCESSES.get(usize::from(TRAPPED_ACCESS.swap(NO_ACCESS, Ordering::Relaxed)))?;
     report(TRAPPED_AT.load(Ordering::Relaxed), *access)
+}
+
+/// Whether the access is allowed by now. What is more than that comes again, to `answer`.
+extern "C" fn resolve(addr: u64, access: Access) -> bool {
+    installed().is_some_and(|platform| {
+        let verdict = platform.allocator().fault(VirtAddr(addr), fault_access(access));
+        matches!(verdict, Verdict::Resume)
+    })
 }
 
 fn answer(frame: &mut Frame, exception: &Exception) -> Handled {

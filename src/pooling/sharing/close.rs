@@ -19,7 +19,7 @@ use allotment_arch::{Access, Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, Pages, 
 use super::{
     super::{slot::SlotState, slot_edits::Slot, slot_pool::SlotBacking},
     GROUP,
-    granule::own_table,
+    granule::{is_shared, own_table},
     write_fault::is_own,
 };
 use crate::vm::{ImageRecord, pages};
@@ -46,6 +46,43 @@ struct Reset<'r> {
     shared: usize,
 }
 
+/// Which granules have own tables: the first 64, and whether any further does.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Own {
+    first: u64,
+    further: bool,
+}
+
+impl Own {
+    #[inline]
+    fn note(&mut self, nth: usize, own: bool) {
+        if nth < u64::BITS as usize {
+            self.first |= u64::from(own) << nth;
+        } else {
+            self.further |= own;
+        }
+    }
+
+    #[inline]
+    fn any(self) -> bool {
+        self.first != 0 || self.further
+    }
+}
+
+/// Empties a directory entry, or parks the own table that it points to. Whether there
+/// is one.
+#[inline(always)]
+fn park<A: Arch>(place: &AtomicU64) -> bool {
+    let entry = place.load(Ordering::Relaxed);
+    if is_shared::<A>(entry) || entry == 0 {
+        place.store(0, Ordering::Release);
+        return false;
+    }
+    let own = own_table::<A>(entry);
+    place.store(own.map_or(0, |table| A::Format::hidden(table, false)), Ordering::Release);
+    own.is_some()
+}
+
 impl Reset<'_> {
     fn touched(&mut self, page: usize) {
         self.first = self.first.min(page);
@@ -62,9 +99,9 @@ impl<A: Arch> Slot<'_, A> {
         record.pending.store(false, Ordering::Release);
         let own = self.unlink(state.linked);
         state.linked = 0;
-        if own {
+        if own.any() {
             self.vm.await_marks();
-            self.reset(state);
+            self.reset(state, own);
         }
         if record.is_replaced() {
             record.revoke(self.vm, Pages { start: self.base(), count: 0 });
@@ -76,26 +113,38 @@ impl<A: Arch> Slot<'_, A> {
     }
 
     /// Takes the tables of the first granules out of the CPUs' way, and parks own ones.
-    /// Whether there are any.
     #[inline]
-    pub(super) fn unlink(&self, tables: usize) -> bool {
-        self.unlink_from(0, tables * ENTRIES_PER_TABLE)
-    }
-
-    /// The same from granule `first` on, up to page `last`.
-    #[inline]
-    pub(super) fn unlink_from(&self, first: usize, last: usize) -> bool {
-        let mut any = false;
-        for nth in first..last.div_ceil(ENTRIES_PER_TABLE) {
-            let Some(place) = self.directory_entry(nth) else { continue };
-            let own = own_table::<A>(place.load(Ordering::Relaxed));
-            place.store(own.map_or(0, |table| A::Format::hidden(table, false)), Ordering::Release);
-            any |= own.is_some();
+    pub(super) fn unlink(&self, tables: usize) -> Own {
+        let mut own = Own::default();
+        if tables == 0 {
+            return own;
         }
-        any
+        if let Some(place) = self.directory_entry(0) {
+            own.note(0, park::<A>(place));
+        }
+        if tables > 1 {
+            self.unlink_from(1, tables, &mut own);
+        }
+        own
     }
 
-    fn reset(&self, state: &mut SlotState) {
+    /// The same of granules `first..last`, which are not the first.
+    #[inline(never)]
+    pub(super) fn unlink_from(&self, first: usize, last: usize, own: &mut Own) {
+        if self.record.own_beyond.load(Ordering::Relaxed) == 0 {
+            self.for_each_directory_run(first, last, |_, run| {
+                run.iter().for_each(|place| place.store(0, Ordering::Release));
+            });
+            return;
+        }
+        self.for_each_directory_run(first, last, |start, run| {
+            for (nth, place) in (start..).zip(run) {
+                own.note(nth, park::<A>(place));
+            }
+        });
+    }
+
+    fn reset(&self, state: &mut SlotState, own: Own) {
         let record = self.record;
         let image = record.image().map(|image| image.record(self.vm));
         let faulted = record.faulted.swap(false, Ordering::Relaxed);
@@ -103,13 +152,25 @@ impl<A: Arch> Slot<'_, A> {
         let mut reset = Reset { image, learn, copies: 0, first: usize::MAX, end: 0, shared: 0 };
         state.closes = state.closes.wrapping_add(1);
         let age = state.closes.is_multiple_of(PERIOD);
-        let last = if record.own_beyond.load(Ordering::Relaxed) > 0 { state.present } else { 1 };
-        self.for_each_own(last, |nth, _, table| {
+        let mut reset_one = |nth: usize| {
+            let Some(table) = self.parked_table(nth) else { return };
             self.reset_table(nth, table, &mut reset);
             if age && self.is_near(nth) {
                 self.give_up_groups(nth, table, &mut reset);
             }
-        });
+        };
+        let mut first = own.first;
+        while first != 0 {
+            reset_one(first.trailing_zeros() as usize);
+            first &= first - 1;
+        }
+        if own.further {
+            let parked = |nth: &usize| {
+                self.directory_entry(*nth).is_some_and(|place| place.load(Ordering::Relaxed) != 0)
+            };
+            let further = u64::BITS as usize..state.present.div_ceil(ENTRIES_PER_TABLE);
+            further.filter(parked).for_each(reset_one);
+        }
         if state.shared < reset.shared {
             (state.shared, state.resident) = (reset.shared, reset.shared);
         }
@@ -119,8 +180,18 @@ impl<A: Arch> Slot<'_, A> {
         }
         if reset.first < reset.end {
             let start = self.base().offset(reset.first * PAGE_SIZE);
-            record.revoke(self.vm, Pages { start, count: reset.end - reset.first });
+            let pages = Pages { start, count: reset.end - reset.first };
+            // Where pages are shared again, others may have cached their own frames.
+            if reset.shared > 0 { self.replaced_at_rest(pages) } else { record.revoke(self.vm, pages) }
         }
+    }
+
+    #[inline]
+    fn parked_table(&self, nth: usize) -> Option<PhysAddr> {
+        if self.is_near(nth) {
+            return Some(self.near_table(nth));
+        }
+        own_table::<A>(self.directory_entry(nth)?.load(Ordering::Relaxed))
     }
 
     fn reset_table(&self, nth: usize, table: PhysAddr, reset: &mut Reset<'_>) {
@@ -130,7 +201,7 @@ impl<A: Arch> Slot<'_, A> {
             let first = groups.trailing_zeros() as usize * GROUP;
             groups &= groups - 1;
             let run = &entries[first..first + GROUP];
-            if pages::any_written_or_empty::<A>(run) {
+            if pages::any_written::<A>(run) {
                 self.reset_group(nth, first, run, reset);
             }
         }

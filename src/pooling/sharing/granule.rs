@@ -10,9 +10,12 @@
 //!   empty, busy          being replaced     -
 //! ```
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::{
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
-use allotment_arch::{Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, PhysAddr, TABLE_SPAN, Upper};
+use allotment_arch::{Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, PhysAddr, TABLE_SPAN, Upper, index};
 
 use super::{
     super::{far, slot_edits::Slot},
@@ -26,15 +29,46 @@ impl<'p, A: Arch> Slot<'p, A> {
     /// The directory's entry for granule `nth`, if it has a directory.
     #[inline]
     pub(in crate::pooling) fn directory_entry(&self, nth: usize) -> Option<&'p AtomicU64> {
-        let first = self.record.directory;
-        let place = first.offset(nth * size_of::<u64>());
-        if nth > 0 && place.0 / PAGE_SIZE as u64 != first.0 / PAGE_SIZE as u64 {
+        if nth > 0 && !self.is_in_first_directory(nth) {
             return far::directory_entry(self.vm, self.base().offset(nth * TABLE_SPAN));
         }
+        let place = self.record.directory.offset(nth * size_of::<u64>());
         let found = self.vm.arch.physical(place).cast::<AtomicU64>();
         // SAFETY: the carve made the directory, for good, and found the entry there;
         // everybody uses atomics on it.
         Some(unsafe { found.as_ref() })
+    }
+
+    /// Whether granule `nth` has its entry in the same directory as the first, which
+    /// the carve made.
+    #[inline]
+    pub(in crate::pooling) fn is_in_first_directory(&self, nth: usize) -> bool {
+        let first = self.record.directory;
+        first.offset(nth * size_of::<u64>()).0 / PAGE_SIZE as u64 == first.0 / PAGE_SIZE as u64
+    }
+
+    /// Gives `edit` the directory's entries for granules `first..last`, a run at a time,
+    /// and the number of each run's first.
+    #[inline(always)]
+    pub(super) fn for_each_directory_run(
+        &self,
+        first: usize,
+        last: usize,
+        mut edit: impl FnMut(usize, &[AtomicU64]),
+    ) {
+        let base = index(self.base(), 1);
+        let mut nth = first;
+        while nth < last {
+            let at = (base + nth) % ENTRIES_PER_TABLE;
+            let len = (ENTRIES_PER_TABLE - at).min(last - nth);
+            if let Some(entry) = self.directory_entry(nth) {
+                let run = NonNull::slice_from_raw_parts(NonNull::from(entry), len);
+                // SAFETY: from this entry to its directory's last there are as many, all of
+                // which are used by atomics only.
+                edit(nth, unsafe { run.as_ref() });
+            }
+            nth += len;
+        }
     }
 
     /// Whether granule `nth` has a leaf table since the carve.

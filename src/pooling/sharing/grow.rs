@@ -68,8 +68,16 @@ impl<'p, A: Arch> Slot<'p, A> {
                 vm.view(image, part.nth, part.end())?;
             }
         }
-        let mut frames = vm.promise(need.frames)?;
-        vm.arena.set_aside(need.promised + need.promised_tables)?;
+        if let SlotBacking::PerInstance { pages } = self.pool.settings.backing {
+            // One that did not share until now has no promise yet.
+            let has = record.private.load(Ordering::Relaxed) + record.promised.load(Ordering::Relaxed);
+            need.promised += pages.saturating_sub(has);
+        }
+        // Both at once: who makes room for the one alone would find it there, again and
+        // again.
+        let later = need.promised + need.promised_tables;
+        let mut frames = vm.promise(need.frames + later)?;
+        frames.set_aside(later);
         record.promised.fetch_add(need.promised, Ordering::AcqRel);
         record.promised_tables.fetch_add(need.promised_tables, Ordering::AcqRel);
         let mut any_lazy = false;
@@ -90,24 +98,39 @@ impl<'p, A: Arch> Slot<'p, A> {
     }
 
     /// Has a plain slot in use share from now on: all that it has is its own.
-    fn adopt(&self, state: &mut SlotState) {
+    pub(super) fn adopt(&self, state: &mut SlotState) {
         let present = state.present;
+        self.park_unlinked(state);
         let (mut beyond, mut far) = (0, 0);
-        self.for_each_own(present, |nth, _, table| {
-            let last = ENTRIES_PER_TABLE.min(present - nth * ENTRIES_PER_TABLE);
+        self.for_each_own(state.top.max(present), |nth, _, table| {
+            let last = ENTRIES_PER_TABLE.min(present.saturating_sub(nth * ENTRIES_PER_TABLE));
             self.set_groups(nth, table, 0);
-            self.mark_groups(nth, table, 0, last);
+            if last > 0 {
+                self.mark_groups(nth, table, 0, last);
+            }
             beyond += usize::from(nth > 0);
             far += usize::from(!self.is_near(nth));
         });
         state.far -= far.min(state.far);
         (state.sharing, state.shared) = (true, 0);
+        state.linked = present.div_ceil(ENTRIES_PER_TABLE);
         let record = self.record;
         record.private.store(present, Ordering::Relaxed);
         record.own_beyond.store(beyond, Ordering::Relaxed);
         record.far_tables.store(far, Ordering::Relaxed);
         record.set_image(None);
         record.sharing.store(true, Ordering::Release);
+    }
+
+    /// Parks tables behind those in use in which former users left frames: zeros, for
+    /// whoever grows that far.
+    fn park_unlinked(&self, state: &SlotState) {
+        let near = self.pool.settings.layout.premapped_tables;
+        for nth in state.linked..near.min(state.top.div_ceil(ENTRIES_PER_TABLE)) {
+            if let Some(place) = self.directory_entry(nth) {
+                place.store(A::Format::hidden(self.near_table(nth), false), Ordering::Release);
+            }
+        }
     }
 
     /// The parts of pages `from..last`, one for each granule.
@@ -128,7 +151,7 @@ impl<'p, A: Arch> Slot<'p, A> {
         let new_far = part.own.is_none() && part.first == 0 && !self.is_near(part.nth);
         let (now, later) = match self.pool.settings.backing {
             SlotBacking::Fixed { .. } => (0, 0),
-            // How many it may have was promised when it was opened.
+            // How many it may have is promised as a whole.
             SlotBacking::PerInstance { .. } => (0, 0),
             SlotBacking::Strict if part.lazy => (0, pages),
             SlotBacking::Strict => {

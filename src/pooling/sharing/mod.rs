@@ -29,11 +29,13 @@
 //! | `granule` | one granule's table: whose, and making it the slot's own |
 //! | `write_fault` | first writes, and writes declared before or after |
 //! | `close` | unlinking, reset by what was written, learning, ageing |
+//! | `capture` | an image of what it shows |
 //! | `pending` | access that was given before the image is known |
 //! | `release` | giving frames and tables back, ending a pairing |
 
 #[cfg(feature = "audit")]
 mod audit;
+mod capture;
 mod close;
 mod granule;
 mod grow;
@@ -41,6 +43,8 @@ mod open;
 mod pending;
 mod release;
 mod write_fault;
+
+pub(crate) use write_fault::Touch;
 
 pub(super) use crate::vm::copy_on_write::EAGER_PAGES;
 

@@ -1,6 +1,6 @@
 //! Opening a slot that shares.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use allotment_arch::{Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, Pages};
 
@@ -65,22 +65,17 @@ impl<A: Arch> Slot<'_, A> {
     #[inline(never)]
     pub(super) fn cut(&self, state: &mut SlotState, last: usize) {
         let cut = Pages { start: self.base().offset(last * PAGE_SIZE), count: state.present - last };
-        let mut own = 0;
-        self.for_each_own(state.present, |nth, _, table| {
-            let start = nth * ENTRIES_PER_TABLE;
-            let (first, end) = (last.saturating_sub(start), ENTRIES_PER_TABLE.min(state.present - start));
-            if first < end {
-                let entries = self.vm.table(table);
-                let is_own =
-                    |entry: &&core::sync::atomic::AtomicU64| is_own::<A>(entry.load(Ordering::Relaxed));
-                own += entries[first..end].iter().filter(is_own).count();
-                if first > 0 {
-                    pages::hide_at_rest::<A>(&entries[first..]);
-                }
-            }
-        });
-        if last < state.shared {
+        let own = if last < state.shared {
+            let own = self.count_own(last, state.present);
             (state.shared, state.resident) = (last, last);
+            own
+        } else {
+            state.present - last
+        };
+        let (nth, first) = (last / ENTRIES_PER_TABLE, last % ENTRIES_PER_TABLE);
+        let place = if first > 0 { self.directory_entry(nth) } else { None };
+        if let Some(table) = place.and_then(|place| own_table::<A>(place.load(Ordering::Relaxed))) {
+            pages::hide_at_rest::<A>(&self.vm.table(table)[first..]);
         }
         self.record.private.fetch_sub(own, Ordering::Relaxed);
         state.present = last;
@@ -88,23 +83,50 @@ impl<A: Arch> Slot<'_, A> {
         self.replaced_at_rest(cut);
     }
 
+    /// Pages of a slot at rest that are its own, of `first..last`.
+    fn count_own(&self, first: usize, last: usize) -> usize {
+        let mut count = 0;
+        self.for_each_own(last, |nth, _, table| {
+            let start = nth * ENTRIES_PER_TABLE;
+            let (first, end) = (first.saturating_sub(start), ENTRIES_PER_TABLE.min(last - start));
+            let is_own = |entry: &&AtomicU64| is_own::<A>(entry.load(Ordering::Relaxed));
+            count += self.vm.table(table).get(first..end).map_or(0, |run| run.iter().filter(is_own).count());
+        });
+        count
+    }
+
     /// Sets aside what first writes may take: for each page that is accessible and not
     /// the slot's own, and for tables beyond the premapped ones.
     #[inline]
     pub(super) fn promise_sharing(&self, last: usize) -> Result<(), Error> {
         let record = self.record;
-        let most = match self.pool.settings.backing {
+        let pages = match self.pool.settings.backing {
             SlotBacking::Fixed { .. } => return Ok(()),
-            SlotBacking::Strict => last,
-            SlotBacking::PerInstance { pages } => pages,
+            SlotBacking::Strict => last.saturating_sub(record.private.load(Ordering::Relaxed)),
+            SlotBacking::PerInstance { pages } => pages.saturating_sub(record.frames.load(Ordering::Relaxed)),
         };
-        let pages = most.saturating_sub(record.private.load(Ordering::Relaxed));
         let far = last.div_ceil(ENTRIES_PER_TABLE).saturating_sub(self.pool.settings.layout.premapped_tables);
         let tables = far.saturating_sub(record.far_tables.load(Ordering::Relaxed));
+        // Some of it may be promised from when it was accessible before.
+        let pages = pages.saturating_sub(record.promised.load(Ordering::Relaxed));
+        let tables = tables.saturating_sub(record.promised_tables.load(Ordering::Relaxed));
         self.vm.arena.set_aside(pages + tables)?;
-        record.promised.store(pages, Ordering::Release);
-        record.promised_tables.store(tables, Ordering::Release);
+        record.promised.fetch_add(pages, Ordering::AcqRel);
+        record.promised_tables.fetch_add(tables, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Takes back what was promised of a slot in use to pages from `keep` on, which are not
+    /// accessible any more. Never more, which might not be there by now.
+    #[cfg(feature = "wasmtime-platform")]
+    pub(super) fn promise_less(&self, keep: usize) {
+        // What the instance may write it may still, wherever.
+        if self.pool.settings.backing != SlotBacking::Strict {
+            return;
+        }
+        let most = keep.saturating_sub(self.record.private.load(Ordering::Relaxed));
+        let before = self.record.promised.fetch_min(most, Ordering::AcqRel);
+        self.vm.arena.release(before.saturating_sub(most));
     }
 
     /// Links the tables of a slot that is prepared. If it fails the slot is at rest
@@ -119,8 +141,7 @@ impl<A: Arch> Slot<'_, A> {
         };
         if let Err(error) = linked {
             self.unlink(tables);
-            self.unpromise();
-            return Err(error);
+            return Err(error.beside(self.unpromise()));
         }
         state.linked = tables;
         self.vm.arch.publish();
@@ -149,15 +170,43 @@ impl<A: Arch> Slot<'_, A> {
         last: usize,
     ) -> Result<(), Error> {
         self.make_directories(state, 0, last)?;
-        for nth in 0..last.div_ceil(ENTRIES_PER_TABLE) {
-            let Some(place) = self.directory_entry(nth) else { continue };
-            let entry = match own_table::<A>(place.load(Ordering::Relaxed)) {
-                Some(table) => A::Format::table(table),
-                None => self.vm.view(image, nth, last)?,
-            };
-            place.store(entry, Ordering::Release);
+        let (whole, tables) = (last / ENTRIES_PER_TABLE, last.div_ceil(ENTRIES_PER_TABLE));
+        let zeros = self.vm.zeros.view(self.vm, ENTRIES_PER_TABLE)?;
+        let tail = if whole < tables { self.vm.view(image, whole, last)? } else { 0 };
+        if whole > 0 {
+            self.link_first(image, last)?;
+            self.link_whole(image, zeros, whole);
+        }
+        if whole < tables
+            && let Some(place) = self.directory_entry(whole)
+        {
+            link_own_or::<A>(place, tail);
         }
         Ok(())
+    }
+
+    /// Links granules `1..whole`, whose pages are all accessible.
+    fn link_whole(&self, image: Option<&ImageRecord>, zeros: u64, whole: usize) {
+        let any_own = self.record.own_beyond.load(Ordering::Relaxed) > 0;
+        let (from, masters) = image.map_or((0, &[][..]), ImageRecord::masters);
+        self.for_each_directory_run(1, whole, |start, run| {
+            // Zeros, the image, zeros; each entry is stored once, as the directory is live.
+            let cut = |nth: usize| nth.clamp(start, start + run.len()) - start;
+            let (first, end) = (cut(from), cut(from + masters.len()));
+            let image = &masters[(start + first).saturating_sub(from).min(masters.len())..];
+            let (before, rest) = run.split_at(first);
+            let (within, after) = rest.split_at(end - first);
+            if any_own {
+                before.iter().chain(after).for_each(|place| link_own_or::<A>(place, zeros));
+                let load = |master: &AtomicU64| master.load(Ordering::Relaxed);
+                within.iter().zip(image).for_each(|(place, m)| link_own_or::<A>(place, load(m)));
+            } else {
+                before.iter().chain(after).for_each(|place| place.store(zeros, Ordering::Release));
+                for (place, master) in within.iter().zip(image) {
+                    place.store(master.load(Ordering::Relaxed), Ordering::Release);
+                }
+            }
+        });
     }
 
     /// Makes the pages that former instances wrote the slot's own before this one does,
@@ -178,4 +227,12 @@ impl<A: Arch> Slot<'_, A> {
             self.record.revoke(self.vm, pages);
         }
     }
+}
+
+/// Links the own table that a directory entry has parked, or else a shared one.
+#[inline(always)]
+fn link_own_or<A: Arch>(place: &AtomicU64, shared: u64) {
+    let parked = place.load(Ordering::Relaxed);
+    let own = if parked == 0 { None } else { own_table::<A>(parked) };
+    place.store(own.map_or(shared, A::Format::table), Ordering::Release);
 }

@@ -18,11 +18,11 @@ use allotment_arch::{Access, Arch, ENTRIES_PER_TABLE, Entry, Format, PAGE_SIZE, 
 use super::{
     super::{SlotId, slot::SlotState, slot_edits::Slot, slot_pool::SlotPool},
     granule::own_table,
-    write_fault::is_own,
+    write_fault::{Touch, is_own},
 };
 use crate::{
     Error,
-    vm::{Image, Vm, copy_on_write::Touch, pages},
+    vm::{Image, Vm, pages},
 };
 
 impl SlotPool {
@@ -79,7 +79,7 @@ impl SlotPool {
             return Err(Error::ImageBeyondMemory { end: end * PAGE_SIZE, size: accessible });
         }
         if record.pending.load(Ordering::Acquire) {
-            if record.image() == Some(image) {
+            if record.image() == Some(image) && last == state.present {
                 slot.link_sharing(&mut state, last)?;
                 record.pending.store(false, Ordering::Release);
                 return Ok(());
@@ -117,7 +117,7 @@ impl<A: Arch> Slot<'_, A> {
 
     /// A fault below a directory entry that is not present.
     #[cold]
-    pub(super) fn touch_unlinked(&self, entry: u64) -> Touch {
+    pub(super) fn touch_unlinked(&self, entry: u64) -> Touch<'static> {
         let record = self.record;
         if !record.pending.load(Ordering::Acquire) {
             // Being replaced this moment, or done.

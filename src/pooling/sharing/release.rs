@@ -1,6 +1,6 @@
 //! Giving back what a slot at rest has of its own, and ending its pairing.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use allotment_arch::{Access, Arch, ENTRIES_PER_TABLE, Format, Invalidation, PAGE_SIZE, Pages, PhysAddr};
 
@@ -10,6 +10,7 @@ use super::{
         slot_edits::Slot,
         slot_pool::{SlotBacking, SlotPool},
     },
+    close::Own,
     granule::Attempt,
     write_fault::is_own,
 };
@@ -125,27 +126,15 @@ impl<A: Arch> Slot<'_, A> {
                 entry.store(if page < present { again } else { 0 }, Ordering::Relaxed);
                 // SAFETY: no CPU knows the frame any more, and it has just left its only
                 // entry.
-                unsafe { vm.arch.zero_frame(own) };
-                // SAFETY: it came from the arena, and holds zeros.
-                unsafe { vm.arena.give_back(own, settled) };
+                unsafe { self.give_back(own, settled) };
                 stripped += 1;
             }
             if left > 0 {
                 return;
             }
-            self.set_groups(nth, table, 0);
-            place.store(0, Ordering::Relaxed);
-            record.own_beyond.fetch_sub(usize::from(nth > 0), Ordering::Relaxed);
-            if !self.is_near(nth) {
-                // SAFETY: nobody finds the table any more, nor has since `settled`.
-                unsafe { vm.arch.zero_frame(table) };
-                // SAFETY: it came from the arena, and holds zeros.
-                unsafe { vm.arena.give_back(table, settled) };
-                tables += 1;
-            }
+            tables += self.give_up_table(nth, place, table, settled);
         });
         record.frames.fetch_sub(stripped, Ordering::Relaxed);
-        record.far_tables.fetch_sub(tables, Ordering::Relaxed);
         record.private.store(private, Ordering::Relaxed);
         if stripped > 0 {
             (state.shared, state.resident) = (present, present);
@@ -155,6 +144,75 @@ impl<A: Arch> Slot<'_, A> {
             self.replaced_at_rest(Pages { start: self.base(), count: present });
         }
         stripped + tables
+    }
+
+    /// Gives the arena about `wanted` frames of a slot in use: such as its own pages beyond
+    /// what is accessible have, from former users, and tables that nothing is left in.
+    /// Returns how many.
+    ///
+    /// The slot is held, and what is not accessible was not before `settled`.
+    pub(in crate::pooling) fn strip_inaccessible(
+        &self,
+        state: &mut SlotState,
+        wanted: usize,
+        settled: Settled,
+    ) -> usize {
+        let (mut stripped, mut tables) = (0, 0);
+        let used = state.present;
+        self.for_each_own(state.top, |nth, place, table| {
+            let first = used.saturating_sub(nth * ENTRIES_PER_TABLE).min(ENTRIES_PER_TABLE);
+            for entry in &self.vm.table(table)[first..] {
+                if stripped + tables >= wanted {
+                    return;
+                }
+                let old = entry.load(Ordering::Relaxed);
+                let own = pages::shown_frame::<A>(old).filter(|_| is_own::<A>(old));
+                entry.store(0, Ordering::Relaxed);
+                if let Some(own) = own {
+                    // SAFETY: the page is not accessible, no CPU knows the frame any more, and
+                    // it has just left its only entry.
+                    unsafe { self.give_back(own, settled) };
+                    stripped += 1;
+                }
+            }
+            if first == 0 {
+                tables += self.give_up_table(nth, place, table, settled);
+            }
+        });
+        self.record.frames.fetch_sub(stripped, Ordering::Relaxed);
+        state.resident = state.resident.min(used);
+        stripped + tables
+    }
+
+    /// Parts with an own table that is not linked and has no own page. Returns how many
+    /// frames the arena has back.
+    fn give_up_table(&self, nth: usize, place: &AtomicU64, table: PhysAddr, settled: Settled) -> usize {
+        let record = self.record;
+        self.set_groups(nth, table, 0);
+        place.store(0, Ordering::Relaxed);
+        record.own_beyond.fetch_sub(usize::from(nth > 0), Ordering::Relaxed);
+        if self.is_near(nth) {
+            // A user who does not share finds his pages in it.
+            // SAFETY: the table is linked nowhere, and we hold the slot.
+            unsafe { self.vm.arch.zero_frame(table) };
+            return 0;
+        }
+        record.far_tables.fetch_sub(1, Ordering::Relaxed);
+        // SAFETY: nobody finds the table any more, nor has since `settled`.
+        unsafe { self.give_back(table, settled) };
+        1
+    }
+
+    /// Gives the arena a frame back.
+    ///
+    /// # Safety
+    ///
+    /// It came from the arena, and has been nobody's since before `settled`.
+    unsafe fn give_back(&self, frame: PhysAddr, settled: Settled) {
+        // SAFETY: by this function's contract nobody is at the frame.
+        unsafe { self.vm.arch.zero_frame(frame) };
+        // SAFETY: by this function's contract; it holds zeros now.
+        unsafe { self.vm.arena.give_back(frame, settled) };
     }
 
     /// Has pages of a slot in use from `keep` on be inaccessible, and zeros for whoever is
@@ -174,7 +232,8 @@ impl<A: Arch> Slot<'_, A> {
         while !keep.is_multiple_of(ENTRIES_PER_TABLE) && self.make_private(nth) == Attempt::Again {
             core::hint::spin_loop();
         }
-        self.unlink_from(keep.div_ceil(ENTRIES_PER_TABLE), last);
+        let first = keep.div_ceil(ENTRIES_PER_TABLE);
+        self.unlink_from(first, last.div_ceil(ENTRIES_PER_TABLE), &mut Own::default());
         let mut own = 0;
         self.for_each_own(last, |nth, _, table| {
             let first = keep.saturating_sub(nth * ENTRIES_PER_TABLE);
@@ -197,9 +256,7 @@ impl<A: Arch> Slot<'_, A> {
         record.private.fetch_sub(own, Ordering::Relaxed);
         (state.present, state.shared, state.resident) = (keep, keep, keep);
         state.linked = keep.div_ceil(ENTRIES_PER_TABLE);
-        self.unpromise();
-        // Less than was promised before.
-        let _ = self.promise_sharing(keep);
+        self.promise_less(keep);
     }
 
     /// Clears what is left in leaf tables that the slot has since the carve.

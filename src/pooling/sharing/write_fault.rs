@@ -19,7 +19,7 @@ use allotment_arch::{Access, Arch, ENTRIES_PER_TABLE, Entry, Format, PAGE_SIZE, 
 
 use super::{
     super::{
-        SlotId,
+        SlotId, far,
         slot_edits::Slot,
         slot_pool::{SlotBacking, SlotPool},
     },
@@ -27,57 +27,64 @@ use super::{
 };
 pub(super) use crate::vm::copy_on_write::is_own;
 use crate::{
-    Error,
-    vm::{
-        Vm,
-        copy_on_write::{SharedPage, Touch},
-        pages,
-    },
+    Error, FaultAccess,
+    fault::permits,
+    vm::{Vm, copy_on_write::SharedPage, distance, pages},
 };
 
-impl SlotPool {
-    /// Answers a fault in what is accessible of a slot that shares.
-    #[cold]
-    pub(crate) fn touch<A: Arch>(&self, vm: &Vm<A>, address: VirtAddr, write: bool) -> Touch {
-        let Some((slot, page)) = self.sharing_page(vm, address) else { return Touch::NotHere };
-        let nth = page / ENTRIES_PER_TABLE;
-        let Some(place) = slot.directory_entry(nth) else { return Touch::NotHere };
-        let mut entry = place.load(Ordering::Acquire);
-        if entry & A::Format::PRESENT == 0 {
-            return slot.touch_unlinked(entry);
-        }
-        if is_shared::<A>(entry) {
-            if !write {
-                return Touch::NotHere;
-            }
-            match slot.make_private(nth) {
-                Attempt::Done => entry = place.load(Ordering::Acquire),
-                other => return other.into(),
-            }
-        }
-        let Some(table) = own_table::<A>(entry) else { return Touch::Given };
-        let leaf = &vm.table(table)[page % ENTRIES_PER_TABLE];
-        let old = leaf.load(Ordering::Acquire);
-        match A::Format::decode(old) {
-            Entry::Present { access: Access::CopyOnWrite, frame, .. } if write => {
-                slot.make_own(page, table, leaf, old, frame, true).into()
-            }
-            // Somebody else's this moment, or done.
-            Entry::Empty { state: pages::BUSY } | Entry::Present { access: Access::ReadWrite, .. } => {
-                Touch::Given
-            }
-            _ => Touch::NotHere,
+/// What a fault in a slot is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Touch<'a> {
+    /// The entry allows the access: the fault was late, or asks for a mark.
+    Permitted(&'a AtomicU64),
+    /// The access is allowed now, or may be any moment: trying again says so.
+    Given,
+    /// The instance has written as many pages as it may.
+    Exhausted,
+    /// It is none that becomes allowed.
+    NotHere,
+}
+
+impl From<Attempt> for Touch<'_> {
+    #[inline]
+    fn from(attempt: Attempt) -> Self {
+        match attempt {
+            Attempt::Done | Attempt::Again => Self::Given,
+            Attempt::Exhausted => Self::Exhausted,
         }
     }
+}
 
-    /// The slot at `address`, and its page, if it shares and that is accessible.
-    fn sharing_page<'p, A: Arch>(&'p self, vm: &'p Vm<A>, address: VirtAddr) -> Option<(Slot<'p, A>, usize)> {
-        let offset = crate::vm::distance(self.start, address)?;
-        let (number, offset) = self.settings.layout.locate(offset)?;
-        let slot = self.slot(vm, u32::try_from(number).ok()?);
-        let accessible = slot.record.accessible.load(Ordering::Acquire);
-        let shares = slot.record.sharing.load(Ordering::Acquire) && offset < accessible;
-        shares.then_some((slot, offset / PAGE_SIZE))
+impl SlotPool {
+    /// Answers a fault. No lock; one walk, from the directory's entry.
+    #[inline]
+    pub(crate) fn touch<'p, A: Arch>(
+        &'p self,
+        vm: &'p Vm<A>,
+        address: VirtAddr,
+        access: FaultAccess,
+    ) -> Touch<'p> {
+        let place = distance(self.start, address).and_then(|offset| self.settings.layout.locate(offset));
+        let Some((number, offset)) = place else { return Touch::NotHere };
+        let Some(record) = self.slots.as_slice().get(number) else { return Touch::NotHere };
+        // The entries of a slot at rest may be present, under an unlinked table.
+        if offset >= record.accessible.load(Ordering::Acquire) {
+            return Touch::NotHere;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "slots are numbered with u32 at the carve")]
+        let slot = Slot { pool: self, vm, number: number as u32, record };
+        let page = offset / PAGE_SIZE;
+        if record.sharing.load(Ordering::Acquire) {
+            return slot.touch(page, access);
+        }
+        let entry = match self.premapped(vm, number).get(page) {
+            Some(entry) => Some(entry),
+            None => far::entry(vm, address),
+        };
+        match entry {
+            Some(entry) if permits::<A>(entry.load(Ordering::Acquire), access) => Touch::Permitted(entry),
+            _ => Touch::NotHere,
+        }
     }
 
     /// Has writes to `[offset, offset + len)`, which is accessible, not fault: each page
@@ -141,6 +148,44 @@ impl SlotPool {
 }
 
 impl<'p, A: Arch> Slot<'p, A> {
+    /// A fault at a page that is accessible, of a slot that shares.
+    #[inline]
+    fn touch(&self, page: usize, access: FaultAccess) -> Touch<'p> {
+        let nth = page / ENTRIES_PER_TABLE;
+        let Some(place) = self.directory_entry(nth) else { return Touch::NotHere };
+        let mut entry = place.load(Ordering::Acquire);
+        let Some(entries) = self.vm.table_of(entry) else { return self.touch_unlinked(entry) };
+        let mut leaf = &entries[page % ENTRIES_PER_TABLE];
+        let mut old = leaf.load(Ordering::Acquire);
+        let is_shared_page = |entry: u64| {
+            let both = A::Format::PRESENT | A::Format::SHARED;
+            entry & both == both
+        };
+        if !(is_shared_page(old) && access == FaultAccess::Write) {
+            // In a shared table nothing can be written.
+            return match permits::<A>(old, access) {
+                true => Touch::Permitted(leaf),
+                false if old == A::Format::empty(pages::BUSY) => Touch::Given,
+                false => Touch::NotHere,
+            };
+        }
+        if is_shared::<A>(entry) {
+            match self.make_private(nth) {
+                Attempt::Done => entry = place.load(Ordering::Acquire),
+                other => return other.into(),
+            }
+            let Some(entries) = self.vm.table_of(entry) else { return Touch::Given };
+            leaf = &entries[page % ENTRIES_PER_TABLE];
+            old = leaf.load(Ordering::Acquire);
+        }
+        let Some(table) = own_table::<A>(entry) else { return Touch::Given };
+        if !is_shared_page(old) {
+            // Somebody else's this moment, or done.
+            return Touch::Given;
+        }
+        self.make_own(page, table, leaf, old, PhysAddr(old & A::Format::FRAME), true).into()
+    }
+
     /// The pages of a part that is accessible.
     fn check_range(&self, offset: usize, len: usize) -> Result<(usize, usize), Error> {
         let accessible = self.record.accessible.load(Ordering::Relaxed);

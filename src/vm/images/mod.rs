@@ -63,6 +63,10 @@ pub(crate) struct ImageRecord {
     /// How many there are.
     granules: usize,
     tails: SpinMutex<Vec<Tail, MOST_TAILS>>,
+    /// Frame of the record of the same image elsewhere in a memory; 0 if there is none.
+    placed: AtomicU64,
+    /// The record's own frame.
+    frame: PhysAddr,
     /// Whether slots note what was written.
     pub(crate) learns: AtomicBool,
     /// Changes whenever the working set does.
@@ -120,9 +124,10 @@ impl<A: Arch> Vm<A> {
         let mut promise = self.promise(1 + granules + copies)?;
         let missing = Error::OutOfFrames { needed: 1, available: 0 };
         let record = promise.take().ok_or(missing)?;
+        self.arena.lend(1 + granules);
         let place = self.arch.physical(record).cast::<ImageRecord>();
         // SAFETY: the frame is ours alone, large enough, and aligned as a page.
-        unsafe { place.write(ImageRecord::new(first, end, first_granule, granules)) };
+        unsafe { place.write(ImageRecord::new(record, first, end, first_granule, granules)) };
         let image = Image(record);
         for nth in 0..granules {
             let Some(table) = promise.take() else { break };
@@ -146,6 +151,35 @@ impl<A: Arch> Vm<A> {
         Ok(image)
     }
 
+    /// An image, which covers a memory from its first page on, as it covers one from page
+    /// `first` on. The image stays its owner.
+    #[cfg(feature = "wasmtime-platform")]
+    pub(crate) fn placed_image(&self, image: Image, first: usize) -> Result<Image, Error> {
+        let record = image.record(self);
+        if first == 0 {
+            return Ok(image);
+        }
+        let found = record.placed.load(Ordering::Acquire);
+        if found != 0 {
+            let placed = Image(PhysAddr(found));
+            let same = placed.record(self).first == first;
+            // In two places at once nobody has it: it is copied there.
+            return if same { Ok(placed) } else { Err(Error::Written { slot: u32::MAX }) };
+        }
+        let source =
+            |page: usize| record.frame_of(self, page - first).map_or(PageSource::Zeros, PageSource::Frame);
+        // SAFETY: the frames of an image do not change.
+        let placed = unsafe { self.build_image(first, first + record.end, 0, source, |_, _| false) }?;
+        match record.placed.compare_exchange(0, placed.0.0, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(placed),
+            Err(_) => {
+                placed.drop_handle(self);
+                placed.release(self);
+                self.placed_image(image, first)
+            }
+        }
+    }
+
     /// A new frame with what `fill` writes, or the zero frame.
     fn copied(
         &self,
@@ -155,6 +189,7 @@ impl<A: Arch> Vm<A> {
     ) -> PhysAddr {
         let Some(frame) = promise.take() else { return self.zeros.frame() };
         if fill(page, frame) {
+            self.arena.lend(1);
             return frame;
         }
         // SAFETY: the frame was taken for this page, holds zeros, and was shown to
@@ -192,6 +227,7 @@ impl<A: Arch> Vm<A> {
         }
         let master = self.table_of(master).ok_or(Error::ImageSizes { limit: MOST_TAILS })?;
         let table = self.promise(1)?.take().ok_or(Error::OutOfFrames { needed: 1, available: 0 })?;
+        self.arena.lend(1);
         for (entry, place) in master.iter().zip(self.table(table)).take(last % ENTRIES_PER_TABLE) {
             place.store(entry.load(Ordering::Relaxed), Ordering::Relaxed);
         }
@@ -220,6 +256,17 @@ impl Image {
     /// The image whose record is in `frame`.
     pub(crate) fn from_frame(frame: PhysAddr) -> Self {
         Self(frame)
+    }
+
+    /// The image of a record.
+    ///
+    /// # Safety
+    ///
+    /// There is one, and whoever asks is among its image's owners.
+    #[cfg(feature = "wasmtime-platform")]
+    pub(crate) unsafe fn of_record(record: core::ptr::NonNull<ImageRecord>) -> Self {
+        // SAFETY: by this function's contract.
+        Self(unsafe { record.as_ref() }.frame)
     }
 
     /// The frame that its record is in.
@@ -271,6 +318,7 @@ impl Image {
     unsafe fn take_apart<A: Arch>(self, vm: &Vm<A>, settled: Settled) {
         let record = self.record(vm);
         let give_back = |frame| {
+            vm.arena.end_loan();
             // SAFETY: by this function's contract nobody is at the frame.
             unsafe { vm.arch.zero_frame(frame) };
             // SAFETY: it came from the arena, and holds zeros.
@@ -299,8 +347,10 @@ impl Image {
 }
 
 impl ImageRecord {
-    fn new(first: usize, end: usize, first_granule: usize, granules: usize) -> Self {
+    fn new(frame: PhysAddr, first: usize, end: usize, first_granule: usize, granules: usize) -> Self {
         Self {
+            frame,
+            placed: AtomicU64::new(0),
             owners: AtomicUsize::new(1),
             handles: AtomicUsize::new(1),
             first,
@@ -325,6 +375,13 @@ impl ImageRecord {
         self.end
     }
 
+    /// Takes the image out that shows the same elsewhere in a memory.
+    #[cfg(feature = "wasmtime-platform")]
+    pub(crate) fn take_placed(&self) -> Option<Image> {
+        let frame = self.placed.swap(0, Ordering::AcqRel);
+        (frame != 0).then_some(Image(PhysAddr(frame)))
+    }
+
     /// Notes that instances write a page.
     pub(crate) fn learn(&self, page: usize) {
         if self.working_set.lock().add(page) {
@@ -337,6 +394,11 @@ impl ImageRecord {
     pub(crate) fn master(&self, nth: usize) -> Option<u64> {
         let within = nth.checked_sub(self.first_granule).filter(|&within| within < self.granules)?;
         Some(self.masters[within].load(Ordering::Relaxed))
+    }
+
+    /// The number of the first granule, and the directory entries for all master tables.
+    pub(crate) fn masters(&self) -> (usize, &[AtomicU64]) {
+        (self.first_granule, &self.masters[..self.granules])
     }
 
     /// The frame that a memory shows on `page` before anybody wrote there. `None`

@@ -43,6 +43,7 @@ impl Zeros {
         if self.tables.load(Ordering::Acquire) == 0 {
             let mut promise = vm.promise(2)?;
             if let (Some(frame), Some(tables)) = (promise.take(), promise.take()) {
+                vm.arena.lend(2);
                 self.frame.store(frame.0, Ordering::Relaxed);
                 self.tables.store(tables.0, Ordering::Release);
             }
@@ -73,6 +74,7 @@ impl Zeros {
             return Ok(found);
         }
         let table = vm.promise(1)?.take().ok_or(Error::OutOfFrames { needed: 1, available: 0 })?;
+        vm.arena.lend(1);
         let zero = A::Format::present(self.frame(), Access::CopyOnWrite, false);
         for entry in &vm.table(table)[..pages.min(ENTRIES_PER_TABLE)] {
             entry.store(zero, Ordering::Relaxed);

@@ -22,7 +22,7 @@ use crate::{
     Error,
     vm::{
         Vm,
-        copy_on_write::{Attempt, SharedPage, Touch, is_own, is_shared, make_table_own},
+        copy_on_write::{Attempt, SharedPage, is_own, is_shared, make_table_own},
         pages,
     },
 };
@@ -35,17 +35,19 @@ pub(super) struct Sharing<'r, A> {
 }
 
 impl Regions {
-    /// Answers a fault in what is accessible of a region that shares. No lock.
-    pub(crate) fn touch<A: Arch>(&self, vm: &Vm<A>, address: VirtAddr, write: bool) -> Touch {
-        let Some(position) = self.locate(address) else { return Touch::NotHere };
-        let offset = usize::try_from(position.offset).ok().filter(|&offset| offset < position.reach);
-        let record = self.records.as_slice().get(position.id.record as usize);
-        let record = record.filter(|record| record.is_lazy());
-        let (Some(offset), Some(record)) = (offset, record) else { return Touch::NotHere };
-        let Some(_claim) = record.try_claim() else { return Touch::Given };
+    /// Answers a fault in what is accessible of a region that shares. No lock. `None` if
+    /// it is none that becomes allowed.
+    pub(crate) fn touch<A: Arch>(&self, vm: &Vm<A>, address: VirtAddr, write: bool) -> Option<Attempt> {
+        let position = self.locate(address)?;
+        let offset = usize::try_from(position.offset).ok().filter(|&offset| offset < position.reach)?;
+        let record = self.records.as_slice().get(position.id.record as usize)?;
+        if !record.is_lazy() {
+            return None;
+        }
+        let Some(_claim) = record.try_claim() else { return Some(Attempt::Again) };
         // It may have ended before it was claimed.
         if !record.is(position.id) || !record.is_lazy() {
-            return Touch::NotHere;
+            return None;
         }
         self.sharing(vm, record).touch(offset / PAGE_SIZE, write)
     }
@@ -115,22 +117,19 @@ impl Regions {
 }
 
 impl<'r, A: Arch> Sharing<'r, A> {
-    fn touch(&self, page: usize, write: bool) -> Touch {
-        let Some(place) = self.directory_entry(page / ENTRIES_PER_TABLE) else { return Touch::NotHere };
+    fn touch(&self, page: usize, write: bool) -> Option<Attempt> {
+        let place = self.directory_entry(page / ENTRIES_PER_TABLE)?;
         if !write {
             // Reads fault only while an entry is replaced: which is over by now.
-            return Touch::NotHere;
+            return None;
         }
         if is_shared::<A>(place.load(Ordering::Acquire)) {
             match self.make_private_claimed(place, self.page(page)) {
                 Attempt::Done => {}
-                other => return other.into(),
+                other => return Some(other),
             }
         }
-        match self.shared_page(page) {
-            Some(shared) => self.make_own(&shared, true).into(),
-            None => Touch::NotHere,
-        }
+        Some(self.make_own(&self.shared_page(page)?, true))
     }
 
     /// Makes a page the region's own, if it is shared. The caller has claimed it.

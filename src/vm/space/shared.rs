@@ -303,8 +303,7 @@ impl<const N: usize, A: Arch> Reserve<'_, N, A> {
     /// broadcasts): for handlers, on any CPU, and on several at once. Settling
     /// it on this CPU is enough for this CPU; another one that still uses the
     /// shared table faults when it writes, and finds the copy when it tries
-    /// again. On x86_64 with AVX on it changes vector registers, as
-    /// [`Arch::copy_frame`] does.
+    /// again.
     ///
     /// # Errors
     ///

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::modules;
 use crate::arch::Arch;
 use crate::compile::Compiler;
 use crate::machine::{self, How, Machine};
@@ -76,8 +77,9 @@ pub(super) struct Kernel {
 impl Kernel {
     pub(super) fn build(arch: Arch) -> Result<Self> {
         install::qemu(arch)?;
-        let guests: Vec<_> =
+        let mut guests: Vec<_> =
             guests::all()?.into_iter().filter(|guest| GUESTS.contains(&guest.name.as_str())).collect();
+        guests.extend(modules::write_all()?);
         let payload = payload::of_tests(&Compiler::new(arch)?, &guests)?;
         let elf = kernel::build(arch, "bench")?;
         let image = workspace::cache("bench")?.join(format!("{arch}.elf"));

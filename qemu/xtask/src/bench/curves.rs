@@ -43,7 +43,16 @@ const CURVES: &[Curve] = &[
         x: "pages written, of 4 KiB",
         unit: Unit::Count,
         scale: Scale::Linear,
-        series: &[("zeros", "")],
+        series: &[("zeros", "zeros"), ("image", "an image")],
+    },
+    Curve {
+        name: "image-size",
+        title: "Allocate a memory with an image, write 16 adjacent pages, deallocate it",
+        description: "Instructions of a whole cycle over the size of the image.",
+        x: "size of the image",
+        unit: Unit::Bytes,
+        scale: Scale::Log2,
+        series: &[("image", "")],
     },
     Curve {
         name: "memory-size",

@@ -12,6 +12,7 @@
 mod counted;
 mod curves;
 mod data;
+mod modules;
 mod page;
 mod rows;
 mod table;

@@ -21,6 +21,14 @@ pub(super) const ROWS: &[Row] = &[
     row("a0-cycle-without-memory", "a0. store, instantiate, drop; no memory").x86_64(5_100),
     row("a-cycle-one-page", "a. the same with one page of memory").x86_64(6_700),
     row("a-share-platform-calls", "our share of a: reserve, 64 KiB accessible, release").x86_64(650),
+    row("b-image-64k-0", "b. cycle with a call, image of 64 KiB, 0 pages written").x86_64(8_400),
+    row("b-image-64k-1", "b. 1 page written").x86_64(8_750),
+    row("b-image-64k-4", "b. 4 pages").x86_64(9_700),
+    row("b-image-64k-16", "b. 16 pages").x86_64(13_500),
+    row("c-image-1m-16", "c. image of 1 MiB, 16 adjacent pages").x86_64(13_770),
+    row("c-image-64m-16", "c'. image of 64 MiB, 16 adjacent pages").x86_64(13_770),
+    row("c-image-64m-16-spread", "c'. the same, 16 pages in as many tables").x86_64(19_000),
+    row("i-dirty-page", "i. of b, for each page written, from the second run on").x86_64(320),
     row("d-grow-one-page-warm", "d. memory.grow by one wasm page, warm slot").x86_64(600),
     row("d-grow-one-page-cold", "d. the same, cold slot: 16 frames cleared"),
     row("d-share-mprotect", "our share of d: 64 KiB made accessible").x86_64(150),
@@ -56,6 +64,24 @@ pub(super) const ROWS: &[Row] = &[
     row("pool-grow-16", "a warm memory grown by a wasm page").x86_64(150).aarch64(150),
     row("pool-table-warm", "allocate and deallocate a table of 1,000 elements, warm and clean"),
     row("pool-stack-warm", "allocate and deallocate a stack of 1 MiB, warm"),
+    row("image-warm-clean", "allocate and deallocate a memory of 64 KiB with an image, warm and clean"),
+    row("image-first-write", "f. first write to a page of an image, in the fault").x86_64(450).aarch64(450),
+    row("zero-first-write", "f. first write to a zero page, in the fault").x86_64(300).aarch64(300),
+    row("image-first-read", "f. first read of an image's page").x86_64(8).aarch64(8),
+    row("image-reset-0", "reset of a memory with an image, nothing written: deallocation")
+        .x86_64(120)
+        .aarch64(120),
+    row("image-reset-16", "the same, 16 adjacent pages written; 4,160 of it are the copies")
+        .x86_64(5_160)
+        .aarch64(5_160),
+    row("image-reset-table", "the same, for each further table with a writable page that nobody wrote")
+        .x86_64(3)
+        .aarch64(3),
+    row("image-64k", "a memory's whole life, image of 64 KiB, 16 adjacent pages written"),
+    row("image-1m", "the same, image of 1 MiB"),
+    row("image-64m", "the same, image of 64 MiB"),
+    row("image-64m-spread", "the same, image of 64 MiB, 16 pages in as many tables"),
+    row("image-dirty-page", "of the first, for each page written").x86_64(320).aarch64(320),
     row("pool-create-1000", "a pool of 1,000 slots with 1 MiB premapped")
         .x86_64(1_000_000)
         .aarch64(1_000_000),

@@ -3,6 +3,7 @@
 //! ```text
 //!   EL1t, SP_EL0   the program     --exception-->  EL1h, SP_EL1  save, exception_taken, dispatch,
 //!                                                                restore, eret
+//!                                               data abort       less of it, data_abort_resolved
 //!   EL1h, SP_EL1   in a handler    --exception-->  EL1h on the nested stack, exception_nested: fatal
 //! ```
 
@@ -11,9 +12,11 @@ use core::fmt;
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use super::cpus::Own;
-use super::syndrome::decode;
-use crate::exception::{Exception, dispatch};
+use aarch64_cpu::registers::{FAR_EL1, Readable, SPSel};
+
+use super::cpus::{self, Own};
+use super::syndrome::{data_access, decode, refused};
+use crate::exception::{Exception, dispatch, resolved};
 use crate::panic::panic_in_exception;
 use crate::stack::{GuardedStack, Stack};
 use crate::{Exit, println};
@@ -194,6 +197,18 @@ pub(crate) fn init() {
 /// others are masked or fatal.
 pub(crate) fn cause(frame: &Frame) -> Exception {
     decode(frame, 0)
+}
+
+/// Where `vectors.s` goes for a data abort first: whether the access is to be tried again.
+#[unsafe(no_mangle)]
+extern "C" fn data_abort_resolved(addr: u64, syndrome: u64) -> bool {
+    refused(syndrome).is_some() && resolved(addr, data_access(syndrome))
+}
+
+/// The address of the data abort that a resolver is asked about, if one is.
+pub(crate) fn resolving() -> Option<u64> {
+    let in_handler = SPSel.matches_all(SPSel::SP::ELx);
+    (in_handler && cpus::interrupted().is_null()).then(|| FAR_EL1.get())
 }
 
 /// Where `vectors.s` goes for an exception that interrupted the program.

@@ -20,12 +20,7 @@ pub(super) fn decode(frame: &Frame, vector: u64) -> Exception {
         return Exception::Other { class: frame.class(), code: frame.syndrome(), name };
     }
     match frame.class() {
-        0x24 | 0x25 => {
-            // WnR: a write. Cache maintenance says so too (CM), which needs no write permission but
-            // asks for one when it faults.
-            let access = if frame.syndrome() & 1 << 6 != 0 { Access::Write } else { Access::Read };
-            abort(frame, access)
-        }
+        0x24 | 0x25 => abort(frame, data_access(frame.syndrome())),
         0x20 | 0x21 => abort(frame, Access::Execute),
         0x00 => Exception::InvalidOpcode,
         0x3c => Exception::Breakpoint,
@@ -33,17 +28,34 @@ pub(super) fn decode(frame: &Frame, vector: u64) -> Exception {
     }
 }
 
-/// An instruction or data abort, by its fault status code (ISS bits 5 to 0).
+/// What a data abort's access was for.
+#[inline]
+pub(super) fn data_access(syndrome: u64) -> Access {
+    // WnR: a write. Cache maintenance says so too (CM), which needs no write permission but
+    // asks for one when it faults.
+    if syndrome & 1 << 6 != 0 { Access::Write } else { Access::Read }
+}
+
+/// An instruction or data abort.
 #[inline]
 fn abort(frame: &Frame, access: Access) -> Exception {
-    let present = match frame.syndrome() & 0x3f {
+    match refused(frame.syndrome()) {
+        Some(present) => Exception::PageFault { addr: frame.fault_address(), access, present },
+        None => other_abort(frame),
+    }
+}
+
+/// By an abort's fault status code (ISS bits 5 to 0), whether a page is there, if it is translation that
+/// refused the access.
+#[inline]
+pub(super) fn refused(syndrome: u64) -> Option<bool> {
+    match syndrome & 0x3f {
         // Translation faults of levels 0 to 3 and -1.
-        0x04..=0x07 | 0x2b => false,
+        0x04..=0x07 | 0x2b => Some(false),
         // Access flag and permission faults.
-        0x08..=0x0f => true,
-        _ => return other_abort(frame),
-    };
-    Exception::PageFault { addr: frame.fault_address(), access, present }
+        0x08..=0x0f => Some(true),
+        _ => None,
+    }
 }
 
 #[cold]

@@ -85,6 +85,8 @@ struct Own {
 
 // `boot.s` and `cpus.s` make the pointers, so that they are there for the first fault.
 const _: () = assert!(size_of::<Own>() == 16);
+// `vectors.s` and `mem.s` look there.
+const _: () = assert!(offset_of!(Own, interrupted) == 8);
 
 #[unsafe(no_mangle)]
 static CPUS_OWN: [Own; MAX] = {

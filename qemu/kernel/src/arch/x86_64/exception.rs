@@ -127,6 +127,14 @@ extern "C" fn exception_entry(frame: &mut Frame) {
     dispatch(frame, exception);
 }
 
+/// The address of the page fault that a resolver is asked about, if one is.
+pub(crate) fn resolving() -> Option<u64> {
+    (cpus::interrupted().addr() == RESOLVING).then(Cr2::read_raw)
+}
+
+/// What [`cpus::interrupted`] says while a resolver runs: there is no frame.
+const RESOLVING: usize = 1;
+
 /// Called by the stub for non-maskable interrupts, as `exception_entry` is.
 #[unsafe(no_mangle)]
 extern "C" fn interrupt_entry(frame: &mut Frame) {

@@ -1,10 +1,11 @@
 // memcpy, memmove, memset, memcmp and bcmp, 32 bytes at a time.
 //
-// The target is soft-float, so nothing else in the kernel touches vector registers; exception stubs save
-// them, since handlers call these functions too. Wasm code keeps nothing in them across a call.
+// The target is soft-float, so nothing else in the kernel touches vector registers. Wasm code keeps nothing in
+// them across a call, but it does across a fault: while one is being answered (this CPU's `interrupted` is not
+// null) they stay as they are, and bytes go one by one.
 // `vzeroupper` ends each use of ymm: wasm may be compiled to SSE instructions, which are slow while upper halves are in use.
 //
-// Up to 32 bytes: two loads that may overlap, both before any store, hence good for memmove too.
+// Up to 32 bytes: loads that may overlap, all before any store, hence good for memmove too. No vectors.
 // 33 and more: whole steps of 32 and a last block that may overlap them and is loaded first.
 
 .section .text.mem, "ax"
@@ -38,11 +39,21 @@
     mov [rdi], rcx
     mov [rdi + rdx - 8], r8
     ret
-3:  vmovdqu xmm0, [rsi]
-    vmovdqu xmm1, [rsi + rdx - 16]
-    vmovdqu [rdi], xmm0
-    vmovdqu [rdi + rdx - 16], xmm1
+3:  mov rcx, [rsi]
+    mov r8, [rsi + 8]
+    mov r9, [rsi + rdx - 16]
+    mov r10, [rsi + rdx - 8]
+    mov [rdi], rcx
+    mov [rdi + 8], r8
+    mov [rdi + rdx - 16], r9
+    mov [rdi + rdx - 8], r10
     ret
+.endm
+
+// Goes elsewhere while an exception is being answered.
+.macro if_answering elsewhere
+    cmp qword ptr gs:[INTERRUPTED], 0   // as in vectors.s
+    jne \elsewhere
 .endm
 
 // Moves 256 bytes, all loaded before the first is stored.
@@ -88,11 +99,10 @@ memcpy:
 .size memcpy, . - memcpy
 
 // Ascending. The last 32 bytes are loaded first and stored last, so that a destination below an
-// overlapping source is right too.
-// Ascending. The last 32 bytes are loaded first and stored last, so that a destination below an
 // overlapping source is right too: each step loads what no earlier step has stored to.
 .balign 16
 copy_forward:
+    if_answering 7f
     vmovdqu ymm15, [rsi + rdx - 32]
     lea r9, [rdi + rdx - 32]    // where they go
     sub rdx, 1024
@@ -130,6 +140,9 @@ copy_forward:
 6:  vmovdqu [r9], ymm15
     vzeroupper
     ret
+7:  mov rcx, rdx
+    rep movsb
+    ret
 
 .balign 16
 .global memmove
@@ -144,6 +157,7 @@ memmove:
     cmp rcx, rdx                // unsigned: is the destination inside the source, past its start?
     jae copy_forward
 // Descending; the first 32 bytes are loaded first and stored last.
+    if_answering 7f
     vmovdqu ymm15, [rsi]
     sub rdx, 32
 1:  sub rdx, 128
@@ -165,6 +179,13 @@ memmove:
     ja 5b
 6:  vmovdqu [rax], ymm15
     vzeroupper
+    ret
+7:  lea rsi, [rsi + rdx - 1]
+    lea rdi, [rdi + rdx - 1]
+    mov rcx, rdx
+    std
+    rep movsb
+    cld
     ret
 .size memmove, . - memmove
 
@@ -202,7 +223,8 @@ memset:
     mov [rdi + rdx - 16], rsi
     mov [rdi + rdx - 8], rsi
     ret
-4:  vmovq xmm0, rsi
+4:  if_answering 12f
+    vmovq xmm0, rsi
     vpunpcklqdq xmm0, xmm0, xmm0
     vinsertf128 ymm0, ymm0, xmm0, 1
     vmovdqu [rdi + rdx - 32], ymm0
@@ -231,6 +253,12 @@ memset:
     sub rdx, 32
     jg 9b
 10: vzeroupper
+    ret
+12: mov r8, rax
+    mov eax, esi
+    mov rcx, rdx
+    rep stosb
+    mov rax, r8
     ret
 .size memset, . - memset
 

@@ -11,9 +11,21 @@
 //     XSAVE area                 64-byte aligned
 //     exception_entry's frame
 //
-// All vector state is saved although the target is soft-float, because what
-// handlers call (memcpy, memset) moves 32 bytes at a time.
+// All vector state is saved, so that a hook may do with it what it likes.
+//
+// A load or store that a resolver can answer pays for none of this:
+//
+//   #PF -> page_fault       this CPU's `interrupted` says RESOLVING
+//            `- resolver    with the nine registers saved that a call may change
+//                 |- true   restored, iretq: the access is tried again
+//                 `- false  restored, and from here on an exception like any other
+//
+// No vector register changes on the way: the target is soft-float, and `mem.s` leaves them alone while
+// `interrupted` is not null.
 
+.set INTERRUPTED, 8                   // in what `gs` points to (`Own`, cpus.rs)
+.set RESOLVING, 1                     // no frame (exception.rs)
+.set FETCH, 1 << 4                    // of a page fault's error code (SDM Vol. 3A, 5.7)
 .set XSAVE_FEATURES, 7                // as in XCR0: x87, SSE, AVX
 .set XSAVE_AREA, 832                  // XSAVE area for these (SDM Vol. 1, 13.4): 512 + 64 + 256
 
@@ -49,7 +61,8 @@ exception_stubs:
     exception_stub 11, 1
     exception_stub 12, 1
     exception_stub 13, 1
-    exception_stub 14, 1
+    .balign 16
+    jmp page_fault
     exception_stub 15, 0
     exception_stub 16, 0
     exception_stub 17, 1
@@ -67,6 +80,49 @@ exception_stubs:
     exception_stub 29, 1
     exception_stub 30, 1
     exception_stub 31, 0
+
+// A page fault: asked about first, and where that does not help, taken as the other exceptions are. One that a
+// handler has raised is not asked about: this is the stack on which that handler runs.
+.balign 16
+page_fault:
+    test byte ptr [rsp], FETCH          // the error code
+    jnz 1f
+    cmp qword ptr gs:[INTERRUPTED], 0
+    jne 1f
+    mov qword ptr gs:[INTERRUPTED], RESOLVING
+    push rax
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push r8
+    push r9
+    push r10
+    push r11
+    sub rsp, 8                          // a call's stack is aligned; the CPU has aligned it before its six words
+    cld
+    mov rdi, cr2
+    mov esi, [rsp + 80]                 // the error code, of which bit 1 says that it was a write
+    shr esi
+    and esi, 1
+    call [EXCEPTION_RESOLVER]
+    mov qword ptr gs:[INTERRUPTED], 0
+    add rsp, 8
+    test al, al
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop rax
+    jz 1f
+    add rsp, 8
+    iretq
+1:  push 14
+    jmp exception_common
 
 // Saves, calls and restores. An interrupt of another CPU may come while an exception is being
 // answered; all that happens here is on its own stack.

@@ -10,12 +10,12 @@ use core::{
 };
 
 use allotment::{
-    Allocator, Backing, CompiledModuleId, Config, FaultAccess, Memory, MemoryRequest, Verdict,
+    Allocator, Backing, CompiledModuleId, Config, FaultAccess, Memory, MemoryImage, MemoryRequest, Verdict,
     arch::{PAGE_SIZE, VirtAddr},
 };
 use kernel::{
-    BootInfo, Frame,
-    exception::{Access, Exception, Handled, set_hook},
+    BootInfo,
+    exception::{Access, set_resolver},
 };
 
 use crate::{
@@ -26,7 +26,14 @@ use crate::{
 
 /// Over the pages that are written.
 const DIRTY_PAGES: Curve =
-    Curve { name: "dirty-pages", series: &["zeros"], at: &[0, 1, 2, 4, 8, 16, 32, 64, 128] };
+    Curve { name: "dirty-pages", series: &["zeros", "image"], at: &[0, 1, 2, 4, 8, 16, 32, 64, 128] };
+
+/// Over the bytes of an image that is all of the memory.
+const IMAGE_SIZE: Curve = Curve {
+    name: "image-size",
+    series: &["image"],
+    at: &[MIB / 16, MIB / 4, MIB, 4 * MIB, 16 * MIB, 64 * MIB],
+};
 
 /// Over the bytes of the memory, up to what a quarter of the machine holds.
 const MEMORY_SIZE: Curve = Curve {
@@ -40,6 +47,7 @@ const WRITTEN: usize = 16;
 
 pub(crate) const GROUPS: &[Group] = &[
     group("curve-dirty-pages", true, &[], dirty_pages).curve(&DIRTY_PAGES),
+    group("curve-image-size", false, &[], image_size).curve(&IMAGE_SIZE),
     group("curve-memory-size", false, &[], memory_size).curve(&MEMORY_SIZE),
 ];
 
@@ -63,7 +71,21 @@ pub(crate) struct Point {
 fn dirty_pages(boot: &'static BootInfo) {
     let allocator = &allocator(boot, MIB, 256 * MIB);
     with_faults_answered(allocator, || {
-        DIRTY_PAGES.count(|_, pages| steady(|| live(allocator, zeros(allocator, MIB), pages)));
+        let image = &image(allocator, MIB, MIB);
+        DIRTY_PAGES.count(|series, pages| match series {
+            "zeros" => steady(|| live(allocator, zeros(allocator, MIB), pages)),
+            _ => steady(|| live(allocator, showing(allocator, image, MIB), pages)),
+        });
+    });
+}
+
+fn image_size(boot: &'static BootInfo) {
+    let allocator = &allocator(boot, 64 * MIB, 1024 * MIB);
+    with_faults_answered(allocator, || {
+        IMAGE_SIZE.count(|_, bytes| {
+            let image = &image(allocator, bytes, bytes);
+            steady(|| live(allocator, showing(allocator, image, bytes), WRITTEN))
+        });
     });
 }
 
@@ -75,7 +97,7 @@ fn memory_size(boot: &'static BootInfo) {
 }
 
 /// One slot for memories of at most so many bytes, which owns all of its frames, in an arena of so many.
-fn allocator(boot: &BootInfo, bytes: usize, arena: usize) -> Allocator {
+pub(crate) fn allocator(boot: &BootInfo, bytes: usize, arena: usize) -> Allocator {
     let pool = pool(1).max_memory_size(bytes).backing(Backing::Fixed);
     let part = parts(boot, &[arena]).next().expect("a part");
     carve(part, &Config::new().region_space(1 << 30).allocation_strategy(pool))
@@ -85,6 +107,22 @@ fn allocator(boot: &BootInfo, bytes: usize, arena: usize) -> Allocator {
 fn zeros(allocator: &Allocator, bytes: usize) -> Memory<'_> {
     let request = MemoryRequest::new(bytes).module(CompiledModuleId(1), 0);
     allocator.allocate_memory(request).expect("a slot")
+}
+
+/// An image of so many bytes, of which every second page is data.
+pub(crate) fn image(allocator: &Allocator, bytes: usize, data: usize) -> MemoryImage<'_> {
+    let fill = |offset: usize, page: &mut [u8; PAGE_SIZE]| {
+        if offset < data && (offset / PAGE_SIZE).is_multiple_of(2) {
+            page.fill(7);
+        }
+    };
+    allocator.build_image(0, bytes, fill).expect("frames for an image")
+}
+
+/// A memory that shows an image.
+pub(crate) fn showing<'a>(allocator: &'a Allocator, image: &MemoryImage<'_>, bytes: usize) -> Memory<'a> {
+    let request = MemoryRequest::new(bytes).module(CompiledModuleId(1), 0);
+    allocator.allocate_memory_from(image, request).expect("a slot")
 }
 
 /// The rest of a memory's life: so many pages are written, from the first on, and it is given back.
@@ -131,15 +169,14 @@ impl fmt::Display for Point {
 static ALLOCATOR: AtomicPtr<Allocator> = AtomicPtr::new(ptr::null_mut());
 
 /// A first write may fault, which is then part of what is counted.
-fn with_faults_answered(allocator: &Allocator, count: impl FnOnce()) {
+pub(crate) fn with_faults_answered(allocator: &Allocator, count: impl FnOnce()) {
     ALLOCATOR.store(ptr::from_ref(allocator).cast_mut(), Ordering::Relaxed);
-    set_hook(answer);
+    set_resolver(resolve);
     count();
     ALLOCATOR.store(ptr::null_mut(), Ordering::Relaxed);
 }
 
-fn answer(_: &mut Frame, exception: &Exception) -> Handled {
-    let Exception::PageFault { addr, access, .. } = *exception else { return Handled::No };
+extern "C" fn resolve(addr: u64, access: Access) -> bool {
     // SAFETY: null, or `with_faults_answered` has borrowed it.
     let allocator = unsafe { ALLOCATOR.load(Ordering::Relaxed).as_ref() };
     let access = match access {
@@ -147,8 +184,5 @@ fn answer(_: &mut Frame, exception: &Exception) -> Handled {
         Access::Write => FaultAccess::Write,
         Access::Execute => FaultAccess::Execute,
     };
-    match allocator.map(|allocator| allocator.fault(VirtAddr(addr), access)) {
-        Some(Verdict::Resume) => Handled::Resume,
-        _ => Handled::No,
-    }
+    allocator.is_some_and(|allocator| allocator.fault(VirtAddr(addr), access) == Verdict::Resume)
 }

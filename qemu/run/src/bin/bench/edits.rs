@@ -1,21 +1,21 @@
 //! The machine layer alone: edits of ranges, faults, and what several CPUs add.
 
-use core::{
-    arch::global_asm,
-    sync::atomic::{AtomicPtr, AtomicU64, Ordering},
-};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use allotment::{
     Allocator, Backing, Commit, Config, FaultAccess, Memory, PoolingAllocationConfig, Verdict,
-    arch::{Access, Native, PAGE_SIZE, Pages, PhysAddr, PhysOffset, TABLE_SPAN, VirtAddr},
+    arch::{
+        self, Arch, Invalidation, Native, PAGE_SIZE, Pages, PhysAddr, PhysOffset, TABLE_SPAN, VirtAddr,
+        find_leaf_entry,
+    },
     boot::largest_arena,
     space::{SharedTable, Space},
 };
 use kernel::{
-    BootInfo, Frame,
+    BootInfo,
     clock::instructions,
     cpus,
-    exception::{Exception, Handled, set_hook},
+    exception::{Access, set_resolver},
 };
 use runtime::KernelCpus;
 
@@ -194,7 +194,7 @@ fn edits(boot: &'static BootInfo) {
     row("harvest-16384-clean", average(|| assert_eq!(harvest(&space, all), 0)));
 
     let first = space.window().start.offset(GIB * PAGE_SIZE);
-    let table = SharedTable::build(&space, |_| Some((frame, Access::CopyOnWrite))).expect("a table");
+    let table = SharedTable::build(&space, |_| Some((frame, arch::Access::CopyOnWrite))).expect("a table");
     let reserve = space.reserve::<1>().expect("a frame");
     let mut granule = first;
     let share = || {
@@ -328,58 +328,70 @@ fn slots(boot: &'static BootInfo) {
 }
 
 static ALLOCATOR: AtomicPtr<Allocator> = AtomicPtr::new(core::ptr::null_mut());
-/// A page that can be read: what the handler asks about.
-static READABLE: AtomicU64 = AtomicU64::new(0);
+/// The entry of a page, and what it says when the page is there.
+static ENTRY: AtomicPtr<AtomicU64> = AtomicPtr::new(core::ptr::null_mut());
+static MAPPED: AtomicU64 = AtomicU64::new(0);
 
-/// A load that faults, a verdict that it may go on, and its end. What the
-/// handler resumes is the instruction after, as nothing was wrong with the
-/// page that it asked about.
+/// A load of a page that was given meanwhile: the exception, the verdict that the load may go on, and the
+/// exception's end. It is given by who answers, at a price that is taken off.
 fn faults(boot: &'static BootInfo) {
     let mut allocator = allocator(boot);
     let memory = allocator.allocate_memory(PAGE_SIZE).expect("a slot");
-    READABLE.store(memory.base().as_ptr().addr() as u64, Ordering::Relaxed);
+    let (pointer, arch) = (memory.base().as_ptr(), native());
+    let page = Pages { start: VirtAddr(pointer.addr() as u64), count: 1 };
+    // SAFETY: the slot keeps its leaf table.
+    let entry = unsafe { find_leaf_entry(&arch, page.start) }.expect("a leaf table");
+    MAPPED.store(entry.load(Ordering::Relaxed), Ordering::Relaxed);
+    ENTRY.store(core::ptr::from_ref(entry).cast_mut(), Ordering::Relaxed);
     drop(memory);
     ALLOCATOR.store(&raw mut allocator, Ordering::Relaxed);
-    // SAFETY: both only return; the hook lets the first one's load be skipped.
-    let without = average(|| unsafe { bench_return() });
-    set_hook(resume);
-    // SAFETY: as above.
-    let with = average(|| unsafe { bench_load(8) });
-    row("fault-resume", with - without);
-    set_hook(skip);
-    // SAFETY: as above.
-    let skipped = average(|| unsafe { bench_load(8) });
-    row("fault-resume-share", with - skipped);
+    let take = || {
+        entry.store(0, Ordering::Relaxed);
+        arch.invalidate_local(Invalidation::leaves(page));
+    };
+    // SAFETY: a readable page, if only after a fault.
+    let load = || unsafe { pointer.read_volatile() };
+
+    let nothing = after(|| {}, || {});
+    let given = after(take, give) - nothing;
+    let without = after(|| {}, || _ = load());
+    set_resolver(resolve);
+    let with = after(take, || _ = load());
+    row("fault-resume", with - without - given);
+    set_resolver(resolve_unasked);
+    let unasked = after(take, || _ = load());
+    row("fault-resume-share", with - unasked);
 }
 
-fn resume(frame: &mut Frame, _: &Exception) -> Handled {
+extern "C" fn resolve(address: u64, access: Access) -> bool {
+    give();
     // SAFETY: `faults` put it there, and it lives until the machine ends.
     let allocator = unsafe { &*ALLOCATOR.load(Ordering::Relaxed) };
-    let address = VirtAddr(READABLE.load(Ordering::Relaxed));
-    match allocator.fault(address, FaultAccess::Read) {
-        Verdict::Resume => skip_load(frame),
-        _ => Handled::No,
+    let access = match access {
+        Access::Read => FaultAccess::Read,
+        Access::Write => FaultAccess::Write,
+        Access::Execute => FaultAccess::Execute,
+    };
+    matches!(allocator.fault(VirtAddr(address), access), Verdict::Resume)
+}
+
+extern "C" fn resolve_unasked(_: u64, _: Access) -> bool {
+    give();
+    true
+}
+
+/// Makes the page accessible, as another CPU would.
+#[inline]
+fn give() {
+    // SAFETY: `faults` put it there, and the table lives until the machine ends.
+    let entry = unsafe { &*ENTRY.load(Ordering::Relaxed) };
+    entry.store(MAPPED.load(Ordering::Relaxed), Ordering::Relaxed);
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: orders the store before the walk of the load's second try.
+    unsafe {
+        core::arch::asm!("dsb ishst", options(nostack, preserves_flags));
     }
 }
-
-fn skip(frame: &mut Frame, _: &Exception) -> Handled {
-    skip_load(frame)
-}
-
-fn skip_load(frame: &mut Frame) -> Handled {
-    frame.set_pc(bench_return as *const () as u64);
-    Handled::Resume
-}
-
-unsafe extern "C" {
-    fn bench_load(address: u64);
-    fn bench_return();
-}
-
-#[cfg(target_arch = "x86_64")]
-global_asm!(".global bench_load, bench_return", "bench_load: mov rax, [rdi]", "bench_return: ret");
-#[cfg(target_arch = "aarch64")]
-global_asm!(".global bench_load, bench_return", "bench_load: ldr x0, [x0]", "bench_return: ret");
 
 /// What work on four CPUs at once costs the others, for 1,000 operations.
 fn several_cpus(boot: &'static BootInfo) {

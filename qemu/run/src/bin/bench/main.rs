@@ -22,6 +22,8 @@ mod edits;
 #[cfg(target_os = "none")]
 mod group;
 #[cfg(target_os = "none")]
+mod images;
+#[cfg(target_os = "none")]
 mod instances;
 #[cfg(target_os = "none")]
 mod machine;
@@ -43,10 +45,17 @@ kernel::entry!(bare::main);
 mod bare {
     use kernel::{BootInfo, Exit};
 
-    use crate::{curves, edits, group::Group, instances, machine, pools, wasm};
+    use crate::{curves, edits, group::Group, images, instances, machine, pools, wasm};
 
-    const GROUPS: [&[Group]; 6] =
-        [wasm::GROUPS, machine::GROUPS, edits::GROUPS, pools::GROUPS, instances::GROUPS, curves::GROUPS];
+    const GROUPS: [&[Group]; 7] = [
+        wasm::GROUPS,
+        machine::GROUPS,
+        edits::GROUPS,
+        pools::GROUPS,
+        images::GROUPS,
+        instances::GROUPS,
+        curves::GROUPS,
+    ];
 
     pub(crate) fn main(boot: &'static BootInfo) -> ! {
         let groups = || GROUPS.into_iter().flatten();

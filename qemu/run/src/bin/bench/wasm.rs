@@ -16,6 +16,21 @@ use crate::{
 pub(crate) const GROUPS: &[Group] = &[
     group("start", false, &["entry-to-first-result", "main-to-first-result"], start),
     group("cycle", false, &["a0-cycle-without-memory", "a-cycle-one-page"], cycles),
+    group(
+        "image-cycle",
+        false,
+        &[
+            "b-image-64k-0",
+            "b-image-64k-1",
+            "b-image-64k-4",
+            "b-image-64k-16",
+            "i-dirty-page",
+            "c-image-1m-16",
+            "c-image-64m-16",
+            "c-image-64m-16-spread",
+        ],
+        image_cycles,
+    ),
     group("growth", false, &["d-grow-one-page-cold", "d-grow-one-page-warm"], growth),
     group("traps", false, &["e-trap-with-backtrace", "e-trap-without-backtrace"], traps),
 ];
@@ -65,6 +80,40 @@ fn cycle(engine: &Engine, pre: &InstancePre<()>) -> u64 {
         let mut store = Store::new(engine, ());
         pre.instantiate(&mut store).expect("an instance");
     })
+}
+
+/// Whole cycles of modules with images, with a call that writes.
+fn image_cycles(boot: &'static BootInfo) {
+    const PAGE: i32 = 4096;
+    const TABLE: i32 = 2 << 20;
+    let engine = engine(boot);
+    let linker: Linker<()> = Linker::new(&engine);
+    let cycle = |pre: &InstancePre<()>, pages: i32, apart: i32| {
+        average(|| {
+            let mut store = Store::new(&engine, ());
+            let instance = pre.instantiate(&mut store).expect("an instance");
+            let touch = instance.get_typed_func::<(i32, i32), ()>(&mut store, "touch").expect("the export");
+            touch.call(&mut store, (pages, apart)).expect("a result");
+        })
+    };
+    // One at a time, so that each has the slot to itself.
+    let with = |name: &str, count: &dyn Fn(&InstancePre<()>)| {
+        count(&linker.instantiate_pre(&guest(boot, &engine, name)).expect("no imports"));
+    };
+    with("guest/image-64k", &|pre| {
+        let clean = cycle(pre, 0, PAGE);
+        row("b-image-64k-0", clean);
+        row("b-image-64k-1", cycle(pre, 1, PAGE));
+        row("b-image-64k-4", cycle(pre, 4, PAGE));
+        let all = cycle(pre, 16, PAGE);
+        row("b-image-64k-16", all);
+        row("i-dirty-page", (all - clean) / 16);
+    });
+    with("guest/image-1m", &|pre| row("c-image-1m-16", cycle(pre, 16, PAGE)));
+    with("guest/image-64m", &|pre| {
+        row("c-image-64m-16", cycle(pre, 16, PAGE));
+        row("c-image-64m-16-spread", cycle(pre, 16, 2 * TABLE));
+    });
 }
 
 fn growth(boot: &'static BootInfo) {

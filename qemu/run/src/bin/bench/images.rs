@@ -1,0 +1,143 @@
+//! Images: first writes, resets, and whole lives over images of several sizes.
+
+use core::hint::black_box;
+
+use allotment::{Allocator, Memory, MemoryImage, arch::PAGE_SIZE};
+use kernel::{BootInfo, clock::instructions};
+
+use crate::{
+    count::{average, row},
+    curves::{allocator, image, showing, with_faults_answered},
+    group::{Group, group},
+    pools::MIB,
+};
+
+pub(crate) const GROUPS: &[Group] = &[group(
+    "images",
+    true,
+    &[
+        "image-first-read",
+        "image-first-write",
+        "zero-first-write",
+        "image-reset-16",
+        "image-reset-0",
+        "image-reset-table",
+        "image-warm-clean",
+        "image-64k",
+        "image-dirty-page",
+        "image-1m",
+        "image-64m",
+        "image-64m-spread",
+    ],
+    images,
+)];
+
+const WASM_PAGE: usize = 0x1_0000;
+const TABLE: usize = 2 * MIB;
+
+fn images(boot: &'static BootInfo) {
+    let allocator = &allocator(boot, 64 * MIB, 1024 * MIB);
+    with_faults_answered(allocator, || {
+        first_accesses(allocator);
+        resets(allocator);
+        lives(allocator);
+    });
+}
+
+/// Of pages in a granule that has a table of its own by then.
+fn first_accesses(allocator: &Allocator) {
+    const PAGES: usize = 200;
+    let image = image(allocator, TABLE, MIB);
+    image.learns(false);
+    let memory = showing(allocator, &image, TABLE);
+    write(&memory, TABLE - PAGE_SIZE);
+    let count = |first: usize, apart: usize, touch: &dyn Fn(usize)| {
+        let before = instructions();
+        for nth in 0..PAGES {
+            touch(first + nth * apart);
+        }
+        let with = instructions() - before;
+        let before = instructions();
+        for nth in 0..PAGES {
+            black_box(first + nth * apart);
+        }
+        (with - (instructions() - before)) / PAGES as u64
+    };
+    // Every second page is data, up to half of it.
+    row("image-first-read", count(0, PAGE_SIZE, &|at| read(&memory, at)));
+    let half = PAGES / 2;
+    let faults = |first: usize, apart: usize, pages: usize| {
+        let before = instructions();
+        (0..pages).for_each(|nth| write(&memory, first + nth * apart));
+        (instructions() - before) / pages as u64
+    };
+    row("image-first-write", faults(0, 2 * PAGE_SIZE, half));
+    row("zero-first-write", faults(MIB, PAGE_SIZE, half));
+    allocator.deallocate_memory(memory);
+}
+
+fn resets(allocator: &Allocator) {
+    let image = image(allocator, 64 * MIB, 64 * MIB);
+    let reset = |write_to: &dyn Fn(&Memory<'_>)| {
+        let mut count = 0;
+        for round in 0..20 {
+            let memory = showing(allocator, &image, 64 * MIB);
+            write_to(&memory);
+            let before = instructions();
+            allocator.deallocate_memory(memory);
+            count += if round < 10 { 0 } else { instructions() - before };
+        }
+        count / 10
+    };
+    let small = crate::curves::image(allocator, WASM_PAGE, WASM_PAGE);
+    let small_reset = |pages: usize| {
+        let mut count = 0;
+        for round in 0..20 {
+            let memory = showing(allocator, &small, WASM_PAGE);
+            (0..pages).for_each(|page| write(&memory, page * PAGE_SIZE));
+            let before = instructions();
+            allocator.deallocate_memory(memory);
+            count += if round < 10 { 0 } else { instructions() - before };
+        }
+        count / 10
+    };
+    row("image-reset-16", small_reset(16));
+    row("image-reset-0", small_reset(0));
+    image.expect_writes([0]);
+    let one = reset(&|_| {});
+    image.expect_writes((0..32).map(|table| table * TABLE));
+    let all = reset(&|_| {});
+    row("image-reset-table", (all - one) / 31);
+}
+
+fn lives(allocator: &Allocator) {
+    let live = |image: &MemoryImage<'_>, bytes: usize, pages: usize, apart: usize| {
+        average(|| {
+            let memory = showing(allocator, image, bytes);
+            (0..pages).for_each(|page| write(&memory, page * apart));
+            allocator.deallocate_memory(memory);
+        })
+    };
+    let small = &image(allocator, WASM_PAGE, WASM_PAGE);
+    let clean = live(small, WASM_PAGE, 0, 0);
+    row("image-warm-clean", clean);
+    let all = live(small, WASM_PAGE, 16, PAGE_SIZE);
+    row("image-64k", all);
+    row("image-dirty-page", (all - clean) / 16);
+    row("image-1m", live(&image(allocator, MIB, MIB), MIB, 16, PAGE_SIZE));
+    let large = &image(allocator, 64 * MIB, 64 * MIB);
+    row("image-64m", live(large, 64 * MIB, 16, PAGE_SIZE));
+    row("image-64m-spread", live(large, 64 * MIB, 16, 2 * TABLE));
+}
+
+fn write(memory: &Memory<'_>, offset: usize) {
+    let place = memory.base().as_ptr().wrapping_add(offset);
+    // SAFETY: nobody else has the memory, and the place lies in it.
+    unsafe { place.write_volatile(1) };
+}
+
+fn read(memory: &Memory<'_>, offset: usize) {
+    let place = memory.base().as_ptr().wrapping_add(offset);
+    // SAFETY: as above.
+    black_box(unsafe { place.read_volatile() });
+}
