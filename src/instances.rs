@@ -327,15 +327,21 @@ impl<A: Arch> Allocator<A> {
         }
     }
 
-    /// Takes a dormant memory again, if its slot is still what it was.
+    /// Takes a dormant memory again, if its slot is still what it was: of `bytes`, which
+    /// show `image`.
     #[cfg(feature = "instance")]
     #[inline(always)]
-    pub(crate) fn wake_memory(memory: &mut Memory<'_, A>) -> Result<(), Error> {
+    pub(crate) fn wake_memory(
+        memory: &mut Memory<'_, A>,
+        image: Option<Image>,
+        bytes: usize,
+    ) -> Result<(), Error> {
         let Memory::Static { make_accessible: MakeAccessible { allocator, id, .. }, size, .. } = memory
         else {
             return Err(Error::Stale { slot: u32::MAX });
         };
-        *id = allocator.pools.memories.wake(&allocator.vm, *id, None, *size)?;
+        *id = allocator.pools.memories.wake(&allocator.vm, *id, image, bytes)?;
+        *size = bytes;
         Ok(())
     }
 
