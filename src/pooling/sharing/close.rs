@@ -39,6 +39,8 @@ struct Reset<'r> {
     /// Whether the pages that were written are to be noted.
     learn: bool,
     copies: usize,
+    /// How many more pages it may reset.
+    left: usize,
     /// What was replaced, or may be marked in somebody's cache.
     first: usize,
     end: usize,
@@ -64,7 +66,14 @@ impl<A: Arch> Slot<'_, A> {
         state.linked = 0;
         if own {
             self.vm.await_marks();
-            self.reset(state);
+            if self.pool.settings.clean_when_idle {
+                state.unwiped = state.present;
+            } else {
+                self.reset(state, usize::MAX);
+            }
+        }
+        if state.unwiped > 0 {
+            self.note_unclean();
         }
         if record.is_replaced() {
             record.revoke(self.vm, Pages { start: self.base(), count: 0 });
@@ -95,21 +104,24 @@ impl<A: Arch> Slot<'_, A> {
         any
     }
 
-    fn reset(&self, state: &mut SlotState) {
+    /// Makes up to `most` pages that were written what they were. Returns how many
+    /// those are: if fewer, nothing is left.
+    pub(in crate::pooling) fn reset(&self, state: &mut SlotState, most: usize) -> usize {
         let record = self.record;
         let image = record.image().map(|image| image.record(self.vm));
         let faulted = record.faulted.swap(false, Ordering::Relaxed);
         let learn = faulted && image.is_some_and(|image| image.learns.load(Ordering::Relaxed));
-        let mut reset = Reset { image, learn, copies: 0, first: usize::MAX, end: 0, shared: 0 };
-        state.closes = state.closes.wrapping_add(1);
-        let age = state.closes.is_multiple_of(PERIOD);
+        let (first, copies) = (usize::MAX, state.copies);
+        let mut reset = Reset { image, learn, copies, left: most, first, end: 0, shared: 0 };
         let last = if record.own_beyond.load(Ordering::Relaxed) > 0 { state.present } else { 1 };
-        self.for_each_own(last, |nth, _, table| {
-            self.reset_table(nth, table, &mut reset);
-            if age && self.is_near(nth) {
-                self.give_up_groups(nth, table, &mut reset);
-            }
-        });
+        self.for_each_own(last, |nth, _, table| self.reset_table(nth, table, &mut reset));
+        if reset.left > 0 {
+            self.finish(state, last, &mut reset);
+        } else {
+            // There may be more, to be noted then.
+            record.faulted.store(faulted, Ordering::Relaxed);
+            state.copies = reset.copies;
+        }
         if state.shared < reset.shared {
             (state.shared, state.resident) = (reset.shared, reset.shared);
         }
@@ -120,6 +132,20 @@ impl<A: Arch> Slot<'_, A> {
         if reset.first < reset.end {
             let start = self.base().offset(reset.first * PAGE_SIZE);
             record.revoke(self.vm, Pages { start, count: reset.end - reset.first });
+        }
+        most - reset.left
+    }
+
+    /// Nothing that was written is left: now and then groups are given up.
+    fn finish(&self, state: &mut SlotState, last: usize, reset: &mut Reset<'_>) {
+        (state.unwiped, state.copies) = (0, 0);
+        state.closes = state.closes.wrapping_add(1);
+        if state.closes.is_multiple_of(PERIOD) {
+            self.for_each_own(last, |nth, _, table| {
+                if self.is_near(nth) {
+                    self.give_up_groups(nth, table, reset);
+                }
+            });
         }
     }
 
@@ -148,6 +174,8 @@ impl<A: Arch> Slot<'_, A> {
                 continue;
             }
             let Some(own) = pages::shown_frame::<A>(old) else { continue };
+            let Some(left) = reset.left.checked_sub(1) else { return };
+            reset.left = left;
             let shown = shown::<A>(master, at).unwrap_or(zero);
             let page = nth * ENTRIES_PER_TABLE + at;
             reset.touched(page);

@@ -55,6 +55,7 @@ impl<A: Arch> Slot<'_, A> {
             }
         }
         self.clear_near_tables(state);
+        self.note_clean();
         record.sharing.store(false, Ordering::Release);
         record.private.store(0, Ordering::Relaxed);
         record.own_beyond.store(0, Ordering::Relaxed);
@@ -123,11 +124,9 @@ impl<A: Arch> Slot<'_, A> {
                 let shown = shown.unwrap_or(vm.zeros.frame());
                 let again = A::Format::present(shown, Access::CopyOnWrite, false);
                 entry.store(if page < present { again } else { 0 }, Ordering::Relaxed);
-                // SAFETY: no CPU knows the frame any more, and it has just left its only
-                // entry.
-                unsafe { vm.arch.zero_frame(own) };
-                // SAFETY: it came from the arena, and holds zeros.
-                unsafe { vm.arena.give_back(own, settled) };
+                // SAFETY: it came from the arena, no CPU knows it any more, and it has just
+                // left its only entry.
+                unsafe { vm.arena.give_back_stained(&vm.arch, own, settled) };
                 stripped += 1;
             }
             if left > 0 {
@@ -137,10 +136,9 @@ impl<A: Arch> Slot<'_, A> {
             place.store(0, Ordering::Relaxed);
             record.own_beyond.fetch_sub(usize::from(nth > 0), Ordering::Relaxed);
             if !self.is_near(nth) {
-                // SAFETY: nobody finds the table any more, nor has since `settled`.
-                unsafe { vm.arch.zero_frame(table) };
-                // SAFETY: it came from the arena, and holds zeros.
-                unsafe { vm.arena.give_back(table, settled) };
+                // SAFETY: it came from the arena, and nobody finds it any more, nor has
+                // since `settled`.
+                unsafe { vm.arena.give_back_stained(&vm.arch, table, settled) };
                 tables += 1;
             }
         });
@@ -192,7 +190,7 @@ impl<A: Arch> Slot<'_, A> {
             let first = keep.saturating_sub(nth * ENTRIES_PER_TABLE).min(ENTRIES_PER_TABLE);
             // SAFETY: this CPU caches nothing of the pages, and others use none of what
             // they do.
-            unsafe { pages::wipe(vm, &vm.table(table)[first..]) };
+            unsafe { pages::wipe(vm, &vm.table(table)[first..], usize::MAX) };
         });
         record.private.fetch_sub(own, Ordering::Relaxed);
         (state.present, state.shared, state.resident) = (keep, keep, keep);

@@ -269,10 +269,9 @@ impl Image {
     unsafe fn take_apart<A: Arch>(self, vm: &Vm<A>, settled: Settled) {
         let record = self.record(vm);
         let give_back = |frame| {
-            // SAFETY: by this function's contract nobody is at the frame.
-            unsafe { vm.arch.zero_frame(frame) };
-            // SAFETY: it came from the arena, and holds zeros.
-            unsafe { vm.arena.give_back(frame, settled) };
+            // SAFETY: it came from the arena, and by this function's contract nobody is
+            // at it.
+            unsafe { vm.arena.give_back_stained(&vm.arch, frame, settled) };
         };
         for tail in record.tails.lock().iter() {
             give_back(tail.table);

@@ -102,7 +102,7 @@ pub(super) unsafe fn scrub<A: Arch>(vm: &Vm<A>, pages: Pages) {
 ///
 /// # Safety
 ///
-/// The pages were scrubbed, and `settled` came after they were hidden.
+/// `settled` came after the pages were hidden.
 #[cfg(feature = "instance")]
 pub(super) unsafe fn strip<A: Arch>(vm: &Vm<A>, pages: Pages, settled: Settled) {
     for (directory, part) in granules(vm, pages) {
@@ -141,10 +141,8 @@ pub(super) fn collect<A: Arch>(vm: &Vm<A>, pages: Pages, settled: Settled) {
         if vm.arena.has_shared() {
             pages::leave_shared(vm, run);
         }
-        // SAFETY: no CPU has known the table since `settled`.
-        unsafe { pages::scrub(vm, run) };
-        // SAFETY: scrubbed one line up; and `settled` came after the table
-        // was unlinked, which hid all of the run.
+        // SAFETY: `settled` came after the table was unlinked, which hid all of the
+        // run.
         unsafe { pages::strip(vm, run, settled) };
         // SAFETY: the table came from the arena, every entry is empty again,
         // and no CPU's paging-structure cache leads to it.
