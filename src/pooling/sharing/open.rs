@@ -39,8 +39,13 @@ impl<A: Arch> Slot<'_, A> {
         let paired = state.sharing && self.record.image() == image;
         if !paired || last > state.present {
             self.pair(state, image, last);
-        } else if last < state.present {
-            self.cut(state, last);
+        } else {
+            if state.unwiped > 0 {
+                self.clean(state, usize::MAX);
+            }
+            if last < state.present {
+                self.cut(state, last);
+            }
         }
         self.promise_sharing(last)
     }

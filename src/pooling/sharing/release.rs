@@ -56,6 +56,7 @@ impl<A: Arch> Slot<'_, A> {
             }
         }
         self.clear_near_tables(state);
+        self.note_clean();
         record.sharing.store(false, Ordering::Release);
         record.private.store(0, Ordering::Relaxed);
         record.own_beyond.store(0, Ordering::Relaxed);
@@ -124,9 +125,9 @@ impl<A: Arch> Slot<'_, A> {
                 let shown = shown.unwrap_or(vm.zeros.frame());
                 let again = A::Format::present(shown, Access::CopyOnWrite, false);
                 entry.store(if page < present { again } else { 0 }, Ordering::Relaxed);
-                // SAFETY: no CPU knows the frame any more, and it has just left its only
-                // entry.
-                unsafe { self.give_back(own, settled) };
+                // SAFETY: it came from the arena, no CPU knows it any more, and it has just
+                // left its only entry.
+                unsafe { vm.arena.give_back_stained(&vm.arch, own, settled) };
                 stripped += 1;
             }
             if left > 0 {
@@ -209,10 +210,8 @@ impl<A: Arch> Slot<'_, A> {
     ///
     /// It came from the arena, and has been nobody's since before `settled`.
     unsafe fn give_back(&self, frame: PhysAddr, settled: Settled) {
-        // SAFETY: by this function's contract nobody is at the frame.
-        unsafe { self.vm.arch.zero_frame(frame) };
-        // SAFETY: by this function's contract; it holds zeros now.
-        unsafe { self.vm.arena.give_back(frame, settled) };
+        // SAFETY: by this function's contract.
+        unsafe { self.vm.arena.give_back_stained(&self.vm.arch, frame, settled) };
     }
 
     /// Has pages of a slot in use from `keep` on be inaccessible, and zeros for whoever is
@@ -251,7 +250,7 @@ impl<A: Arch> Slot<'_, A> {
             let first = keep.saturating_sub(nth * ENTRIES_PER_TABLE).min(ENTRIES_PER_TABLE);
             // SAFETY: this CPU caches nothing of the pages, and others use none of what
             // they do.
-            unsafe { pages::wipe(vm, &vm.table(table)[first..]) };
+            unsafe { pages::wipe(vm, &vm.table(table)[first..], usize::MAX) };
         });
         record.private.fetch_sub(own, Ordering::Relaxed);
         (state.present, state.shared, state.resident) = (keep, keep, keep);

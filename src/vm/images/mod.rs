@@ -319,10 +319,9 @@ impl Image {
         let record = self.record(vm);
         let give_back = |frame| {
             vm.arena.end_loan();
-            // SAFETY: by this function's contract nobody is at the frame.
-            unsafe { vm.arch.zero_frame(frame) };
-            // SAFETY: it came from the arena, and holds zeros.
-            unsafe { vm.arena.give_back(frame, settled) };
+            // SAFETY: it came from the arena, and by this function's contract nobody is
+            // at it.
+            unsafe { vm.arena.give_back_stained(&vm.arch, frame, settled) };
         };
         for tail in record.tails.lock().iter() {
             give_back(tail.table);
