@@ -369,6 +369,7 @@ pub(crate) unsafe fn take_all<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], settled: S
 /// # Safety
 ///
 /// `settled` came after the run was hidden.
+#[cfg(feature = "instance")]
 pub(crate) unsafe fn strip<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], settled: Settled) -> usize {
     let mut stripped = 0;
     for entry in run.iter().rev() {

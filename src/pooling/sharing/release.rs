@@ -10,8 +10,6 @@ use super::{
         slot_edits::Slot,
         slot_pool::{SlotBacking, SlotPool},
     },
-    close::Own,
-    granule::Attempt,
     write_fault::is_own,
 };
 use crate::vm::{Image, Settled, Vm, pages};
@@ -212,50 +210,6 @@ impl<A: Arch> Slot<'_, A> {
     unsafe fn give_back(&self, frame: PhysAddr, settled: Settled) {
         // SAFETY: by this function's contract.
         unsafe { self.vm.arena.give_back_stained(&self.vm.arch, frame, settled) };
-    }
-
-    /// Has pages of a slot in use from `keep` on be inaccessible, and zeros for whoever is
-    /// given access again.
-    #[cfg(feature = "wasmtime-platform")]
-    pub(in crate::pooling) fn shrink_sharing(&self, state: &mut SlotState, keep: usize) {
-        if keep >= state.present {
-            return;
-        }
-        if self.record.pending.load(Ordering::Acquire) {
-            self.link_zeros(state);
-        }
-        let (vm, record, last) = (self.vm, self.record, state.present);
-        record.accessible.store(keep * PAGE_SIZE, Ordering::Release);
-        state.spoiled |= record.image().is_some_and(|image| image.record(vm).end() > keep);
-        let nth = keep / ENTRIES_PER_TABLE;
-        while !keep.is_multiple_of(ENTRIES_PER_TABLE) && self.make_private(nth) == Attempt::Again {
-            core::hint::spin_loop();
-        }
-        let first = keep.div_ceil(ENTRIES_PER_TABLE);
-        self.unlink_from(first, last.div_ceil(ENTRIES_PER_TABLE), &mut Own::default());
-        let mut own = 0;
-        self.for_each_own(last, |nth, _, table| {
-            let first = keep.saturating_sub(nth * ENTRIES_PER_TABLE);
-            for entry in vm.table(table).iter().skip(first) {
-                let hidden = pages::hidden::<A>(entry.swap(0, Ordering::AcqRel));
-                let Some(frame) = pages::shown_frame::<A>(hidden).filter(|_| is_own::<A>(hidden)) else {
-                    continue;
-                };
-                own += 1;
-                entry.store(A::Format::hidden(frame, true), Ordering::Relaxed);
-            }
-        });
-        self.replaced_at_rest(Pages { start: self.base().offset(keep * PAGE_SIZE), count: last - keep });
-        self.for_each_own(last, |nth, _, table| {
-            let first = keep.saturating_sub(nth * ENTRIES_PER_TABLE).min(ENTRIES_PER_TABLE);
-            // SAFETY: this CPU caches nothing of the pages, and others use none of what
-            // they do.
-            unsafe { pages::wipe(vm, &vm.table(table)[first..], usize::MAX) };
-        });
-        record.private.fetch_sub(own, Ordering::Relaxed);
-        (state.present, state.shared, state.resident) = (keep, keep, keep);
-        state.linked = keep.div_ceil(ENTRIES_PER_TABLE);
-        self.promise_less(keep);
     }
 
     /// Clears what is left in leaf tables that the slot has since the carve.

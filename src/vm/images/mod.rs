@@ -64,8 +64,10 @@ pub(crate) struct ImageRecord {
     granules: usize,
     tails: SpinMutex<Vec<Tail, MOST_TAILS>>,
     /// Frame of the record of the same image elsewhere in a memory; 0 if there is none.
+    #[cfg_attr(not(feature = "wasmtime-platform"), expect(dead_code, reason = "the platform asks"))]
     placed: AtomicU64,
     /// The record's own frame.
+    #[cfg_attr(not(feature = "wasmtime-platform"), expect(dead_code, reason = "the platform asks"))]
     frame: PhysAddr,
     /// Whether slots note what was written.
     pub(crate) learns: AtomicBool,
