@@ -317,13 +317,13 @@ impl<A: Arch> Slot<'_, A> {
         while idle != 0 {
             let first = idle.trailing_zeros() as usize * GROUP;
             idle &= idle - 1;
-            for at in first..first + GROUP {
-                let old = entries[at].load(Ordering::Relaxed);
+            for (at, entry) in (first..).zip(&entries[first..first + GROUP]) {
+                let old = entry.load(Ordering::Relaxed);
                 if old & A::Format::PRESENT == 0 || !is_own::<A>(old) {
                     continue;
                 }
                 let page = nth * ENTRIES_PER_TABLE + at;
-                self.share_again(&entries[at], shown::<A>(master, at).unwrap_or(self.vm.zeros.frame()));
+                self.share_again(entry, shown::<A>(master, at).unwrap_or(self.vm.zeros.frame()));
                 reset.touched(page);
                 reset.shared = reset.shared.max(page + 1);
                 if let Some(image) = reset.image {
