@@ -99,12 +99,26 @@ impl<A: Arch> Slot<'_, A> {
             SlotBacking::PerInstance { pages } => pages,
         };
         let pages = most.saturating_sub(record.private.load(Ordering::Relaxed));
-        let far = last.div_ceil(ENTRIES_PER_TABLE).saturating_sub(self.pool.settings.layout.premapped_tables);
-        let tables = far.saturating_sub(record.far_tables.load(Ordering::Relaxed));
+        let tables = self.missing_own_tables(last);
         self.vm.arena.set_aside(pages + tables)?;
         record.promised.store(pages, Ordering::Release);
         record.promised_tables.store(tables, Ordering::Release);
         Ok(())
+    }
+
+    /// Granules before page `last` that have neither a table since the carve nor one of the
+    /// slot's own from the arena.
+    fn missing_own_tables(&self, last: usize) -> usize {
+        let far = self.pool.settings.layout.premapped_tables..last.div_ceil(ENTRIES_PER_TABLE);
+        if far.is_empty() || self.record.far_tables.load(Ordering::Relaxed) == 0 {
+            return far.len();
+        }
+        // Others may be parked beyond what is accessible: they are no help below.
+        let own = |nth: &usize| {
+            let place = self.directory_entry(*nth);
+            place.is_some_and(|place| own_table::<A>(place.load(Ordering::Relaxed)).is_some())
+        };
+        far.len() - far.filter(own).count()
     }
 
     /// Links the tables of a slot that is prepared. If it fails the slot is at rest
