@@ -117,6 +117,17 @@ impl<'p, A: Arch> Slot<'p, A> {
             beyond += usize::from(nth > 0);
             far += usize::from(!self.is_near(nth));
         });
+        // What former users left beyond is in tables that are not linked. They are parked,
+        // so that whoever looks for the slot's own frames finds them.
+        let left =
+            present.div_ceil(ENTRIES_PER_TABLE)..state.top.min(self.near_pages()).div_ceil(ENTRIES_PER_TABLE);
+        for nth in left {
+            let (Some(place), table) = (self.directory_entry(nth), self.near_table(nth)) else { continue };
+            self.set_groups(nth, table, 0);
+            self.mark_groups(nth, table, 0, ENTRIES_PER_TABLE);
+            place.store(A::Format::hidden(table, false), Ordering::Release);
+            beyond += usize::from(nth > 0);
+        }
         state.far -= far.min(state.far);
         (state.sharing, state.shared) = (true, 0);
         state.linked = present.div_ceil(ENTRIES_PER_TABLE);

@@ -110,10 +110,9 @@ impl<A: Arch> Slot<'_, A> {
             SlotBacking::Strict => last.saturating_sub(record.private.load(Ordering::Relaxed)),
             SlotBacking::PerInstance { pages } => pages.saturating_sub(record.frames.load(Ordering::Relaxed)),
         };
-        let far = last.div_ceil(ENTRIES_PER_TABLE).saturating_sub(self.pool.settings.layout.premapped_tables);
-        let tables = far.saturating_sub(record.far_tables.load(Ordering::Relaxed));
         // Some of it may be promised from when it was accessible before.
         let pages = pages.saturating_sub(record.promised.load(Ordering::Relaxed));
+        let tables = self.missing_own_tables(last);
         let tables = tables.saturating_sub(record.promised_tables.load(Ordering::Relaxed));
         self.vm.arena.set_aside(pages + tables)?;
         record.promised.fetch_add(pages, Ordering::AcqRel);
@@ -132,6 +131,21 @@ impl<A: Arch> Slot<'_, A> {
         let most = keep.saturating_sub(self.record.private.load(Ordering::Relaxed));
         let before = self.record.promised.fetch_min(most, Ordering::AcqRel);
         self.vm.arena.release(before.saturating_sub(most));
+    }
+
+    /// Granules before page `last` that have neither a table since the carve nor one of the
+    /// slot's own from the arena.
+    fn missing_own_tables(&self, last: usize) -> usize {
+        let far = self.pool.settings.layout.premapped_tables..last.div_ceil(ENTRIES_PER_TABLE);
+        if far.is_empty() || self.record.far_tables.load(Ordering::Relaxed) == 0 {
+            return far.len();
+        }
+        // Others may be parked beyond what is accessible: they are no help below.
+        let own = |nth: &usize| {
+            let place = self.directory_entry(*nth);
+            place.is_some_and(|place| own_table::<A>(place.load(Ordering::Relaxed)).is_some())
+        };
+        far.len() - far.filter(own).count()
     }
 
     /// Links the tables of a slot that is prepared. If it fails the slot is at rest
