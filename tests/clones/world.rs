@@ -84,7 +84,13 @@ pub(crate) fn clone_of<'a, A: TestArch>(
     (m.allocator.allocate_memory_from(image, size).expect("there is a slot"), shown)
 }
 
-/// Frames that are in use or promised, whoever has them.
+/// Frames that nobody uses, and that are promised to nobody.
 pub(crate) fn available<A: TestArch>(m: &Machine<A>) -> usize {
     m.allocator.metrics().available_frames
+}
+
+/// The same, and those that memories share, such as zeros.
+pub(crate) fn unshared<A: TestArch>(m: &Machine<A>) -> usize {
+    let metrics = m.allocator.metrics();
+    metrics.available_frames + metrics.shared_frames
 }

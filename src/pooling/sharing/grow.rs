@@ -45,6 +45,8 @@ struct Need {
     promised: usize,
     /// And tables.
     promised_tables: usize,
+    /// Pages that are the slot's own already.
+    revealed: usize,
 }
 
 impl<'p, A: Arch> Slot<'p, A> {
@@ -74,10 +76,14 @@ impl<'p, A: Arch> Slot<'p, A> {
                 vm.view(image, part.nth, part.end())?;
             }
         }
+        let mut beyond = 0;
         if let SlotBacking::PerInstance { pages } = self.pool.settings.backing {
-            // One that did not share until now has no promise yet.
+            // One that did not share until now has no promise yet; one that was shrunk may
+            // find pages again that were its own.
             let has = record.private.load(Ordering::Relaxed) + record.promised.load(Ordering::Relaxed);
+            let has = has + need.revealed;
             need.promised += pages.saturating_sub(has);
+            beyond = has.saturating_sub(pages);
         }
         // Both at once: who makes room for the one alone would find it there, again and
         // again.
@@ -86,6 +92,7 @@ impl<'p, A: Arch> Slot<'p, A> {
         frames.set_aside(later);
         record.promised.fetch_add(need.promised, Ordering::AcqRel);
         record.promised_tables.fetch_add(need.promised_tables, Ordering::AcqRel);
+        self.take_promised(beyond);
         let mut any_lazy = false;
         for part in self.parts(from, last) {
             any_lazy |= part.lazy;
@@ -166,21 +173,18 @@ impl<'p, A: Arch> Slot<'p, A> {
     fn count(&self, part: &Part<'_>, need: &mut Need) {
         let pages = part.end - part.first;
         let new_far = part.own.is_none() && part.first == 0 && !self.is_near(part.nth);
-        let (now, later) = match self.pool.settings.backing {
-            SlotBacking::Fixed { .. } => (0, 0),
-            // How many it may have is promised as a whole.
-            SlotBacking::PerInstance { .. } => (0, 0),
-            SlotBacking::Strict if part.lazy => (0, pages),
-            SlotBacking::Strict => {
-                let own = part.own.map_or(0, |table| {
-                    let run = &self.vm.table(table)[part.first..part.end];
-                    run.iter().filter(|entry| is_own::<A>(entry.load(Ordering::Relaxed))).count()
-                });
-                (pages - own, 0)
-            }
+        let own = || {
+            let Some(table) = part.own else { return 0 };
+            let run = &self.vm.table(table)[part.first..part.end];
+            run.iter().filter(|entry| is_own::<A>(entry.load(Ordering::Relaxed))).count()
         };
-        need.frames += now;
-        need.promised += later;
+        match self.pool.settings.backing {
+            SlotBacking::Fixed { .. } => {}
+            // How many it may have is promised as a whole.
+            SlotBacking::PerInstance { .. } => need.revealed += own(),
+            SlotBacking::Strict if part.lazy => need.promised += pages,
+            SlotBacking::Strict => need.frames += pages - own(),
+        }
         *(if part.lazy { &mut need.promised_tables } else { &mut need.frames }) += usize::from(new_far);
     }
 

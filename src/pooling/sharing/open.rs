@@ -105,11 +105,13 @@ impl<A: Arch> Slot<'_, A> {
     #[inline]
     pub(super) fn promise_sharing(&self, last: usize) -> Result<(), Error> {
         let record = self.record;
-        let pages = match self.pool.settings.backing {
+        let most = match self.pool.settings.backing {
             SlotBacking::Fixed { .. } => return Ok(()),
-            SlotBacking::Strict => last.saturating_sub(record.private.load(Ordering::Relaxed)),
-            SlotBacking::PerInstance { pages } => pages.saturating_sub(record.frames.load(Ordering::Relaxed)),
+            SlotBacking::Strict => last,
+            SlotBacking::PerInstance { pages } => pages,
         };
+        // Own pages behind what is accessible are none that the instance can write.
+        let pages = most.saturating_sub(record.private.load(Ordering::Relaxed));
         // Some of it may be promised from when it was accessible before.
         let pages = pages.saturating_sub(record.promised.load(Ordering::Relaxed));
         let tables = self.missing_own_tables(last);
@@ -146,6 +148,16 @@ impl<A: Arch> Slot<'_, A> {
             place.is_some_and(|place| own_table::<A>(place.load(Ordering::Relaxed)).is_some())
         };
         far.len() - far.filter(own).count()
+    }
+
+    /// Takes back what was promised of a slot in use to so many first writes, as far as
+    /// faults have not used it.
+    pub(super) fn take_promised(&self, pages: usize) {
+        if pages > 0 {
+            let less = |promised: usize| Some(promised.saturating_sub(pages));
+            let before = self.record.promised.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+            self.vm.arena.release(before.unwrap_or(0).min(pages));
+        }
     }
 
     /// Links the tables of a slot that is prepared. If it fails the slot is at rest

@@ -29,17 +29,20 @@ impl<A: Arch> Slot<'_, A> {
         while !keep.is_multiple_of(ENTRIES_PER_TABLE) && self.make_private(nth) == Attempt::Again {
             core::hint::spin_loop();
         }
-        let first = keep.div_ceil(ENTRIES_PER_TABLE);
-        self.unlink_from(first, last.div_ceil(ENTRIES_PER_TABLE), &mut Own::default());
+        match (keep.div_ceil(ENTRIES_PER_TABLE), last.div_ceil(ENTRIES_PER_TABLE)) {
+            (0, end) => _ = self.unlink(end),
+            (first, end) => self.unlink_from(first, end, &mut Own::default()),
+        }
         let mut own = 0;
         self.for_each_own(last, |nth, _, table| {
-            let first = keep.saturating_sub(nth * ENTRIES_PER_TABLE);
-            for entry in vm.table(table).iter().skip(first) {
+            let start = nth * ENTRIES_PER_TABLE;
+            for (page, entry) in (start..).zip(vm.table(table)).skip(keep.saturating_sub(start)) {
                 let hidden = pages::hidden::<A>(entry.swap(0, Ordering::AcqRel));
                 let Some(frame) = pages::shown_frame::<A>(hidden).filter(|_| is_own::<A>(hidden)) else {
                     continue;
                 };
-                own += 1;
+                // Those behind were hidden before.
+                own += usize::from(page < last);
                 entry.store(A::Format::hidden(frame, true), Ordering::Relaxed);
             }
         });
@@ -48,7 +51,7 @@ impl<A: Arch> Slot<'_, A> {
             let first = keep.saturating_sub(nth * ENTRIES_PER_TABLE).min(ENTRIES_PER_TABLE);
             // SAFETY: this CPU caches nothing of the pages, and others use none of what
             // they do.
-            unsafe { pages::wipe(vm, &vm.table(table)[first..], usize::MAX) };
+            unsafe { pages::wipe(vm, &vm.table(table)[first..]) };
         });
         record.private.fetch_sub(own, Ordering::Relaxed);
         (state.present, state.shared, state.resident) = (keep, keep, keep);
