@@ -94,7 +94,11 @@ impl<A: Arch> Allocator<A> {
     ///
     /// Without, this CPU may still have what it cached of the slot's former
     /// users: it could reach beyond the memory's end, and write without leaving
-    /// a mark, so that the next user reads what it wrote.
+    /// a mark, so that the next user reads what it wrote. Nor does it see what
+    /// others wrote first since it read: where memories share pages until they
+    /// write them, it may go on to read the shared one. So where CPUs use a memory
+    /// at the same time, each reads of the others' pages only what was written
+    /// before it arrived.
     ///
     /// # Errors
     ///

@@ -68,8 +68,12 @@ impl<'p, A: Arch> Slot<'p, A> {
             }
             return Ok(());
         }
-        if state.sharing || image.is_some() || self.begins_sharing(state, last) {
+        let zeros = state.sharing || self.begins_sharing(state, last);
+        if image.is_some() || (zeros && self.can_share_zeros(last)) {
             return self.open_sharing(state, image, last);
+        }
+        if state.sharing {
+            self.make_fresh(state);
         }
         if state.unwiped > 0 {
             self.clean(state, usize::MAX);
@@ -255,7 +259,9 @@ impl<'p, A: Arch> Slot<'p, A> {
     /// Whether a plain slot in use grows by so much that it shares from then on: by a
     /// whole granule.
     fn adopts(&self, state: &SlotState, last: usize) -> bool {
-        self.pool.settings.shares && last - state.present > ENTRIES_PER_TABLE
+        self.pool.settings.shares
+            && last - state.present > ENTRIES_PER_TABLE
+            && self.can_share_zeros(ENTRIES_PER_TABLE)
     }
 
     /// Hides, invalidates and clears what is accessible from page `keep` on.

@@ -218,7 +218,10 @@ impl SlotPool {
         }
         let last = end / PAGE_SIZE;
         if accessible == 0 && (state.sharing || (self.is_sparse() && slot.begins_sharing(&state, last))) {
-            return slot.open_sharing(&mut state, None, last);
+            if slot.can_share_zeros(last) {
+                return slot.open_sharing(&mut state, None, last);
+            }
+            slot.make_fresh(&mut state);
         }
         // In tables that are linked, all with frames: nothing but to reveal.
         let linked = slot.near_pages().min(state.linked * ENTRIES_PER_TABLE);

@@ -68,9 +68,11 @@ impl<'p, A: Arch> Slot<'p, A> {
         let image = record.image().map(|image| image.record(vm));
         let from = state.present;
         self.make_directories(state, from, last)?;
+        // Asked once: others may fill or empty the arena meanwhile.
+        let zeros = self.can_share_zeros(ENTRIES_PER_TABLE);
         // Counted and built first, so that running out changes nothing.
         let mut need = Need::default();
-        for part in self.parts(from, last) {
+        for part in self.parts(from, last, zeros) {
             self.count(&part, &mut need);
             if part.lazy && part.own.is_none() {
                 vm.view(image, part.nth, part.end())?;
@@ -94,7 +96,7 @@ impl<'p, A: Arch> Slot<'p, A> {
         record.promised_tables.fetch_add(need.promised_tables, Ordering::AcqRel);
         self.take_promised(beyond);
         let mut any_lazy = false;
-        for part in self.parts(from, last) {
+        for part in self.parts(from, last, zeros) {
             any_lazy |= part.lazy;
             if part.lazy { self.grow_lazily(&part, image) } else { self.grow_at_once(&part, &mut frames) }
         }
@@ -157,8 +159,14 @@ impl<'p, A: Arch> Slot<'p, A> {
         }
     }
 
-    /// The parts of pages `from..last`, one for each granule.
-    fn parts(&self, from: usize, last: usize) -> impl Iterator<Item = Part<'p>> + use<'p, '_, A> {
+    /// The parts of pages `from..last`, one for each granule. Whether `zeros` are there
+    /// to be shared decides which are lazy.
+    fn parts(
+        &self,
+        from: usize,
+        last: usize,
+        zeros: bool,
+    ) -> impl Iterator<Item = Part<'p>> + use<'p, '_, A> {
         let sparse = matches!(self.pool.settings.backing, SlotBacking::PerInstance { .. });
         (from / ENTRIES_PER_TABLE..last.div_ceil(ENTRIES_PER_TABLE)).filter_map(move |nth| {
             let place = self.directory_entry(nth)?;
@@ -166,7 +174,7 @@ impl<'p, A: Arch> Slot<'p, A> {
             let (first, end) = (from.max(start) - start, last.min(start + ENTRIES_PER_TABLE) - start);
             let own = own_table::<A>(place.load(Ordering::Acquire));
             let whole = end - first == ENTRIES_PER_TABLE;
-            Some(Part { nth, place, own, first, end, lazy: sparse || (whole && own.is_none()) })
+            Some(Part { nth, place, own, first, end, lazy: sparse || (zeros && whole && own.is_none()) })
         })
     }
 

@@ -50,6 +50,16 @@ impl<A: Arch> Slot<'_, A> {
         self.promise_sharing(last)
     }
 
+    /// Whether `last` pages of zeros may be shared. The tables that show them come from
+    /// the arena: a slot that has all its frames does without rather than fail.
+    #[inline]
+    pub(in crate::pooling) fn can_share_zeros(&self, last: usize) -> bool {
+        let SlotBacking::Fixed { .. } = self.pool.settings.backing else { return true };
+        let has = |pages| self.vm.zeros.view(self.vm, pages).is_ok();
+        let tail = last.saturating_sub(1) % ENTRIES_PER_TABLE + 1;
+        has(tail) && (last <= ENTRIES_PER_TABLE || has(ENTRIES_PER_TABLE))
+    }
+
     /// Ends what the slot was, and pairs it with `image`.
     #[cold]
     #[inline(never)]

@@ -25,6 +25,11 @@ impl SlotPool {
         let (slot, mut state) = self.hold(vm, id)?;
         let untouched = state.linked == 0 && !slot.record.pending.load(Ordering::Relaxed) && last > 0;
         let fresh = state.top == 0 && state.present == 0;
+        if untouched && (state.sharing || fresh) && !slot.can_share_zeros(last) {
+            slot.make_fresh(&mut state);
+            drop(state);
+            return self.make_accessible(vm, id, 0, len);
+        }
         let Some(image) = slot.record.image().filter(|_| untouched && state.sharing) else {
             if untouched && (state.sharing || fresh) {
                 return slot.open_sharing(&mut state, None, last);

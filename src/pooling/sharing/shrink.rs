@@ -51,7 +51,7 @@ impl<A: Arch> Slot<'_, A> {
             let first = keep.saturating_sub(nth * ENTRIES_PER_TABLE).min(ENTRIES_PER_TABLE);
             // SAFETY: this CPU caches nothing of the pages, and others use none of what
             // they do.
-            unsafe { pages::wipe(vm, &vm.table(table)[first..]) };
+            unsafe { pages::wipe(vm, &vm.table(table)[first..], usize::MAX) };
         });
         record.private.fetch_sub(own, Ordering::Relaxed);
         (state.present, state.shared, state.resident) = (keep, keep, keep);
