@@ -127,7 +127,9 @@ impl<A: Arch> Allocator<A> {
         // SAFETY: see above.
         let cpus = unsafe { Records::new(&arch, places.cpu_records, arch.cpus(), |_| CpuRecord::default()) };
 
-        let arena_of_frames = Arena::new(places.first_frame, places.frames, frame_links);
+        let clean_when_idle = config.pooling().is_some_and(|pooling| pooling.clean_when_idle);
+        let arena_of_frames =
+            Arena::new(places.first_frame, places.frames, frame_links).clean_when_idle(clean_when_idle);
         let vm = Vm { arch, arena: arena_of_frames, epochs: Epochs::new(cpus), zeros: Zeros::default() };
         // SAFETY: as above: carved by the specs of the same `resolved`.
         let pools = unsafe { Pools::in_places(&vm, config, &resolved, &places) };
@@ -165,6 +167,18 @@ impl<A: Arch> Allocator<A> {
     /// Whether boot is over.
     pub fn is_sealed(&self) -> bool {
         self.sealed.load(Ordering::Acquire)
+    }
+
+    /// Clears or copies up to `budget` pages that somebody would otherwise wait for:
+    /// what former users left in slots and frames, and frames that were never used.
+    /// Returns how many those were, 0 when there is nothing left to do.
+    ///
+    /// For the embedder's idle loop, on any CPU and on several at once. Nobody
+    /// waits longer for it than [a few pages](crate::PoolingAllocationConfig::clean_when_idle)
+    /// take, however large the budget.
+    pub fn idle_work(&self, budget: usize) -> usize {
+        let in_slots = self.pools.clean_slots(&self.vm, budget);
+        in_slots + self.pools.clear_frames(&self.vm, budget - in_slots)
     }
 
     /// How often translations were invalidated.

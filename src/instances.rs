@@ -94,7 +94,11 @@ impl<A: Arch> Allocator<A> {
     ///
     /// Without, this CPU may still have what it cached of the slot's former
     /// users: it could reach beyond the memory's end, and write without leaving
-    /// a mark, so that the next user reads what it wrote.
+    /// a mark, so that the next user reads what it wrote. Nor does it see what
+    /// others wrote first since it read: where memories share pages until they
+    /// write them, it may go on to read the shared one. So where CPUs use a memory
+    /// at the same time, each reads of the others' pages only what was written
+    /// before it arrived.
     ///
     /// # Errors
     ///
@@ -327,15 +331,21 @@ impl<A: Arch> Allocator<A> {
         }
     }
 
-    /// Takes a dormant memory again, if its slot is still what it was.
+    /// Takes a dormant memory again, if its slot is still what it was: of `bytes`, which
+    /// show `image`.
     #[cfg(feature = "instance")]
     #[inline(always)]
-    pub(crate) fn wake_memory(memory: &mut Memory<'_, A>) -> Result<(), Error> {
+    pub(crate) fn wake_memory(
+        memory: &mut Memory<'_, A>,
+        image: Option<Image>,
+        bytes: usize,
+    ) -> Result<(), Error> {
         let Memory::Static { make_accessible: MakeAccessible { allocator, id, .. }, size, .. } = memory
         else {
             return Err(Error::Stale { slot: u32::MAX });
         };
-        *id = allocator.pools.memories.wake(&allocator.vm, *id, None, *size)?;
+        *id = allocator.pools.memories.wake(&allocator.vm, *id, image, bytes)?;
+        *size = bytes;
         Ok(())
     }
 

@@ -43,7 +43,7 @@ pub use fault::{FaultAccess, FaultRegion, FaultReport, FaultSlot, Verdict};
 pub use gc_heap::GcHeap;
 pub use image::MemoryImage;
 pub use memory::{DynamicMemory, MakeAccessible, Memory};
-pub use metrics::{Metrics, PoolingAllocatorMetrics};
+pub use metrics::{IdleWork, Metrics, PoolingAllocatorMetrics};
 pub use plan::{Footprint, Invalidations, Plan, PoolPlan};
 pub use pooling::{PoolKind, SlotView};
 pub use request::{CompiledModuleId, MemoryInModule, MemoryRequest, TableRequest};

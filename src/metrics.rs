@@ -54,6 +54,23 @@ impl fmt::Display for Metrics {
     }
 }
 
+/// What [`idle_work`](Allocator::idle_work) could do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IdleWork {
+    /// Slots that hold what their last users wrote; only with
+    /// [`clean_when_idle`](crate::PoolingAllocationConfig::clean_when_idle).
+    pub slots: usize,
+    /// Free frames of the arena that do not hold zeros.
+    pub frames: usize,
+}
+
+impl fmt::Display for IdleWork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "idle work: {} slots, {} free frames", self.slots, self.frames)
+    }
+}
+
 /// What Wasmtime's pooling allocator counts, by its names.
 ///
 /// Sums over parts that change meanwhile: each is right for some moment.
@@ -131,6 +148,14 @@ impl<A: Arch> Allocator<A> {
             idle_frames,
             shared_frames: self.vm.arena.lent(),
             queued_slots: pools.all().into_iter().map(SlotPool::queued).sum(),
+        }
+    }
+
+    /// What idle work could do now, if nobody does it before. Takes no lock.
+    pub fn idle_work_left(&self) -> IdleWork {
+        IdleWork {
+            slots: self.pools.all().into_iter().map(SlotPool::unclean).sum(),
+            frames: self.vm.arena.uncleared(),
         }
     }
 

@@ -177,6 +177,7 @@ fn settings_of_pools() {
     assert_eq!(new().backing(Backing::Fixed), with(|p| p.backing = Backing::Fixed));
     assert_eq!(new().scrub(Scrub::ImageExact), with(|p| p.scrub = Scrub::ImageExact));
     assert_eq!(new().premapped_tables(1), with(|p| p.premapped_tables = Premapped::PerSlot(1)));
+    assert_eq!(new().clean_when_idle(true), with(|p| p.clean_when_idle = true));
     let other = !new().poison;
     assert_eq!(new().poison(other), with(|p| p.poison = !p.poison));
 }

@@ -448,7 +448,7 @@ fn dropped<A: TestArch>() {
     }
     // One that has an instance left keeps what that needs.
     let left = PoolingInstanceAllocator::new(&m.allocator).unwrap();
-    let engine = Engine { m: &m, instances: Box::new(left) };
+    let engine = Engine { m: &m, instances: Box::new(left), images: false };
     let instance = engine.instantiate(&code).unwrap();
     drop(engine);
     assert_eq!(bytes(&instance, memory(0), 0, 4), [0; 4]);

@@ -6,6 +6,8 @@
 
 extern crate alloc;
 
+#[path = "instance/clones.rs"]
+mod clones;
 mod common;
 #[path = "instance/components.rs"]
 mod components;
@@ -234,6 +236,22 @@ harness::tests! {
 
     fn data_goes_to_the_defined_memory_beside_an_imported_one() {
         on_every_machine!(images::beside_an_import);
+    }
+
+    fn instances_share_images_and_leave_none() {
+        on_every_machine!(images::shared_by_instances);
+    }
+
+    fn clones_of_instances_are_as_the_original_was() {
+        on_every_machine!(clones::equal);
+    }
+
+    fn what_cannot_be_cloned_is_refused() {
+        on_every_machine!(clones::refused);
+    }
+
+    fn modules_have_images_as_the_configuration_says() {
+        on_every_machine!(images::which_modules);
     }
 
     fn memories_come_from_the_embedders_creator() {

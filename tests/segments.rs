@@ -110,5 +110,11 @@ fn in_every_way<A: TestArch>(case: impl Fn(&Engine<'_, A>)) {
     for config in [pooled(few()), Config::new()].into_iter().chain(touched) {
         let m = Machine::<A>::new(&config, 8 * MIB);
         case(&Engine::new(&m));
+        if !cfg!(target_os = "none") {
+            let m = Machine::<A>::new(&config, 12 * MIB);
+            case(&Engine::with_images(&m));
+            let m = Machine::<A>::new(&config.memory_init_cow(false), 8 * MIB);
+            case(&Engine::with_images(&m));
+        }
     }
 }

@@ -40,7 +40,14 @@ impl fmt::Display for Config {
 
 impl fmt::Display for PoolingAllocationConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "pooling: backing {}, scrub {}, poison {}", self.backing, self.scrub, on(self.poison))?;
+        writeln!(
+            f,
+            "pooling: backing {}, scrub {}, poison {}, clean when idle {}",
+            self.backing,
+            self.scrub,
+            on(self.poison),
+            on(self.clean_when_idle)
+        )?;
         writeln!(
             f,
             "memories: {} of at most {}, premapped tables {}",

@@ -61,6 +61,8 @@ pub struct PoolingAllocationConfig {
     pub scrub: Scrub,
     /// Whether frames are filled with a pattern while they are free. *Ours*.
     pub poison: bool,
+    /// Whether what a tenant wrote is reset by idle work. *Ours*.
+    pub clean_when_idle: bool,
     /// Leaf tables that each memory slot has from the carve on. *Ours*.
     pub premapped_tables: Premapped,
 }
@@ -91,6 +93,7 @@ impl Default for PoolingAllocationConfig {
             backing: Backing::Auto,
             scrub: Scrub::Zeroed,
             poison: cfg!(debug_assertions),
+            clean_when_idle: false,
             premapped_tables: Premapped::Auto,
         }
     }
@@ -255,6 +258,16 @@ impl PoolingAllocationConfig {
     /// debug assertions are on. A frame is then cleared when it is taken.
     pub fn poison(mut self, enable: bool) -> Self {
         self.poison = enable;
+        self
+    }
+
+    /// Whether slots and frames are taken back as they are, and made what the next
+    /// user is to see by [`Allocator::idle_work`](crate::Allocator::idle_work): for
+    /// kernels that call it when they have nothing else to do. What is needed
+    /// earlier is cleaned by whoever takes it, in the same time as without, and
+    /// nobody sees it before. Cleaning holds a slot for 16 pages at a time.
+    pub fn clean_when_idle(mut self, enable: bool) -> Self {
+        self.clean_when_idle = enable;
         self
     }
 

@@ -175,6 +175,31 @@ fn pages_of(offset: usize, len: usize) -> Result<(usize, usize), Error> {
     Ok((offset / PAGE_SIZE, end / PAGE_SIZE))
 }
 
+#[cfg(feature = "instance")]
+impl<A: Arch> MemoryImage<'_, A> {
+    /// The image, for as long as this handle is there.
+    pub(crate) fn image(&self) -> Image {
+        self.image
+    }
+
+    /// Gives `look` each page that is not zeros, with the bytes from the memory's first.
+    pub(crate) fn try_for_each_page<E>(
+        &self,
+        mut look: impl FnMut(usize, &[u8; PAGE_SIZE]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let vm = &self.allocator.vm;
+        let record = self.image.record(vm);
+        for page in record.first()..record.end() {
+            let Some(frame) = record.frame_of(vm, page) else { continue };
+            let bytes: NonNull<[u8; PAGE_SIZE]> = vm.arch.physical(frame).cast();
+            // SAFETY: `physical` gives memory of a page, which does not change while the
+            // image lives.
+            look(page * PAGE_SIZE, unsafe { bytes.as_ref() })?;
+        }
+        Ok(())
+    }
+}
+
 impl<A: Arch> MemoryImage<'_, A> {
     /// Bytes from a memory's first to the image's.
     #[must_use]

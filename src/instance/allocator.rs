@@ -7,7 +7,8 @@ use cranelift_entity::PrimaryMap;
 
 use super::{
     DefinedMemoryIndex, DefinedTableIndex, Instance, InstanceAllocationRequest, InstanceError,
-    InstanceHandle, Memory, MemoryType, Module, ResourceLimiter, Stack, Table,
+    InstanceHandle, InstanceSnapshot, Memory, MemoryType, Module, ModuleRuntimeInfo, ResourceLimiter, Stack,
+    Table,
 };
 use crate::{CompiledModuleId, ComponentError, ComponentSummary, GcHeap, ModuleError};
 
@@ -70,6 +71,23 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
         Ok(())
     }
 
+    /// Makes images of what the memories of a module begin with, once it is validated:
+    /// from then until [`purge_module`](Self::purge_module) its instances show them, and
+    /// copy a page when they write there, instead of copying its active data segments.
+    /// Whether it has such images: without, all goes as before. Again is no error.
+    ///
+    /// It has none with [`Config::memory_init_cow`](crate::Config::memory_init_cow) off,
+    /// without a [`unique_id`](ModuleRuntimeInfo::unique_id), on demand, and where
+    /// [`Module::plan_images`] says why not. They take frames, and some heap.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfFrames`](crate::Error::OutOfFrames). There are no images then.
+    fn prepare_images(&self, info: &dyn ModuleRuntimeInfo) -> Result<bool, InstanceError> {
+        let _ = info;
+        Ok(false)
+    }
+
     /// Claims an instance.
     ///
     /// # Errors
@@ -112,6 +130,23 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
         request: &mut InstanceAllocationRequest<'_>,
         memories: &mut PrimaryMap<DefinedMemoryIndex, Memory<'a, A>>,
     ) -> Result<(), InstanceError>;
+
+    /// The same of memories that begin with what they were in a snapshot. Unless an
+    /// allocator does better, they are copied.
+    ///
+    /// # Errors
+    ///
+    /// As for [`allocate_memories`](Self::allocate_memories).
+    fn allocate_cloned_memories(
+        &self,
+        index: InstanceIndex,
+        request: &mut InstanceAllocationRequest<'_>,
+        snapshot: &InstanceSnapshot<'a, A>,
+        memories: &mut PrimaryMap<DefinedMemoryIndex, Memory<'a, A>>,
+    ) -> Result<(), InstanceError> {
+        self.allocate_memories(index, request, memories)?;
+        snapshot.copy_memories(request, memories)
+    }
 
     /// Takes all of them back. Cannot fail. What is left in the map is nobody's but
     /// the allocator's.
@@ -184,20 +219,43 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
         &self,
         mut request: InstanceAllocationRequest<'_>,
     ) -> Result<InstanceHandle<'a, A>, InstanceError> {
-        let module = request.runtime_info.module();
-        request.imports.check(module)?;
-        let index = self.allocate_index(&request)?;
-        let handle = match self.allocate_vmctx(index, &request) {
-            Ok(instance) => InstanceHandle::new(instance),
-            Err(error) => {
-                self.deallocate_index(index);
-                return Err(error);
-            }
-        };
-        let mut half_made = HalfMade { allocator: self, index, handle };
-        self.allocate_memories(index, &mut request, &mut half_made.handle.memories)?;
-        self.allocate_tables(index, &mut request, &mut half_made.handle.tables)?;
-        half_made.handle.write_context(request)?;
+        let mut half_made = begin(self, &request)?;
+        let (index, handle) = (half_made.index, &mut half_made.handle);
+        self.allocate_memories(index, &mut request, &mut handle.memories)?;
+        self.allocate_tables(index, &mut request, &mut handle.tables)?;
+        handle.write_context(request)?;
+        Ok(half_made.finish())
+    }
+
+    /// Makes an instance that goes on where a [snapshot](Instance::snapshot) was taken: its
+    /// memories, tables, globals and dropped segments are as they were, references to the
+    /// original's functions are to its own, and [`Instance::initialize`] is not called. The
+    /// limiter is asked for the sizes of then.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`allocate`](Self::allocate); [`InstanceError::OtherModule`] unless the
+    /// request's module is the snapshot's. Everything is as before then, and `host_state` is
+    /// dropped.
+    ///
+    /// # Safety
+    ///
+    /// References to functions of other instances, which tables and globals held, are of
+    /// instances that live as long as this one.
+    unsafe fn allocate_clone(
+        &self,
+        mut request: InstanceAllocationRequest<'_>,
+        snapshot: &InstanceSnapshot<'a, A>,
+    ) -> Result<InstanceHandle<'a, A>, InstanceError> {
+        snapshot.check(request.runtime_info)?;
+        let mut half_made = begin(self, &request)?;
+        let (index, handle) = (half_made.index, &mut half_made.handle);
+        snapshot.check_core(handle)?;
+        self.allocate_cloned_memories(index, &mut request, snapshot, &mut handle.memories)?;
+        self.allocate_tables(index, &mut request, &mut handle.tables)?;
+        snapshot.grow_tables(&mut request, &mut handle.tables)?;
+        handle.write_context(request)?;
+        handle.restore(snapshot)?;
         Ok(half_made.finish())
     }
 
@@ -213,6 +271,22 @@ pub unsafe trait InstanceAllocator<'a, A: Arch = Native>: Send + Sync {
     unsafe fn deallocate(&self, handle: InstanceHandle<'a, A>) {
         let index = handle.index();
         release(self, index, handle);
+    }
+}
+
+/// An instance without memories and tables.
+fn begin<'s, 'a, A: Arch, T: InstanceAllocator<'a, A> + ?Sized>(
+    allocator: &'s T,
+    request: &InstanceAllocationRequest<'_>,
+) -> Result<HalfMade<'s, 'a, A, T>, InstanceError> {
+    request.imports.check(request.runtime_info.module())?;
+    let index = allocator.allocate_index(request)?;
+    match allocator.allocate_vmctx(index, request) {
+        Ok(instance) => Ok(HalfMade { allocator, index, handle: InstanceHandle::new(instance) }),
+        Err(error) => {
+            allocator.deallocate_index(index);
+            Err(error)
+        }
     }
 }
 

@@ -167,6 +167,15 @@ pub enum InstanceError {
         /// Its index.
         index: usize,
     },
+    /// Something of an instance is not only its own, and cannot be in a snapshot.
+    NotCaptured {
+        /// What.
+        what: &'static str,
+        /// Its index, among those that the module defines.
+        index: usize,
+    },
+    /// A clone was asked for of a snapshot of another module's instance.
+    OtherModule,
     /// Wasm's own doing.
     Trap(Trap),
 }
@@ -204,6 +213,13 @@ impl fmt::Display for InstanceError {
                 write!(f, "the allocator is not configured for {wanted}; set allocation_strategy")
             }
             Self::NotFound { what, index } => write!(f, "the module has no {what} {index}"),
+            Self::NotCaptured { what, index } => write!(
+                f,
+                "the instance has a {what} {index}, which no snapshot can hold; take it out, or begin with a new instance"
+            ),
+            Self::OtherModule => f.write_str(
+                "the snapshot is of another module's instance; ask with the runtime_info that it was made with",
+            ),
             Self::Trap(trap) => trap.fmt(f),
         }
     }

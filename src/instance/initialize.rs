@@ -5,8 +5,8 @@ use allotment_arch::{Arch, VirtAddr};
 use cranelift_entity::EntityRef;
 
 use super::{
-    ConstExpr, ConstOp, DataIndex, DefinedTableIndex, ElemIndex, Instance, InstanceError, MemoryIndex,
-    Module, SegmentElements, SegmentMode, TableElement, TableElementType, TableIndex, Trap,
+    ConstExpr, ConstOp, DataIndex, DefinedTableIndex, ElemIndex, Instance, InstanceError, Memory,
+    MemoryIndex, Module, SegmentElements, SegmentMode, TableElement, TableElementType, TableIndex, Trap,
     VMGlobalDefinition, ValRaw, core_instance::exists,
 };
 
@@ -76,7 +76,9 @@ impl<A: Arch> Instance<'_, A> {
 
     fn initialize_memories(&mut self, module: &Module, data: &[u8]) -> Result<(), InstanceError> {
         for (index, segment) in &module.data {
-            if let SegmentMode::Active(memory, offset) = &segment.mode {
+            if let SegmentMode::Active(memory, offset) = &segment.mode
+                && !self.begins_with_segments(module, *memory)
+            {
                 let to = self.offset_in_memory(module, *memory, offset)?;
                 let bytes = data.get(segment.data.clone()).ok_or(Trap::MemoryOutOfBounds)?;
                 self.write_memory(*memory, to, bytes)?;
@@ -86,6 +88,12 @@ impl<A: Arch> Instance<'_, A> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a memory shows an image of its active segments since it was made.
+    fn begins_with_segments(&self, module: &Module, memory: MemoryIndex) -> bool {
+        let defined = module.defined_memory(memory);
+        defined.and_then(|memory| self.memories.get(memory)).is_some_and(Memory::is_initialized)
     }
 
     /// The value of a constant expression.

@@ -40,7 +40,18 @@ pub(super) fn limit_new(
     ty: &MemoryType,
     limiter: Option<&mut (dyn ResourceLimiter + '_)>,
 ) -> Result<usize, InstanceError> {
-    let minimum = ty.minimum_bytes().filter(|_| ty.page_size_log2 <= MOST_PAGE_SIZE_LOG2);
+    limit_new_of(ty, None, limiter)
+}
+
+/// The same of a memory that begins with so many bytes, which are pages of its own, or
+/// with those of its type.
+#[inline]
+pub(super) fn limit_new_of(
+    ty: &MemoryType,
+    size: Option<usize>,
+    limiter: Option<&mut (dyn ResourceLimiter + '_)>,
+) -> Result<usize, InstanceError> {
+    let minimum = size.or_else(|| ty.minimum_bytes()).filter(|_| ty.page_size_log2 <= MOST_PAGE_SIZE_LOG2);
     // Also of what cannot be: the limiter's say comes first.
     if !ask(limiter, 0, minimum.unwrap_or(usize::MAX), ty)? {
         return Err(InstanceError::MemoryDenied { minimum: ty.minimum });

@@ -8,10 +8,10 @@ use allotment_arch::{Arch, Native};
 use super::{
     InstanceError, MemoryType, ResourceLimiter, RuntimeLinearMemory, RuntimeMemoryCreator, SharedMemory,
     VMMemoryDefinition,
-    limits::{ask, desired_size, grow_to, limit_new},
+    limits::{ask, desired_size, grow_to, limit_new, limit_new_of},
     vmcontext::address,
 };
-use crate::{Allocator, Error, MemoryInModule};
+use crate::{Allocator, Error, MemoryImage, MemoryInModule, vm::Image};
 
 /// A linear memory that an instance defines.
 ///
@@ -53,7 +53,39 @@ pub enum Memory<'a, A: Arch = Native> {
 ///     }
 /// }
 /// ```
-pub struct StaticMemory<'a, A: Arch = Native>(pub(super) crate::Memory<'a, A>);
+pub struct StaticMemory<'a, A: Arch = Native>(
+    pub(super) crate::Memory<'a, A>,
+    /// Whether it begins with what active segments say.
+    bool,
+);
+
+/// What a memory in a slot begins with.
+#[derive(Debug)]
+pub(super) struct Beginning<'i, 'a, A: Arch> {
+    /// Its contents, or zeros.
+    pub(super) image: Option<&'i MemoryImage<'a, A>>,
+    /// Bytes, if not the minimum of its type.
+    pub(super) size: Option<usize>,
+    /// Whether this is what active segments say.
+    pub(super) initialized: bool,
+}
+
+impl<A: Arch> Beginning<'_, '_, A> {
+    /// Zeros.
+    pub(super) const ZEROS: Self = Self { image: None, size: None, initialized: false };
+
+    fn image(&self) -> Option<Image> {
+        self.image.map(MemoryImage::image)
+    }
+}
+
+impl<A: Arch> Clone for Beginning<'_, '_, A> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<A: Arch> Copy for Beginning<'_, '_, A> {}
 
 impl<'a, A: Arch> Memory<'a, A> {
     /// A memory in a slot.
@@ -70,9 +102,21 @@ impl<'a, A: Arch> Memory<'a, A> {
         owner: Option<MemoryInModule>,
         limiter: Option<&mut (dyn ResourceLimiter + '_)>,
     ) -> Result<Self, InstanceError> {
-        let minimum = limit_new(ty, limiter)?;
-        let memory = allocator.allocate_memory(ty.request(minimum, owner))?;
-        Ok(Self::Static { ty: *ty, memory: StaticMemory(memory) })
+        Self::new_beginning(allocator, ty, owner, Beginning::ZEROS, limiter)
+    }
+
+    /// A memory in a slot that begins with something.
+    #[inline(always)]
+    pub(super) fn new_beginning(
+        allocator: &'a Allocator<A>,
+        ty: &MemoryType,
+        owner: Option<MemoryInModule>,
+        begins: Beginning<'_, 'a, A>,
+        limiter: Option<&mut (dyn ResourceLimiter + '_)>,
+    ) -> Result<Self, InstanceError> {
+        let size = limit_new_of(ty, begins.size, limiter)?;
+        let memory = allocator.allocate_memory_showing(begins.image(), &ty.request(size, owner))?;
+        Ok(Self::Static { ty: *ty, memory: StaticMemory(memory, begins.initialized) })
     }
 
     /// Has the memory of an earlier instance of the same module be one of a new
@@ -82,17 +126,20 @@ impl<'a, A: Arch> Memory<'a, A> {
         &mut self,
         allocator: &'a Allocator<A>,
         owner: impl FnOnce() -> Option<MemoryInModule>,
+        begins: Beginning<'_, 'a, A>,
         limiter: Option<&mut (dyn ResourceLimiter + '_)>,
     ) -> Result<(), InstanceError> {
         if limiter.is_some() {
-            limit_new(&self.ty().clone(), limiter)?;
+            limit_new_of(&self.ty().clone(), begins.size, limiter)?;
         }
-        if let Self::Static { memory, .. } = self
-            && Allocator::wake_memory(&mut memory.0).is_ok()
-        {
-            return Ok(());
+        if let Self::Static { memory, .. } = self {
+            let bytes = begins.size.unwrap_or(memory.0.size());
+            if Allocator::wake_memory(&mut memory.0, begins.image(), bytes).is_ok() {
+                memory.1 = begins.initialized;
+                return Ok(());
+            }
         }
-        self.replace(allocator, owner())
+        self.replace(allocator, owner(), begins)
     }
 
     #[cold]
@@ -101,10 +148,16 @@ impl<'a, A: Arch> Memory<'a, A> {
         &mut self,
         allocator: &'a Allocator<A>,
         owner: Option<MemoryInModule>,
+        begins: Beginning<'_, 'a, A>,
     ) -> Result<(), InstanceError> {
         self.rouse();
-        *self = Self::new_static(allocator, &self.ty().clone(), owner, None)?;
+        *self = Self::new_beginning(allocator, &self.ty().clone(), owner, begins, None)?;
         Ok(())
+    }
+
+    /// Whether it begins with what active segments say, so that nobody copies them.
+    pub(super) fn is_initialized(&self) -> bool {
+        matches!(self, Self::Static { memory: StaticMemory(_, true), .. })
     }
 
     /// Takes it back, for [`renew`](Self::renew).

@@ -164,6 +164,11 @@ impl VMOffsets {
         self.starts[MEMORIES] as usize + nth * PARTS[MEMORIES].1
     }
 
+    /// The words that say which segments are dropped.
+    pub(super) fn dropped_words(&self) -> impl Iterator<Item = usize> + use<> {
+        (self.starts[DROPPED] as usize..self.vmctx_size()).step_by(size_of::<u64>())
+    }
+
     /// The word and the bit in it that say whether a segment of data is dropped.
     pub(super) fn dropped_data(&self, index: DataIndex) -> (usize, u64) {
         self.dropped(index.index())

@@ -26,8 +26,9 @@ use spin::mutex::SpinMutex;
 
 use super::{
     DefinedMemoryIndex, DefinedTableIndex, Instance, InstanceAllocationRequest, InstanceAllocator,
-    InstanceError, InstanceIndex, Memory, MemoryType, Module, ResourceLimiter, Stack, Table,
-    limits::ask_for_gc_heap, owner,
+    InstanceError, InstanceIndex, InstanceSnapshot, Memory, MemoryType, Module, ModuleRuntimeInfo,
+    ResourceLimiter, Stack, Table, limits::ask_for_gc_heap, memory::Beginning, module_images::ModuleImages,
+    owner,
 };
 use crate::{
     Allocator, CompiledModuleId, ComponentError, ComponentSummary, Error, GcHeap, MemoryInModule,
@@ -37,7 +38,8 @@ use crate::{
 
 /// Makes instances of slots.
 ///
-/// All that it needs of the heap it takes in [`new`](Self::new): neither an
+/// All that it needs of the heap it takes in [`new`](Self::new), and for the images of
+/// a module in [`prepare_images`](InstanceAllocator::prepare_images): neither an
 /// instance nor its end uses the heap after that.
 pub struct PoolingInstanceAllocator<'a, A: Arch = Native> {
     allocator: &'a Allocator<A>,
@@ -54,6 +56,7 @@ pub struct PoolingInstanceAllocator<'a, A: Arch = Native> {
     tables: usize,
     /// How many purges are going on, each with a slot in its hands.
     purging: AtomicUsize,
+    images: ModuleImages<'a, A>,
 }
 
 /// What stands ready for a slot's next instance; nothing while there is one.
@@ -100,7 +103,39 @@ impl<'a, A: Arch> PoolingInstanceAllocator<'a, A> {
         let cpus = allocator.vm.arch.cpus();
         let index = ModuleAffinityIndexAllocator::new(links, buckets, cpus, pooling.max_unused_warm_slots);
         let purging = AtomicUsize::new(0);
-        Ok(Self { allocator, pooling, index, slots, contexts, stride, memories, tables, purging })
+        let images = ModuleImages::default();
+        Ok(Self { allocator, pooling, index, slots, contexts, stride, memories, tables, purging, images })
+    }
+
+    /// Has a map hold all memories of a module, each of which begins as `begins` says.
+    #[inline(always)]
+    fn fill_memories<'i>(
+        &self,
+        request: &mut InstanceAllocationRequest<'_>,
+        memories: &mut PrimaryMap<DefinedMemoryIndex, Memory<'a, A>>,
+        begins: impl Fn(DefinedMemoryIndex) -> Beginning<'i, 'a, A>,
+    ) -> Result<(), InstanceError>
+    where
+        'a: 'i,
+    {
+        let info = request.runtime_info;
+        // Those of an instance of the same module.
+        for (index, memory) in memories.iter_mut() {
+            let (owner, begins) = (|| owner(info, index), begins(index));
+            let renewed = memory.renew(self.allocator, owner, begins, request.store.limiter());
+            self.again(renewed, || memory.renew(self.allocator, owner, begins, None))?;
+        }
+        let module = info.module();
+        if memories.len() == module.num_defined_memories() {
+            return Ok(());
+        }
+        for (index, ty) in module.defined_memories().skip(memories.len()) {
+            let (owner, begins) = (owner(info, index), begins(index));
+            let made = Memory::new_beginning(self.allocator, ty, owner, begins, request.store.limiter());
+            let retry = || Memory::new_beginning(self.allocator, ty, owner, begins, None);
+            memories.push(self.again(made, retry)?);
+        }
+        Ok(())
     }
 
     /// Bytes of all contexts.
@@ -234,6 +269,10 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
         self.pooling.validate_component(component)
     }
 
+    fn prepare_images(&self, info: &dyn ModuleRuntimeInfo) -> Result<bool, InstanceError> {
+        self.images.prepare(self.allocator, info)
+    }
+
     fn allocate_index(
         &self,
         request: &InstanceAllocationRequest<'_>,
@@ -309,22 +348,23 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
         request: &mut InstanceAllocationRequest<'_>,
         memories: &mut PrimaryMap<DefinedMemoryIndex, Memory<'a, A>>,
     ) -> Result<(), InstanceError> {
-        let info = request.runtime_info;
-        // Those of an instance of the same module.
-        for (index, memory) in memories.iter_mut() {
-            let renewed = memory.renew(self.allocator, || owner(info, index), request.store.limiter());
-            self.again(renewed, || memory.renew(self.allocator, || owner(info, index), None))?;
-        }
-        let module = info.module();
-        if memories.len() == module.num_defined_memories() {
-            return Ok(());
-        }
-        for (index, ty) in module.defined_memories().skip(memories.len()) {
-            let (owner, limiter) = (owner(info, index), request.store.limiter());
-            let made = Memory::new_static(self.allocator, ty, owner, limiter);
-            memories.push(self.again(made, || Memory::new_static(self.allocator, ty, owner, None))?);
-        }
-        Ok(())
+        let images = self.images.of(request.runtime_info.unique_id());
+        let begins = |index: DefinedMemoryIndex| Beginning {
+            image: images.as_ref().and_then(|images| images.get(index.index())?.as_ref()),
+            initialized: images.is_some(),
+            ..Beginning::ZEROS
+        };
+        self.fill_memories(request, memories, begins)
+    }
+
+    fn allocate_cloned_memories(
+        &self,
+        _: InstanceIndex,
+        request: &mut InstanceAllocationRequest<'_>,
+        snapshot: &InstanceSnapshot<'a, A>,
+        memories: &mut PrimaryMap<DefinedMemoryIndex, Memory<'a, A>>,
+    ) -> Result<(), InstanceError> {
+        self.fill_memories(request, memories, |index| snapshot.begins(index))
     }
 
     fn deallocate_memories(
@@ -391,6 +431,7 @@ unsafe impl<'a, A: Arch> InstanceAllocator<'a, A> for PoolingInstanceAllocator<'
             self.index.free_cold(slot);
         }
         self.purging.fetch_sub(1, Ordering::SeqCst);
+        self.images.remove(module);
         self.allocator.purge_module(module);
     }
 }

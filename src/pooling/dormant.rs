@@ -19,9 +19,9 @@ use allotment_arch::Arch;
 #[cfg(feature = "instance")]
 use allotment_arch::PAGE_SIZE;
 
-use super::SlotPool;
 #[cfg(feature = "instance")]
 use super::{SlotId, slot_edits::Slot};
+use super::{SlotPool, SlotRecord};
 use crate::vm::Vm;
 #[cfg(feature = "instance")]
 use crate::{Error, vm::Image};
@@ -133,6 +133,14 @@ impl SlotPool {
         self.dormant.bytes_resident.fetch_sub(bytes, Ordering::Relaxed);
         // Held still, as in `deallocate`.
         self.index.free(number, bytes)
+    }
+
+    /// Counts what a slot at rest has resident, if it is dormant and that changed. The
+    /// caller holds it.
+    pub(super) fn note_resident(&self, record: &SlotRecord, before: usize, now: usize) {
+        if record.dormant.load(Ordering::Relaxed) {
+            self.dormant.bytes_resident.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        }
     }
 
     /// Slots that are dormant.

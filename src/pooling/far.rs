@@ -144,10 +144,9 @@ impl<A: Arch> Slot<'_, A> {
             let Some(entry) = step(self.vm, address, 2) else { continue };
             if let Some(frame) = parked::<A>(entry) {
                 entry.store(0, Ordering::Relaxed);
-                // SAFETY: no CPU knows it any more, and the slot is held.
-                unsafe { self.vm.arch.zero_frame(frame) };
-                // SAFETY: it came from the arena, and holds zeros.
-                unsafe { self.vm.arena.give_back(frame, settled) };
+                // SAFETY: it came from the arena, no CPU knows it any more, and the slot
+                // is held.
+                unsafe { self.vm.arena.give_back_stained(&self.vm.arch, frame, settled) };
             }
         }
         state.far = 0;

@@ -17,6 +17,7 @@ mod counts;
 mod decommit_queue;
 mod dormant;
 mod far;
+mod idle;
 mod index_allocator;
 mod layout;
 mod pools;

@@ -31,8 +31,8 @@ pub(crate) struct Pools {
     pub(crate) memories_per_module: u32,
     /// Tables that one module may have.
     pub(crate) tables_per_module: u32,
-    /// Held while idle frames are taken back.
-    reclaiming: SpinMutex<()>,
+    /// Held while idle frames are taken back, and while one is cleared.
+    pub(super) reclaiming: SpinMutex<()>,
 }
 
 impl Pools {
@@ -86,6 +86,7 @@ impl Pools {
             wipes: kind != PoolKind::Stacks || config.async_stack_zeroing,
             premarked: kind == PoolKind::Stacks && !vm.arch.hardware_dirty(),
             poison: pooling.poison,
+            clean_when_idle: pooling.clean_when_idle,
             shares: kind == PoolKind::Memories,
         };
         let warm = pooling.max_unused_warm_slots;

@@ -57,6 +57,8 @@ pub(crate) struct SlotRecord {
     /// Whether it is at rest and in no list: its last user may have it back. Changed
     /// under the lock.
     pub(super) dormant: AtomicBool,
+    /// Whether idle work may find something to do in it. Changed under the lock.
+    pub(super) unclean: AtomicBool,
     /// The slot after it in the decommit queue.
     pub(super) next_queued: AtomicU32,
     /// Where the directory's entry for the slot's first leaf table is.
@@ -91,9 +93,11 @@ pub(crate) struct SlotState {
     pub(super) linked: usize,
     /// Tables and directories beyond the premapped ones.
     pub(super) far: usize,
-    /// Pages below may hold something else than zeros, and are wiped before
-    /// they are used.
+    /// Pages below may hold something else than the next user is to see, and are
+    /// marked then: they are wiped, or reset, before they are used.
     pub(super) unwiped: usize,
+    /// Pages that were reset since, of a slot that shares.
+    pub(super) copies: usize,
     /// Whether pages share frames, and granules tables: see [`sharing`](super::sharing).
     /// Then `linked` counts granules and `far` directories; own tables
     /// are below `top`.
@@ -130,6 +134,7 @@ impl SlotRecord {
             index: AtomicU32::new(NO_MODULE),
             gc_heap: AtomicBool::new(false),
             dormant: AtomicBool::new(false),
+            unclean: AtomicBool::new(false),
             next_queued: AtomicU32::new(0),
             directory,
             state: SpinMutex::new(SlotState::default()),

@@ -6,7 +6,7 @@
 //!      ^                                                                      |
 //!      '────────────────────────────── close ─────────────────────────────────'
 //!        drop_present: what the next user must not have
-//!        wipe: what was poisoned
+//!        clean: what was poisoned, or left for idle work
 //! ```
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -68,11 +68,15 @@ impl<'p, A: Arch> Slot<'p, A> {
             }
             return Ok(());
         }
-        if state.sharing || image.is_some() || self.begins_sharing(state, last) {
+        let zeros = state.sharing || self.begins_sharing(state, last);
+        if image.is_some() || (zeros && self.can_share_zeros(last)) {
             return self.open_sharing(state, image, last);
         }
+        if state.sharing {
+            self.make_fresh(state);
+        }
         if state.unwiped > 0 {
-            self.wipe(state);
+            self.clean(state, usize::MAX);
         }
         if self.reopen(state, last) {
             return Ok(());
@@ -151,20 +155,23 @@ impl<'p, A: Arch> Slot<'p, A> {
     #[inline(never)]
     fn clear_written(&self, state: &mut SlotState) {
         self.record.revoke(self.vm, Pages { start: self.base(), count: state.present });
-        let poison = self.pool.settings.poison;
+        let (poison, later) = (self.pool.settings.poison, self.pool.settings.clean_when_idle);
         self.for_each_run(0, state.present, |run| {
             if poison {
                 // SAFETY: this CPU caches nothing of the slot, and its tables are
                 // out of all CPUs' way. What others cache is used by nobody: a
                 // CPU arrives before it uses a slot.
                 unsafe { pages::poison(self.vm, run) };
-            } else {
+            } else if !later {
                 // SAFETY: as above.
-                unsafe { pages::wipe(self.vm, run) };
+                unsafe { pages::wipe(self.vm, run, usize::MAX) };
             }
         });
-        if poison {
+        if poison || later {
             state.unwiped = state.present;
+        }
+        if later {
+            self.note_unclean();
         }
         self.mark_before_writes(0, state.present);
     }
@@ -176,16 +183,19 @@ impl<'p, A: Arch> Slot<'p, A> {
         }
     }
 
-    /// Clears what poison is left in a slot at rest.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn wipe(&self, state: &mut SlotState) {
+    /// Clears what is left in a slot at rest, up to `most` pages. Returns how many those
+    /// were: if fewer, nothing is left.
+    pub(super) fn wipe(&self, state: &mut SlotState, most: usize) -> usize {
+        let mut wiped = 0;
         self.for_each_run(0, state.unwiped, |run| {
             // SAFETY: as in `clear_written`: nobody used the slot since.
-            unsafe { pages::wipe(self.vm, run) };
+            wiped += unsafe { pages::wipe(self.vm, run, most - wiped) };
         });
-        self.mark_before_writes(0, state.present);
-        state.unwiped = 0;
+        if wiped < most {
+            self.mark_before_writes(0, state.present);
+            state.unwiped = 0;
+        }
+        wiped
     }
 
     /// Takes away the pages of a slot at rest from `last` on: they hold zeros, or
@@ -249,7 +259,9 @@ impl<'p, A: Arch> Slot<'p, A> {
     /// Whether a plain slot in use grows by so much that it shares from then on: by a
     /// whole granule.
     fn adopts(&self, state: &SlotState, last: usize) -> bool {
-        self.pool.settings.shares && last - state.present > ENTRIES_PER_TABLE
+        self.pool.settings.shares
+            && last - state.present > ENTRIES_PER_TABLE
+            && self.can_share_zeros(ENTRIES_PER_TABLE)
     }
 
     /// Hides, invalidates and clears what is accessible from page `keep` on.
@@ -270,7 +282,7 @@ impl<'p, A: Arch> Slot<'p, A> {
         self.for_each_run(keep, last, |run| {
             // SAFETY: this CPU caches nothing of the run. What others cache is
             // used by nobody: a CPU arrives before it uses a slot.
-            unsafe { pages::wipe(self.vm, run) };
+            unsafe { pages::wipe(self.vm, run, usize::MAX) };
         });
         state.present = keep;
     }

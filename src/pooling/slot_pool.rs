@@ -19,7 +19,7 @@
 //! even an invalidation: what a CPU still caches of such a slot are the entries
 //! that the next user gets. A smaller user has the rest taken away first.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use allotment_arch::{Arch, ENTRIES_PER_TABLE, PAGE_SIZE, PhysAddr, Table, VirtAddr, page_ceil};
 use spin::mutex::SpinMutexGuard;
@@ -52,6 +52,8 @@ pub(crate) struct PoolSettings {
     /// Whether they are filled with [`pages::POISON`] then, and cleared when the slot
     /// is taken anew.
     pub(crate) poison: bool,
+    /// Whether contents are cleared by idle work, or when the slot is taken anew.
+    pub(crate) clean_when_idle: bool,
 }
 
 /// Where the frames of a slot come from.
@@ -76,6 +78,8 @@ pub(crate) struct SlotPool {
     pub(crate) index: ModuleAffinityIndexAllocator<Records<Link>, Records<AtomicU32>>,
     pub(super) queue: DecommitQueue,
     pub(super) dormant: Dormant,
+    /// Slots that idle work is to look at.
+    pub(super) unclean: AtomicUsize,
 }
 
 /// Where an address stands in the slab.
@@ -110,6 +114,7 @@ impl SlotPool {
             index,
             queue: DecommitQueue::new(settings.decommit_batch_size),
             dormant: Dormant::default(),
+            unclean: AtomicUsize::new(0),
         }
     }
 
@@ -213,10 +218,14 @@ impl SlotPool {
         }
         let last = end / PAGE_SIZE;
         if accessible == 0 && (state.sharing || (self.is_sparse() && slot.begins_sharing(&state, last))) {
-            return slot.open_sharing(&mut state, None, last);
+            if slot.can_share_zeros(last) {
+                return slot.open_sharing(&mut state, None, last);
+            }
+            slot.make_fresh(&mut state);
         }
         // In tables that are linked, all with frames: nothing but to reveal.
-        if last <= state.resident && last <= state.linked * ENTRIES_PER_TABLE {
+        let linked = slot.near_pages().min(state.linked * ENTRIES_PER_TABLE);
+        if last <= state.resident && last <= linked {
             pages::reveal::<A>(slot.near(state.present, last));
             vm.arch.publish();
             if state.sharing {

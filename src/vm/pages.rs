@@ -10,7 +10,7 @@
 //! | [`set`] | hidden, present | present | publish; invalidate if it says so |
 //! | [`hide`], [`hide_live`] | present | hidden | invalidate if it says so |
 //! | [`scrub`] | hidden | hidden, holding zeros | nothing (after invalidation) |
-//! | [`strip`] | hidden, holding zeros | empty | nothing (after invalidation everywhere) |
+//! | [`strip`] | hidden | empty | nothing (after invalidation everywhere) |
 //! | [`wipe`], [`poison`] | any | clean, holding zeros; or what [`POISON`] says | nothing (at rest) |
 //! | [`hide_at_rest`], [`reveal_some`] | any | hidden; present | as [`hide`] and [`reveal`] |
 //! | [`strip_at_rest`], [`take_all`] | any | empty | nothing (after invalidation everywhere) |
@@ -230,21 +230,27 @@ pub(crate) fn reveal_some<A: Arch>(run: &[AtomicU64]) {
     }
 }
 
-/// Clears every page that was written, and its mark.
+/// Clears every page that was written, and its mark, up to so many. Returns how
+/// many those were.
 ///
 /// # Safety
 ///
 /// The run is at rest: nobody uses a translation of it that a CPU may still
 /// cache, and none is made anew.
-pub(crate) unsafe fn wipe<A: Arch>(vm: &Vm<A>, run: &[AtomicU64]) {
+pub(crate) unsafe fn wipe<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], most: usize) -> usize {
+    let mut wiped = 0;
     for entry in run {
         let old = entry.load(Ordering::Relaxed);
-        if let Some(frame) = written_frame::<A>(old) {
-            // SAFETY: nobody reaches the frame by what is cached.
-            unsafe { vm.arch.zero_frame(frame) };
-            entry.store(A::Format::mark_clean(old), Ordering::Relaxed);
+        let Some(frame) = written_frame::<A>(old) else { continue };
+        if wiped == most {
+            break;
         }
+        // SAFETY: nobody reaches the frame by what is cached.
+        unsafe { vm.arch.zero_frame(frame) };
+        entry.store(A::Format::mark_clean(old), Ordering::Relaxed);
+        wiped += 1;
     }
+    wiped
 }
 
 /// Fills every page that was written with [`POISON`], and keeps its mark.
@@ -263,8 +269,7 @@ pub(crate) unsafe fn poison<A: Arch>(vm: &Vm<A>, run: &[AtomicU64]) {
     }
 }
 
-/// Gives all frames of a run back to the arena, cleared, the last first.
-/// Returns how many.
+/// Gives all frames of a run back to the arena, the last first. Returns how many.
 ///
 /// # Safety
 ///
@@ -275,18 +280,28 @@ pub(crate) unsafe fn strip_at_rest<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], settl
     for entry in run.iter().rev() {
         let old = entry.load(Ordering::Relaxed);
         if let Some(frame) = frame_of::<A>(old) {
-            if is_written::<A>(old) {
-                // SAFETY: nobody reaches the frame any more.
-                unsafe { vm.arch.zero_frame(frame) };
-            }
             entry.store(0, Ordering::Relaxed);
-            // SAFETY: the frame came from the arena, holds zeros and has just
-            // left its only entry.
-            unsafe { vm.arena.give_back(frame, settled) };
+            // SAFETY: the frame came from the arena, has just left its only entry,
+            // and nobody reaches it any more. It holds zeros if it is not marked.
+            unsafe { give_back(vm, frame, is_written::<A>(old), settled) };
             stripped += 1;
         }
     }
     stripped
+}
+
+/// # Safety
+///
+/// As for [`Arena::give_back`](super::Arena::give_back), but that a frame that was
+/// written may hold whatever.
+unsafe fn give_back<A: Arch>(vm: &Vm<A>, frame: PhysAddr, written: bool, settled: Settled) {
+    if written {
+        // SAFETY: by this function's contract.
+        unsafe { vm.arena.give_back_stained(&vm.arch, frame, settled) };
+    } else {
+        // SAFETY: by this function's contract.
+        unsafe { vm.arena.give_back(frame, settled) };
+    }
 }
 
 fn written_frame<A: Arch>(entry: u64) -> Option<PhysAddr> {
@@ -337,12 +352,13 @@ pub(crate) unsafe fn take_all<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], settled: S
         let Some(frame) = A::Format::decode(old).own_frame() else { continue };
         if vm.arena.unshare(frame) {
             if is_written::<A>(old) {
-                // SAFETY: nobody reaches the frame any more.
-                unsafe { vm.arch.zero_frame(frame) };
+                // SAFETY: the frame came from the arena, nobody reaches it any more, and it
+                // has just left its only entry.
+                unsafe { vm.arena.give_back_stained(&vm.arch, frame, settled) };
+            } else {
+                // SAFETY: as above, and it holds zeros.
+                unsafe { vm.arena.give_back(frame, settled) };
             }
-            // SAFETY: the frame came from the arena, holds zeros and has just
-            // left its only entry.
-            unsafe { vm.arena.give_back(frame, settled) };
         } else if vm.arena.word(frame).is_some() {
             // To images.
             vm.arena.lend(1);
@@ -355,17 +371,18 @@ pub(crate) unsafe fn take_all<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], settled: S
 ///
 /// # Safety
 ///
-/// The run was scrubbed, and `settled` came after it was hidden.
+/// `settled` came after the run was hidden.
+#[cfg(feature = "instance")]
 pub(crate) unsafe fn strip<A: Arch>(vm: &Vm<A>, run: &[AtomicU64], settled: Settled) -> usize {
     let mut stripped = 0;
     for entry in run.iter().rev() {
-        if let Entry::Hidden { frame, written: false, shared: false } =
+        if let Entry::Hidden { frame, written, shared: false } =
             A::Format::decode(entry.load(Ordering::Relaxed))
         {
             entry.store(0, Ordering::Relaxed);
-            // SAFETY: the frame came from the arena, holds zeros and has just
-            // left its only entry.
-            unsafe { vm.arena.give_back(frame, settled) };
+            // SAFETY: the frame came from the arena, and has just left its only entry.
+            // It holds zeros if it is not marked.
+            unsafe { give_back(vm, frame, written, settled) };
             stripped += 1;
         }
     }

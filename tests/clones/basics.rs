@@ -4,7 +4,7 @@ use allotment::{Config, Error, Memory};
 
 use crate::{
     common::{MIB, Machine, PAGE, TestArch, WASM_PAGE},
-    world::{Shown, available, clone_of, machines, unshared},
+    world::{Shown, available, clone_of, low_byte, machines, unshared},
 };
 
 /// Memories of each kind in turn: small ones with frames of their own, grown ones, such
@@ -19,7 +19,7 @@ fn each_kind<A: TestArch>(m: &Machine<A>, mut test: impl FnMut(Memory<'_, A>, Sh
         (5 * MIB, &[0, 511, 512, 1100, 1279]),
     ] {
         let (memory, mut shown) = allocate(size);
-        pages.iter().for_each(|&page| shown.write(m, &memory, page, page as u8 | 1));
+        pages.iter().for_each(|&page| shown.write(m, &memory, page, low_byte(page) | 1));
         test(memory, shown);
     }
     for sizes in [&[2 * WASM_PAGE, MIB, 2 * MIB + WASM_PAGE][..], &[4 * MIB], &[3 * MIB, 6 * MIB]] {
@@ -33,14 +33,14 @@ fn each_kind<A: TestArch>(m: &Machine<A>, mut test: impl FnMut(Memory<'_, A>, Sh
     }
     let fill = |at: usize, bytes: &mut [u8; PAGE]| {
         let page = at / PAGE;
-        if page % 3 > 0 {
-            bytes[page * 7 % PAGE] = page as u8;
+        if !page.is_multiple_of(3) {
+            bytes[page * 7 % PAGE] = low_byte(page);
         }
     };
     let image = m.allocator.build_image(PAGE, 2 * MIB, fill).unwrap();
     let memory = m.allocator.allocate_memory_from(&image, 3 * MIB).unwrap();
     let mut shown = Shown::zeros(3 * MIB);
-    (1..513).filter(|page| page % 3 > 0).for_each(|page| shown.0[page] = page as u8);
+    (1..513).filter(|page| page % 3 > 0).for_each(|page| shown.0[page] = low_byte(page));
     [0, 1, 3, 200, 600].into_iter().for_each(|page| shown.write(m, &memory, page, 99));
     test(memory, shown);
 }
@@ -138,7 +138,7 @@ pub(crate) fn reused<A: TestArch>() {
             let (mut memory, mut shown) = (memory, shown);
             for round in 0..4usize {
                 for page in (round..size / PAGE).step_by(61) {
-                    shown.write(m, &memory, page, 200 + round as u8);
+                    shown.write(m, &memory, page, 200 + low_byte(round));
                 }
                 shown.grow(&mut memory, (size + round * WASM_PAGE).min(6 * MIB));
                 m.allocator.deallocate_memory(memory);

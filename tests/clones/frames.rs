@@ -9,7 +9,7 @@ use allotment::{
 
 use crate::{
     common::{MIB, Machine, PAGE, TestArch, WASM_PAGE, pool, pooled},
-    world::{BACKINGS, Shown, available, clone_of, few, machines, unshared},
+    world::{BACKINGS, Shown, available, clone_of, few, low_byte, machines, unshared},
 };
 
 /// Three captures of one memory, and one of a clone of the last, with so few writes between.
@@ -22,7 +22,7 @@ pub(crate) fn nested<A: TestArch>() {
         for level in 0..4usize {
             // All there is at first, then a page more.
             for page in (0..256usize).filter(|page| level == 0 || *page == level) {
-                shown.write(m, &memory, page, 100 + level as u8);
+                shown.write(m, &memory, page, 100 + low_byte(level));
             }
             let before = available(m);
             let image = m.allocator.capture_memory(&memory).unwrap();
@@ -43,7 +43,7 @@ pub(crate) fn nested<A: TestArch>() {
         m.allocator.deallocate_memory(memory);
         // From the first on, whose frames are the others' too.
         while !images.is_empty() {
-            images.remove(0);
+            drop(images.remove(0));
             for (image, shown) in &images {
                 let (clone, cloned) = clone_of(m, image, shown, MIB);
                 cloned.assert(m, &clone);

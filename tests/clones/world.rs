@@ -63,6 +63,10 @@ impl Shown {
     }
 }
 
+pub(crate) fn low_byte(number: usize) -> u8 {
+    number.to_le_bytes()[0]
+}
+
 /// Where the byte of a page is, from the memory's first.
 pub(crate) fn place(page: usize) -> i64 {
     (page * PAGE + page * 7 % PAGE) as i64

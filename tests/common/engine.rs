@@ -20,12 +20,20 @@ use crate::common::{Fault, MIB, Machine, TestArch, pooled};
 pub struct Engine<'a, A: TestArch> {
     pub m: &'a Machine<A>,
     pub instances: Box<dyn InstanceAllocator<'a, A> + 'a>,
+    /// Whether it has images made of modules before it makes instances of them.
+    pub images: bool,
 }
 
 impl<'a, A: TestArch> Engine<'a, A> {
     /// By the strategy that the machine is configured for.
     pub fn new(m: &'a Machine<A>) -> Self {
-        Self { m, instances: instance::build(&m.allocator).expect("the test's instances fit") }
+        let instances = instance::build(&m.allocator).expect("the test's instances fit");
+        Self { m, instances, images: false }
+    }
+
+    /// The same, with images of the modules whose data can be one.
+    pub fn with_images(m: &'a Machine<A>) -> Self {
+        Self { images: true, ..Self::new(m) }
     }
 
     /// The same, with frames for a page of each context of a pool: those stay with it, and would be
@@ -86,6 +94,9 @@ impl<'a, A: TestArch> Engine<'a, A> {
             // SAFETY: the store is borrowed for longer than the request lives.
             unsafe { StorePtr::new(NonNull::from(store)) }
         });
+        if self.images {
+            self.instances.prepare_images(&**code)?;
+        }
         let host_state = Box::new(());
         self.instances.allocate(InstanceAllocationRequest { runtime_info: code, imports, host_state, store })
     }
@@ -136,5 +147,16 @@ pub fn by_either_strategy<A: TestArch>(pool: PoolingAllocationConfig, case: impl
     for config in [pooled(pool), Config::new()] {
         let m = Machine::<A>::new(&config, 8 * MIB);
         case(&Engine::settled(&m));
+    }
+}
+
+/// The same, and with pools that have images of the modules.
+pub fn with_and_without_images<A: TestArch>(pool: PoolingAllocationConfig, case: impl Fn(&Engine<'_, A>)) {
+    by_either_strategy(pool, &case);
+    // The kernel that boots these tests answers faults of their probes only, so
+    // there the host's own first write to a page has nobody to ask.
+    if !cfg!(target_os = "none") {
+        let m = Machine::<A>::new(&pooled(pool), 12 * MIB);
+        case(&Engine::with_images(&m));
     }
 }

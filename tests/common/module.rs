@@ -30,7 +30,7 @@ use allotment::{
 };
 
 pub use ears::{Ears, Heard, TestStore};
-pub use engine::{Engine, by_either_strategy, bytes};
+pub use engine::{Engine, by_either_strategy, bytes, with_and_without_images};
 
 /// A module as an engine has it.
 pub type Code = Arc<dyn ModuleRuntimeInfo>;

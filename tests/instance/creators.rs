@@ -165,5 +165,5 @@ fn engine<'a, A: TestArch>(
 ) -> Engine<'a, A> {
     let instances = OnDemandInstanceAllocator::new(&m.allocator).unwrap();
     let instances: Box<dyn InstanceAllocator<'a, A> + 'a> = Box::new(with(instances));
-    Engine { m, instances }
+    Engine { m, instances, images: false }
 }

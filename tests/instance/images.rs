@@ -4,18 +4,20 @@
 use alloc::{sync::Arc, vec, vec::Vec};
 
 use allotment::{
-    Config,
-    instance::{DataIndex, EntityIndex, Export, FuncIndex, Imports, Instance, MemoryType, TableElement},
+    Backing, Commit, CompiledModuleId, Config,
+    instance::{
+        DataIndex, EntityIndex, Export, FuncIndex, Imports, Instance, MemoryType, TableElement, Trap,
+    },
 };
 
 use crate::{
     common::{MIB, Machine, PAGE, TestArch, WASM_PAGE, pooled},
-    module::{Code, Engine, by_either_strategy, bytes, memory, module, table},
+    module::{Code, Engine, bytes, memory, module, table, with_and_without_images},
     world::few,
 };
 
 pub(crate) fn data<A: TestArch>() {
-    by_either_strategy(few(), |engine: &Engine<'_, A>| {
+    with_and_without_images(few(), |engine: &Engine<'_, A>| {
         // Across a page of 4 KiB, across one of 64 KiB, the last bytes, nothing, and one over another.
         let code = module()
             .memory(2, None)
@@ -83,7 +85,7 @@ fn element<A: TestArch>(instance: &mut Instance<'_, A>, index: u64) -> Option<u3
 
 /// Whoever made the module lets go of it; its instance needs it still.
 pub(crate) fn after_the_module<A: TestArch>() {
-    by_either_strategy(few(), |engine: &Engine<'_, A>| {
+    with_and_without_images(few(), |engine: &Engine<'_, A>| {
         let code = module().memory(1, None).passive_data(b"kept").data(0, 8, b"too").build();
         let watch = Arc::downgrade(&code);
         let mut instance = engine.instantiate(&code).unwrap();
@@ -100,7 +102,7 @@ pub(crate) fn after_the_module<A: TestArch>() {
 
 /// A slot whose instances begin by turns with data, with nothing, and with other data.
 pub(crate) fn by_turns<A: TestArch>() {
-    by_either_strategy(few().total_memories(1), |engine: &Engine<'_, A>| {
+    with_and_without_images(few().total_memories(1), |engine: &Engine<'_, A>| {
         let image = |byte: u8, at: usize, len: usize| {
             let code = module().memory(1, None).data(0, i32::try_from(at).unwrap(), &vec![byte; len]).build();
             let mut expected = vec![0; WASM_PAGE];
@@ -125,7 +127,7 @@ pub(crate) fn by_turns<A: TestArch>() {
 
 /// The data of a module that imports one memory and defines another goes to the right one.
 pub(crate) fn beside_an_import<A: TestArch>() {
-    by_either_strategy(few(), |engine: &Engine<'_, A>| {
+    with_and_without_images(few(), |engine: &Engine<'_, A>| {
         let exporter = module().memory(1, None).export("m", EntityIndex::Memory(memory(0))).build();
         let importer = module()
             .import_memory(MemoryType::new(1, None))
@@ -153,4 +155,72 @@ pub(crate) fn beside_an_import<A: TestArch>() {
             engine.end(theirs);
         }
     });
+}
+
+/// Instances that show images take no copies, and what fails of them leaves nothing.
+pub(crate) fn shared_by_instances<A: TestArch>() {
+    // The host's own first writes: see `with_and_without_images`.
+    if cfg!(target_os = "none") {
+        return;
+    }
+    for backing in [Backing::Fixed, Backing::Elastic(Commit::Strict)] {
+        let m = Machine::<A>::new(&pooled(few().backing(backing)), 24 * MIB);
+        let engine = Engine::new(&m);
+        let prepare = |code: &Code| engine.instances.prepare_images(&**code);
+        let code = module().memory(2, None).data(0, 5000, b"shown").id(Some(7)).build();
+        assert_eq!((prepare(&code), prepare(&code)), (Ok(true), Ok(true)));
+        for _ in 0..3 {
+            let mut first = engine.instantiate(&code).unwrap();
+            let second = engine.instantiate(&code).unwrap();
+            first.write_memory(memory(0), 5000, b"drown").unwrap();
+            assert_eq!(bytes(&first, memory(0), 4999, 7), b"\0drown\0");
+            assert_eq!(bytes(&second, memory(0), 4999, 7), b"\0shown\0");
+            engine.end(first);
+            engine.end(second);
+        }
+        // Its elements trap: its data was there before it was looked at.
+        let trapping = module().memory(2, None).data(0, 5000, b"secret").table(1, None).functions(1);
+        let trapping = trapping.elements(0, 1, &[0]).build();
+        assert_eq!(prepare(&trapping), Ok(true));
+        let plain = module().memory(2, None).build();
+        for _ in 0..3 {
+            assert_eq!(engine.instantiate(&trapping).map(|_| ()), Err(Trap::TableOutOfBounds.into()));
+            for (code, expected) in [(&plain, &[0; 6]), (&code, b"shown\0")] {
+                let instance = engine.instantiate(code).unwrap();
+                assert_eq!(bytes(&instance, memory(0), 5000, 6), expected);
+                engine.end(instance);
+            }
+        }
+        // Another module of that number, once the first is gone; whose instance lives still.
+        let old = engine.instantiate(&code).unwrap();
+        engine.instances.purge_module(CompiledModuleId(7));
+        let other = module().memory(2, None).data(0, 5000, b"other").id(Some(7)).build();
+        assert_eq!(prepare(&other), Ok(true));
+        let new = engine.instantiate(&other).unwrap();
+        assert_eq!(bytes(&new, memory(0), 5000, 5), b"other");
+        assert_eq!(bytes(&old, memory(0), 5000, 5), b"shown");
+        engine.end(old);
+        engine.end(new);
+        let new = engine.instantiate(&other).unwrap();
+        assert_eq!(bytes(&new, memory(0), 5000, 5), b"other");
+        engine.end(new);
+    }
+}
+
+/// Which modules have images is as the configuration says.
+pub(crate) fn which_modules<A: TestArch>() {
+    let prepared = |config: Config, code: &Code| {
+        let m = Machine::<A>::new(&config, 8 * MIB);
+        Engine::new(&m).instances.prepare_images(&**code)
+    };
+    let with_data = || module().memory(2, None).data(0, 0, b"a").data(0, 131_071, b"b");
+    let (data, nameless) = (with_data().build(), with_data().id(None).build());
+    let far = module().memory(1, None).data(0, 65536, b"x").build();
+    let pools = pooled(few());
+    assert_eq!(prepared(pools, &data), Ok(true));
+    assert_eq!(prepared(pools, &nameless), Ok(false));
+    assert_eq!(prepared(pools, &far), Ok(false));
+    assert_eq!(prepared(pools.memory_init_cow(false), &data), Ok(false));
+    assert_eq!(prepared(pools.memory_guaranteed_dense_image_size(WASM_PAGE), &data), Ok(false));
+    assert_eq!(prepared(Config::new(), &data), Ok(false));
 }

@@ -109,8 +109,9 @@ fn step<'a, A: TestArch>(
             let mut bytes = vec![0; pages * PAGE];
             if let Some(image) = shown {
                 let seed = [0x31, 0x52, 0x73, 0x14][which];
-                for offset in image.offset()..image.offset() + image.len() {
-                    bytes[offset] = byte(seed, offset);
+                let first = image.offset();
+                for (nth, place) in bytes[first..first + image.len()].iter_mut().enumerate() {
+                    *place = byte(seed, first + nth);
                 }
             }
             let memory = memory.unwrap_or_else(|error| trace.fail(&alloc::format!("{error}")));

@@ -14,10 +14,17 @@ use crate::{
     share_zeros, small,
 };
 
+fn low(number: usize) -> u8 {
+    number.to_le_bytes()[0]
+}
+
 /// The byte that an image of this seed has at an offset.
 pub(crate) fn byte(seed: u8, offset: usize) -> u8 {
     // Some pages are all zeros.
-    if (offset / PAGE).is_multiple_of(5) { 0 } else { seed ^ (offset % 251) as u8 ^ (offset / PAGE) as u8 }
+    if (offset / PAGE).is_multiple_of(5) {
+        return 0;
+    }
+    seed ^ low(offset % 251) ^ low(offset / PAGE)
 }
 
 pub(crate) fn image<A: TestArch>(m: &Machine<A>, seed: u8, offset: usize, len: usize) -> MemoryImage<'_, A> {
@@ -328,7 +335,7 @@ pub(crate) fn arrives<A: TestArch>() {
                     let expected = if seen[nth] == 0 { first } else { seen[nth] };
                     assert_eq!(m.load(memory, offset as i64), Ok(expected), "CPU {cpu} in step {step}");
                     if step % 3 == nth {
-                        seen[nth] = step as u8 + 1;
+                        seen[nth] = low(step) + 1;
                         m.store(memory, offset as i64, seen[nth]).unwrap();
                     }
                 }
@@ -354,8 +361,8 @@ pub(crate) fn at_once<A: TestArch>() {
             let memory = m.allocator.allocate_memory_from(&image, size).unwrap();
             for nth in 0..24 {
                 let offset = (nth * 37 + round * 11 + worker) * PAGE % size + nth;
-                m.store(&memory, offset as i64, worker as u8 + 1).unwrap();
-                assert_eq!(m.load(&memory, offset as i64), Ok(worker as u8 + 1));
+                m.store(&memory, offset as i64, low(worker) + 1).unwrap();
+                assert_eq!(m.load(&memory, offset as i64), Ok(low(worker) + 1));
                 let next = (offset + 1) % size;
                 let expected = if next < MIB { byte(1, next) } else { 0 };
                 assert_eq!(m.load(&memory, next as i64), Ok(expected));

@@ -7,7 +7,7 @@ use allotment::{
 
 use crate::{
     common::{MIB, Machine, PAGE, TestArch, cpus, pool, pooled, together},
-    world::{ELEMENTS, at},
+    world::{ELEMENTS, at, warm},
 };
 
 /// Uses `size` bytes from `base` on one CPU after the other, each after it
@@ -88,8 +88,11 @@ pub(crate) fn slots_that_lose_their_frames<A: TestArch>() {
     const PAGES: usize = 32;
     let config = pooled(pool(2, PAGES * PAGE)).region_space(1 << 30);
     let overhead = Machine::<A>::new(&config, 4 * MIB).allocator.plan().overhead;
-    let m = Machine::<A>::new(&config, overhead + (2 * PAGES + 2) * PAGE);
+    // Besides, what memories of both sizes share: zeros, where their tables are, and those.
+    let m = Machine::<A>::new(&config, overhead + (2 * PAGES + 2 + 4) * PAGE);
+    warm(&m, &[PAGES, 1]);
     let available = m.allocator.metrics().available_frames;
+    assert_eq!(available, 2 * PAGES + 2);
     let allocate = |pages: usize, round| {
         let memory = m.allocator.allocate_memory(pages * PAGE);
         memory.unwrap_or_else(|error| panic!("round {round}: {error}"))
@@ -97,7 +100,12 @@ pub(crate) fn slots_that_lose_their_frames<A: TestArch>() {
     for round in 0..ROUNDS / 10 {
         // Both slots keep frames, and the region needs those of both.
         let both = [PAGES; 2].map(|pages| allocate(pages, round));
+        for (memory, page) in both.iter().flat_map(|memory| (0..PAGES).map(move |page| (memory, page))) {
+            m.store(memory, (page * PAGE) as i64, 0xfe).unwrap();
+        }
+        assert_eq!(m.allocator.metrics().idle_frames, 0);
         both.into_iter().for_each(|memory| m.allocator.deallocate_memory(memory));
+        assert_eq!(m.allocator.metrics().idle_frames, 2 * PAGES);
         together(2, |worker| {
             if worker == 0 {
                 return region(&m, (PAGES + PAGES / 2) * PAGE, round);

@@ -4,7 +4,7 @@ use allotment::{Backing, Commit, Error, Memory, PoolingAllocationConfig};
 
 use crate::{
     common::{MIB, Machine, PAGE, TestArch, at, pool, pooled},
-    world::{ELEMENTS, available, counts, leave, release},
+    world::{ELEMENTS, available, counts, free, leave, release, warm},
 };
 
 const GIB: usize = 1 << 30;
@@ -125,6 +125,8 @@ fn assert_short(refused: Result<(), Error>, missing: usize) {
 /// Grows from `from` to `to`, for which `needed` frames are, with ever more of
 /// them.
 fn grow_with_few<A: TestArch>(m: &Machine<A>, from: usize, to: usize, needed: usize) {
+    // What memories of both sizes share is nobody's need.
+    warm(m, &[from / PAGE, to / PAGE]);
     let before = counts(m);
     for frames in 0..=needed {
         let mut memory = m.allocator.allocate_memory(from).unwrap();
@@ -139,7 +141,7 @@ fn grow_with_few<A: TestArch>(m: &Machine<A>, from: usize, to: usize, needed: us
             m.load(&memory, from as i64).expect_err("a failed growth gave access");
         } else {
             assert_eq!(grown, Ok(()));
-            assert_eq!(available(m), 0);
+            assert_eq!(free(m), 0);
         }
         assert_eq!(m.load(&memory, from as i64 - 1), Ok(0x21));
         release(m, fillers);
@@ -171,13 +173,15 @@ pub(crate) fn exhausted_growth<A: TestArch>() {
 
 /// Allocates so many bytes, for which `needed` frames are, with ever more.
 fn allocate_with_few<A: TestArch>(m: &Machine<A>, size: usize, needed: usize) {
+    // As above, also for a slot that shares from a former user on.
+    warm(m, &[size / PAGE]);
     let before = counts(m);
     for frames in (0..=needed).filter(|frames| needed < 20 || *frames < 3 || needed - frames < 4) {
         let fillers = leave(m, frames, FILLER);
         let now = counts(m);
         match m.allocator.allocate_memory(size) {
             Ok(memory) => {
-                assert_eq!((frames, available(m)), (needed, 0));
+                assert_eq!((frames, free(m)), (needed, 0));
                 assert_eq!(m.load(&memory, size as i64 - 1), Ok(0));
                 m.allocator.deallocate_memory(memory);
             }

@@ -3,11 +3,11 @@
 
 use alloc::vec::Vec;
 
-use allotment::{CompiledModuleId, Error, MemoryRequest, PoolKind};
+use allotment::{CompiledModuleId, Error, Memory, MemoryRequest, PoolKind};
 
 use crate::{
     common::{MIB, Machine, PAGE, TestArch, pool, pooled},
-    world::{ELEMENTS, available, counts, leave, pooling, release},
+    world::{ELEMENTS, available, counts, free as frames, leave, pooling, release, warm},
 };
 
 const SLOTS: usize = 7;
@@ -66,10 +66,18 @@ pub(crate) fn order<A: TestArch>() {
     let pools = pool(8, 2 * MIB).linear_memory_keep_resident(KEEP * PAGE).decommit_batch_size(99);
     let pools = pools.total_tables(4).table_elements(512 * ELEMENTS);
     let m = Machine::<A>::new(&pooled(pools).region_space(1 << 30), 4 * MIB);
+    let waiting = FRAMES - 15 - 3 * KEEP;
+    warm(&m, &[20, FRAMES - 35, FRAMES - 34, waiting + 4, 150, 51, 50, 7, 5, 3]);
     let fillers = leave(&m, FRAMES, 512);
     let of = |module, pages: usize| MemoryRequest::new(pages * PAGE).module(CompiledModuleId(module), 0);
+    // A page has its frame once somebody writes it.
+    let write = |memory: &Memory<'_, A>| {
+        for page in (0..memory.size()).step_by(PAGE) {
+            m.store(memory, page as i64 + 3, 0xfe).unwrap();
+        }
+    };
     for memory in HELD.map(|(module, pages)| m.allocator.allocate_memory(of(module, pages)).unwrap()) {
-        m.store(&memory, 3, 0xfe).unwrap();
+        write(&memory);
         m.allocator.deallocate_memory(memory);
     }
     let idle_and_queued = || {
@@ -80,12 +88,14 @@ pub(crate) fn order<A: TestArch>() {
     let with = |module, pages: usize| {
         let memory = m.allocator.allocate_memory(of(module, pages)).unwrap();
         for page in 0..pages {
+            assert_eq!(m.load(&memory, (page * PAGE + 3) as i64), Ok(0), "a page came with its contents");
+            m.store(&memory, (page * PAGE) as i64, 0xfe).unwrap();
             assert_eq!(m.load(&memory, (page * PAGE + 3) as i64), Ok(0), "a frame came with its contents");
         }
-        assert_eq!(available(&m), FRAMES - pages);
+        assert_eq!(frames(&m), FRAMES - pages);
         let found = idle_and_queued();
         m.allocator.deallocate_memory(memory);
-        assert_eq!(available(&m), FRAMES);
+        assert_eq!(frames(&m), FRAMES);
         found
     };
     let free = FRAMES - 35;
@@ -97,7 +107,6 @@ pub(crate) fn order<A: TestArch>() {
     assert_eq!(with(11, free + 1), (15 + 2 * KEEP, 0), "the queue was not flushed, or not alone");
     assert_eq!(idle_and_queued(), (15 + 2 * KEEP + free + 1, 1));
     // That again, and four more: the oldest has three, the next one five.
-    let waiting = FRAMES - 15 - 3 * KEEP;
     assert_eq!(with(12, waiting + 4), (7 + 3 * KEEP, 0), "not the least recently used ones");
     let kept = |module| {
         let before = pooling(&m).unused_memory_bytes_resident;
@@ -117,9 +126,9 @@ pub(crate) fn order<A: TestArch>() {
         assert_eq!(counts(&m), now);
     }
     let rest = m.allocator.allocate_memory(50 * PAGE).unwrap();
-    assert_eq!(available(&m), 0);
+    assert_eq!(frames(&m), 0);
     m.allocator.deallocate_memory(rest);
     m.allocator.deallocate_memory(hog);
-    assert_eq!(available(&m), FRAMES);
+    assert_eq!(frames(&m), FRAMES);
     release(&m, fillers);
 }

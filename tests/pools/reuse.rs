@@ -4,7 +4,7 @@ use allotment::{Config, Error, MemoryRequest};
 
 use crate::{
     common::{MIB, Machine, PAGE, TestArch, cpus, on, pool, pooled},
-    world::{available, counts, pooling},
+    world::{available, counts, free, pooling},
 };
 
 /// Pages, of memories that follow one another in every order.
@@ -87,10 +87,10 @@ pub(crate) fn failed<A: TestArch>() {
         let config = no_guards(pooled(pool(1, 4 * MIB).poison(poison)));
         let m = Machine::<A>::new(&config, 3 * MIB);
         let (none, before) = (pooling(&m), counts(&m));
-        let too_many = before[5] + 1;
         let fail = || {
-            let refused = m.allocator.allocate_memory(too_many * PAGE).unwrap_err();
-            assert_eq!(refused, Error::OutOfFrames { needed: too_many, available: too_many - 1 });
+            let left = free(&m);
+            let refused = m.allocator.allocate_memory((left + 1) * PAGE).unwrap_err();
+            assert_eq!(refused, Error::OutOfFrames { needed: left + 1, available: left });
             assert_eq!(counts(&m), before);
         };
         fail();

@@ -144,6 +144,7 @@ pub(crate) fn not_zeroed<A: TestArch>() {
     assert!(before - MIB / PAGE < pages, "the memory does without the stack's frames");
     let memory = m.allocator.allocate_memory(pages * PAGE).unwrap();
     for byte in (0..pages * PAGE).step_by(PAGE) {
+        m.store(&memory, byte as i64, 1).expect("it is promised its frame");
         assert_eq!(m.load(&memory, byte as i64 + 17), Ok(0), "a frame came with a stack's contents");
     }
     m.allocator.deallocate_memory(memory);

@@ -9,6 +9,7 @@ use crate::{
     common::{MIB, Machine, PAGE, TestArch, WASM_PAGE, at, cpus, load_at, on, pool, pooled, store_at},
     random::{Random, Rounds, Trace, for_each_seed},
     reuse::SIZES,
+    world::warm,
 };
 
 const SLOTS: usize = 3;
@@ -54,6 +55,7 @@ pub(crate) fn random<A: TestArch>() {
         // A table for the guard that is no multiple of one.
         let config = pooled(pools).memory_guard_size(WASM_PAGE).region_space(1 << 30);
         let m = Machine::<A>::new(&config, 5 * MIB);
+        warm(&m, &SIZES);
         let frames = m.allocator.metrics().available_frames;
         let trace = Trace::new(core::any::type_name::<A>(), seed);
         let mut world = World { allocator: &m.allocator, tenants: Vec::new(), frames, trace };

@@ -29,27 +29,44 @@ pub(crate) fn pooling<A: TestArch>(m: &Machine<A>) -> PoolingAllocatorMetrics {
     m.allocator.pooling_allocator_metrics().expect("it has pools")
 }
 
-pub(crate) fn available<A: TestArch>(m: &Machine<A>) -> usize {
+/// Frames that can be had this moment.
+pub(crate) fn free<A: TestArch>(m: &Machine<A>) -> usize {
     m.allocator.metrics().available_frames
 }
 
+/// Those, and what memories share: the first of some size has it made, and it stays.
+pub(crate) fn available<A: TestArch>(m: &Machine<A>) -> usize {
+    let Metrics { available_frames, shared_frames, .. } = m.allocator.metrics();
+    available_frames + shared_frames
+}
+
+/// Has what memories of so many pages of zeros share made, without giving any slot a past.
+pub(crate) fn warm<A: TestArch>(m: &Machine<A>, sizes: &[usize]) {
+    let nothing = m.allocator.allocate_memory(0).unwrap();
+    let image = m.allocator.capture_memory(&nothing).unwrap();
+    m.allocator.deallocate_memory(nothing);
+    for pages in sizes {
+        let memory = m.allocator.allocate_memory_from(&image, pages * PAGE).unwrap();
+        m.allocator.deallocate_memory(memory);
+    }
+}
+
 /// All that is counted. Slots that keep frames may have lost them, so which of
-/// the available frames are idle is left out.
+/// the available frames are idle is left out, and which are shared.
 pub(crate) fn counts<A: TestArch>(m: &Machine<A>) -> [usize; 6] {
-    let Metrics { memories, free_memories, tables, stacks, gc_heaps, available_frames, .. } =
-        m.allocator.metrics();
-    [memories, free_memories, tables, stacks, gc_heaps, available_frames]
+    let Metrics { memories, free_memories, tables, stacks, gc_heaps, .. } = m.allocator.metrics();
+    [memories, free_memories, tables, stacks, gc_heaps, available(m)]
 }
 
 /// Takes frames until so many are available, into tables of at most so many
 /// pages: they have their page tables, and always their frames.
 pub(crate) fn leave<A: TestArch>(m: &Machine<A>, frames: usize, most: usize) -> Vec<Table<'_, A>> {
     let mut fillers = Vec::new();
-    while let Some(more) = available(m).checked_sub(frames).filter(|&more| more > 0) {
+    while let Some(more) = free(m).checked_sub(frames).filter(|&more| more > 0) {
         let request = TableRequest::new(more.min(most) * ELEMENTS);
         fillers.push(m.allocator.allocate_table(request).expect("there are tables to fill the arena with"));
     }
-    assert_eq!(available(m), frames);
+    assert_eq!(free(m), frames);
     fillers
 }
 

@@ -208,11 +208,8 @@ impl<'w, 'a, A: TestArch> Worker<'w, 'a, A> {
             let from = random.below(WORDS);
             let most = if random.percent(4) { WORDS } else { from + 1 + random.below(3) };
             if let Err(Trapped) = tenant.store(self.world.machine, page, from..most.min(WORDS)) {
-                let bound = self.world.setting.bound();
-                let written = tenant.expected.count_written();
-                // Its first pages may have frames before they are written.
-                if !bound.is_some_and(|bound| written + 16 >= bound) {
-                    self.trace.fail(&format!("a store is a trap after {written} pages of {bound:?}"));
+                if !self.may_be_exhausted(tenant, 1) {
+                    self.trace.fail(&format!("a store to page {page} is a trap"));
                 }
                 return false;
             }
@@ -247,14 +244,21 @@ impl<'w, 'a, A: TestArch> Worker<'w, 'a, A> {
         let count = 1 + self.random.below((tenant.pages() - first).min(9));
         let declared = tenant.write_declared(self.world.machine, &self.trace, first, count);
         if let Err(error) = declared {
-            let bound = self.world.setting.bound();
-            let written = tenant.expected.count_written() + count + 16;
             let exceeded = matches!(error, Error::CommitmentExceeded { .. });
-            if !exceeded || bound.is_none_or(|bound| written < bound) {
+            if !exceeded || !self.may_be_exhausted(tenant, count) {
                 self.trace.fail(&format!("preparing {count} pages from {first} on: {error}"));
             }
         }
         true
+    }
+
+    /// Whether a tenant may not write `count` pages more.
+    fn may_be_exhausted(&self, tenant: &Tenant<'a, A>, count: usize) -> bool {
+        let Some(bound) = self.world.setting.bound() else { return false };
+        // What earlier tenants of an image wrote is its own when it begins; and so are the
+        // pages of small memories.
+        let is_image = tenant.expected.contents.seed != 0;
+        is_image || tenant.expected.count_written() + count + 16 > bound
     }
 
     fn arrive(&mut self) {

@@ -39,6 +39,8 @@ struct Reset<'r> {
     /// Whether the pages that were written are to be noted.
     learn: bool,
     copies: usize,
+    /// How many more pages it may reset.
+    left: usize,
     /// What was replaced, or may be marked in somebody's cache.
     first: usize,
     end: usize,
@@ -48,7 +50,7 @@ struct Reset<'r> {
 
 /// Which granules have own tables: the first 64, and whether any further does.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Own {
+pub(in crate::pooling) struct Own {
     first: u64,
     further: bool,
 }
@@ -101,7 +103,14 @@ impl<A: Arch> Slot<'_, A> {
         state.linked = 0;
         if own.any() {
             self.vm.await_marks();
-            self.reset(state, own);
+            if self.pool.settings.clean_when_idle {
+                state.unwiped = state.present;
+            } else {
+                self.reset(state, own, usize::MAX);
+            }
+        }
+        if state.unwiped > 0 {
+            self.note_unclean();
         }
         if record.is_replaced() {
             record.revoke(self.vm, Pages { start: self.base(), count: 0 });
@@ -144,32 +153,22 @@ impl<A: Arch> Slot<'_, A> {
         });
     }
 
-    fn reset(&self, state: &mut SlotState, own: Own) {
+    /// Makes up to `most` pages that were written what they were. Returns how many
+    /// those are: if fewer, nothing is left.
+    pub(in crate::pooling) fn reset(&self, state: &mut SlotState, own: Own, most: usize) -> usize {
         let record = self.record;
         let image = record.image().map(|image| image.record(self.vm));
         let faulted = record.faulted.swap(false, Ordering::Relaxed);
         let learn = faulted && image.is_some_and(|image| image.learns.load(Ordering::Relaxed));
-        let mut reset = Reset { image, learn, copies: 0, first: usize::MAX, end: 0, shared: 0 };
-        state.closes = state.closes.wrapping_add(1);
-        let age = state.closes.is_multiple_of(PERIOD);
-        let mut reset_one = |nth: usize| {
-            let Some(table) = self.parked_table(nth) else { return };
-            self.reset_table(nth, table, &mut reset);
-            if age && self.is_near(nth) {
-                self.give_up_groups(nth, table, &mut reset);
-            }
-        };
-        let mut first = own.first;
-        while first != 0 {
-            reset_one(first.trailing_zeros() as usize);
-            first &= first - 1;
-        }
-        if own.further {
-            let parked = |nth: &usize| {
-                self.directory_entry(*nth).is_some_and(|place| place.load(Ordering::Relaxed) != 0)
-            };
-            let further = u64::BITS as usize..state.present.div_ceil(ENTRIES_PER_TABLE);
-            further.filter(parked).for_each(reset_one);
+        let (first, copies) = (usize::MAX, state.copies);
+        let mut reset = Reset { image, learn, copies, left: most, first, end: 0, shared: 0 };
+        self.for_each_parked(own, state.present, |nth, table| self.reset_table(nth, table, &mut reset));
+        if reset.left > 0 {
+            self.finish(state, own, &mut reset);
+        } else {
+            // There may be more, to be noted then.
+            record.faulted.store(faulted, Ordering::Relaxed);
+            state.copies = reset.copies;
         }
         if state.shared < reset.shared {
             (state.shared, state.resident) = (reset.shared, reset.shared);
@@ -184,6 +183,50 @@ impl<A: Arch> Slot<'_, A> {
             // Where pages are shared again, others may have cached their own frames.
             if reset.shared > 0 { self.replaced_at_rest(pages) } else { record.revoke(self.vm, pages) }
         }
+        most - reset.left
+    }
+
+    /// Nothing that was written is left: now and then groups are given up.
+    fn finish(&self, state: &mut SlotState, own: Own, reset: &mut Reset<'_>) {
+        (state.unwiped, state.copies) = (0, 0);
+        state.closes = state.closes.wrapping_add(1);
+        if state.closes.is_multiple_of(PERIOD) {
+            self.for_each_parked(own, state.present, |nth, table| {
+                if self.is_near(nth) {
+                    self.give_up_groups(nth, table, reset);
+                }
+            });
+        }
+    }
+
+    /// Gives `edit` the own tables of granules up to page `last`, at rest.
+    #[inline]
+    fn for_each_parked(&self, own: Own, last: usize, mut edit: impl FnMut(usize, PhysAddr)) {
+        let mut first = own.first;
+        while first != 0 {
+            let nth = first.trailing_zeros() as usize;
+            first &= first - 1;
+            if let Some(table) = self.parked_table(nth) {
+                edit(nth, table);
+            }
+        }
+        if own.further {
+            for nth in u64::BITS as usize..last.div_ceil(ENTRIES_PER_TABLE) {
+                let parked = |place: &AtomicU64| place.load(Ordering::Relaxed) != 0;
+                if let (true, Some(table)) =
+                    (self.directory_entry(nth).is_some_and(parked), self.parked_table(nth))
+                {
+                    edit(nth, table);
+                }
+            }
+        }
+    }
+
+    /// Which granules of a slot at rest have own tables.
+    pub(in crate::pooling) fn parked(&self, state: &SlotState) -> Own {
+        let mut own = Own::default();
+        self.for_each_own(state.present, |nth, _, _| own.note(nth, true));
+        own
     }
 
     #[inline]
@@ -219,6 +262,8 @@ impl<A: Arch> Slot<'_, A> {
                 continue;
             }
             let Some(own) = pages::shown_frame::<A>(old) else { continue };
+            let Some(left) = reset.left.checked_sub(1) else { return };
+            reset.left = left;
             let shown = shown::<A>(master, at).unwrap_or(zero);
             let page = nth * ENTRIES_PER_TABLE + at;
             reset.touched(page);
@@ -272,13 +317,13 @@ impl<A: Arch> Slot<'_, A> {
         while idle != 0 {
             let first = idle.trailing_zeros() as usize * GROUP;
             idle &= idle - 1;
-            for at in first..first + GROUP {
-                let old = entries[at].load(Ordering::Relaxed);
+            for (at, entry) in (first..).zip(&entries[first..first + GROUP]) {
+                let old = entry.load(Ordering::Relaxed);
                 if old & A::Format::PRESENT == 0 || !is_own::<A>(old) {
                     continue;
                 }
                 let page = nth * ENTRIES_PER_TABLE + at;
-                self.share_again(&entries[at], shown::<A>(master, at).unwrap_or(self.vm.zeros.frame()));
+                self.share_again(entry, shown::<A>(master, at).unwrap_or(self.vm.zeros.frame()));
                 reset.touched(page);
                 reset.shared = reset.shared.max(page + 1);
                 if let Some(image) = reset.image {

@@ -55,15 +55,23 @@ impl<'p, A: Arch> Slot<'p, A> {
         let (vm, record) = (self.vm, self.record);
         if !state.sharing {
             vm.zeros.make(vm)?;
+            if let SlotBacking::PerInstance { pages } = self.pool.settings.backing {
+                // What is left of its bound, as if it had been opened so.
+                let left = pages.saturating_sub(state.present);
+                vm.arena.set_aside(left)?;
+                record.promised.fetch_add(left, Ordering::AcqRel);
+            }
             self.adopt(state);
         }
         let image = record.image().map(|image| image.record(vm));
         let from = state.present;
         self.make_directories(state, from, last)?;
-        let revealed = if self.pool.is_sparse() { self.settle_own(state, last) } else { 0 };
+        // Asked once: others may fill or empty the arena meanwhile.
+        let zeros = self.can_share_zeros(ENTRIES_PER_TABLE);
+        let revealed = if self.pool.is_sparse() { self.settle_own(state, last, zeros) } else { 0 };
         // Counted and built first, so that running out changes nothing.
         let mut need = Need::default();
-        for part in self.parts(from, last) {
+        for part in self.parts(from, last, zeros) {
             self.count(&part, &mut need);
             if part.lazy && part.own.is_none() {
                 vm.view(image, part.nth, part.end())?;
@@ -83,7 +91,7 @@ impl<'p, A: Arch> Slot<'p, A> {
         record.promised.fetch_add(need.promised, Ordering::AcqRel);
         record.promised_tables.fetch_add(need.promised_tables, Ordering::AcqRel);
         let mut any_lazy = false;
-        for part in self.parts(from, last) {
+        for part in self.parts(from, last, zeros) {
             any_lazy |= part.lazy;
             if part.lazy { self.grow_lazily(&part, image) } else { self.grow_at_once(&part, &mut frames) }
         }
@@ -113,6 +121,17 @@ impl<'p, A: Arch> Slot<'p, A> {
             beyond += usize::from(nth > 0);
             far += usize::from(!self.is_near(nth));
         });
+        // What former users left beyond is in tables that are not linked. They are parked,
+        // so that whoever looks for the slot's own frames finds them.
+        let left =
+            present.div_ceil(ENTRIES_PER_TABLE)..state.top.min(self.near_pages()).div_ceil(ENTRIES_PER_TABLE);
+        for nth in left {
+            let (Some(place), table) = (self.directory_entry(nth), self.near_table(nth)) else { continue };
+            self.set_groups(nth, table, 0);
+            self.mark_groups(nth, table, 0, ENTRIES_PER_TABLE);
+            place.store(A::Format::hidden(table, false), Ordering::Release);
+            beyond += usize::from(nth > 0);
+        }
         state.far -= far.min(state.far);
         (state.sharing, state.shared) = (true, 0);
         state.linked = present.div_ceil(ENTRIES_PER_TABLE);
@@ -135,8 +154,14 @@ impl<'p, A: Arch> Slot<'p, A> {
         }
     }
 
-    /// The parts of pages `from..last`, one for each granule.
-    fn parts(&self, from: usize, last: usize) -> impl Iterator<Item = Part<'p>> + use<'p, '_, A> {
+    /// The parts of pages `from..last`, one for each granule. Whether `zeros` are there
+    /// to be shared decides which are lazy.
+    fn parts(
+        &self,
+        from: usize,
+        last: usize,
+        zeros: bool,
+    ) -> impl Iterator<Item = Part<'p>> + use<'p, '_, A> {
         let sparse = matches!(self.pool.settings.backing, SlotBacking::PerInstance { .. });
         (from / ENTRIES_PER_TABLE..last.div_ceil(ENTRIES_PER_TABLE)).filter_map(move |nth| {
             let place = self.directory_entry(nth)?;
@@ -144,7 +169,7 @@ impl<'p, A: Arch> Slot<'p, A> {
             let (first, end) = (from.max(start) - start, last.min(start + ENTRIES_PER_TABLE) - start);
             let own = own_table::<A>(place.load(Ordering::Acquire));
             let whole = end - first == ENTRIES_PER_TABLE;
-            Some(Part { nth, place, own, first, end, lazy: sparse || (whole && own.is_none()) })
+            Some(Part { nth, place, own, first, end, lazy: sparse || (zeros && whole && own.is_none()) })
         })
     }
 
@@ -170,9 +195,9 @@ impl<'p, A: Arch> Slot<'p, A> {
 
     /// Counts the own pages that growth shows again, of a slot whose instance may have so
     /// many. If there are more behind none is: those could not be written, and count.
-    fn settle_own(&self, state: &mut SlotState, last: usize) -> usize {
+    fn settle_own(&self, state: &mut SlotState, last: usize, zeros: bool) -> usize {
         let record = self.record;
-        let own = self.parts(state.present, last).map(|part| self.count_own_of(&part)).sum();
+        let own = self.parts(state.present, last, zeros).map(|part| self.count_own_of(&part)).sum();
         let hidden = record.frames.load(Ordering::Acquire);
         let hidden = hidden.saturating_sub(record.private.load(Ordering::Relaxed));
         if own == hidden {

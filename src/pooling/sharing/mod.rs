@@ -30,6 +30,7 @@
 //! | `write_fault` | first writes, and writes declared before or after |
 //! | `close` | unlinking, reset by what was written, learning, ageing |
 //! | `capture` | an image of what it shows |
+//! | `placing`, `shrink` | what Wasmtime's platform asks of slots |
 //! | `pending` | access that was given before the image is known |
 //! | `release` | giving frames and tables back, ending a pairing |
 
@@ -41,7 +42,11 @@ mod granule;
 mod grow;
 mod open;
 mod pending;
+#[cfg(feature = "wasmtime-platform")]
+mod placing;
 mod release;
+#[cfg(feature = "wasmtime-platform")]
+mod shrink;
 mod write_fault;
 
 pub(super) use crate::vm::copy_on_write::EAGER_PAGES;

@@ -39,10 +39,25 @@ impl<A: Arch> Slot<'_, A> {
         let paired = state.sharing && self.record.image() == image;
         if !paired || last > state.present {
             self.pair(state, image, last);
-        } else if last < state.present {
-            self.cut(state, last);
+        } else {
+            if state.unwiped > 0 {
+                self.clean(state, usize::MAX);
+            }
+            if last < state.present {
+                self.cut(state, last);
+            }
         }
         self.promise_sharing(last)
+    }
+
+    /// Whether `last` pages of zeros may be shared. The tables that show them come from
+    /// the arena: a slot that has all its frames does without rather than fail.
+    #[inline]
+    pub(in crate::pooling) fn can_share_zeros(&self, last: usize) -> bool {
+        let SlotBacking::Fixed { .. } = self.pool.settings.backing else { return true };
+        let has = |pages| self.vm.zeros.view(self.vm, pages).is_ok();
+        let tail = last.saturating_sub(1) % ENTRIES_PER_TABLE + 1;
+        has(tail) && (last <= ENTRIES_PER_TABLE || has(ENTRIES_PER_TABLE))
     }
 
     /// Ends what the slot was, and pairs it with `image`.
@@ -107,10 +122,9 @@ impl<A: Arch> Slot<'_, A> {
         };
         // Own pages behind what is accessible are none that the instance can write.
         let pages = most.saturating_sub(record.private.load(Ordering::Relaxed));
-        let far = last.div_ceil(ENTRIES_PER_TABLE).saturating_sub(self.pool.settings.layout.premapped_tables);
-        let tables = far.saturating_sub(record.far_tables.load(Ordering::Relaxed));
         // Some of it may be promised from when it was accessible before.
         let pages = pages.saturating_sub(record.promised.load(Ordering::Relaxed));
+        let tables = self.missing_own_tables(last);
         let tables = tables.saturating_sub(record.promised_tables.load(Ordering::Relaxed));
         self.vm.arena.set_aside(pages + tables)?;
         record.promised.fetch_add(pages, Ordering::AcqRel);
@@ -129,6 +143,21 @@ impl<A: Arch> Slot<'_, A> {
         let most = keep.saturating_sub(self.record.private.load(Ordering::Relaxed));
         let before = self.record.promised.fetch_min(most, Ordering::AcqRel);
         self.vm.arena.release(before.saturating_sub(most));
+    }
+
+    /// Granules before page `last` that have neither a table since the carve nor one of the
+    /// slot's own from the arena.
+    fn missing_own_tables(&self, last: usize) -> usize {
+        let far = self.pool.settings.layout.premapped_tables..last.div_ceil(ENTRIES_PER_TABLE);
+        if far.is_empty() || self.record.far_tables.load(Ordering::Relaxed) == 0 {
+            return far.len();
+        }
+        // Others may be parked beyond what is accessible: they are no help below.
+        let own = |nth: &usize| {
+            let place = self.directory_entry(*nth);
+            place.is_some_and(|place| own_table::<A>(place.load(Ordering::Relaxed)).is_some())
+        };
+        far.len() - far.filter(own).count()
     }
 
     /// Links the tables of a slot that is prepared. If it fails the slot is at rest

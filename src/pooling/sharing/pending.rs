@@ -13,108 +13,16 @@
 
 use core::sync::atomic::Ordering;
 
-use allotment_arch::{Access, Arch, ENTRIES_PER_TABLE, Entry, Format, PAGE_SIZE, Pages, page_ceil};
+use allotment_arch::{Access, Arch, ENTRIES_PER_TABLE, Entry, Format, PAGE_SIZE, Pages};
 
 use super::{
-    super::{SlotId, slot::SlotState, slot_edits::Slot, slot_pool::SlotPool},
+    super::{slot::SlotState, slot_edits::Slot},
     granule::own_table,
     write_fault::is_own,
 };
-use crate::{
-    Error,
-    vm::{Image, Vm, copy_on_write::Touch, pages},
-};
-
-impl SlotPool {
-    /// Makes the first `len` bytes accessible, of which nothing is: zeros, unless
-    /// [`show_image`](Self::show_image) says something else before they are touched.
-    #[cfg(feature = "wasmtime-platform")]
-    pub(crate) fn make_accessible_at_first<A: Arch>(
-        &self,
-        vm: &Vm<A>,
-        id: SlotId,
-        len: usize,
-    ) -> Result<(), Error> {
-        let limit = self.settings.layout.max_memory_size;
-        let end = page_ceil(len).filter(|&end| end <= limit);
-        let last = end.ok_or(Error::MemoryTooLarge { requested: len, limit })? / PAGE_SIZE;
-        let (slot, mut state) = self.hold(vm, id)?;
-        let untouched = state.linked == 0 && !slot.record.pending.load(Ordering::Relaxed) && last > 0;
-        let fresh = state.top == 0 && state.present == 0;
-        let Some(image) = slot.record.image().filter(|_| untouched && state.sharing) else {
-            if untouched && (state.sharing || fresh) {
-                return slot.open_sharing(&mut state, None, last);
-            }
-            drop(state);
-            return self.make_accessible(vm, id, 0, len);
-        };
-        // Built now: a fault cannot.
-        vm.zeros.view(vm, (last - 1) % ENTRIES_PER_TABLE + 1)?;
-        if last > ENTRIES_PER_TABLE {
-            vm.zeros.view(vm, ENTRIES_PER_TABLE)?;
-        }
-        let kept = Some(image).filter(|image| image.record(vm).end() <= last);
-        slot.prepare_sharing(&mut state, kept, last)?;
-        if kept.is_none() {
-            return slot.link_sharing(&mut state, last);
-        }
-        slot.record.pending.store(true, Ordering::Release);
-        slot.record.accessible.store(last * PAGE_SIZE, Ordering::Release);
-        Ok(())
-    }
-
-    /// Has a slot in use that nobody wrote to show an image, as far as it is accessible.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::ImageBeyondMemory`], [`Error::Written`] and [`Error::OutOfFrames`];
-    /// nothing changed then.
-    pub(crate) fn show_image<A: Arch>(&self, vm: &Vm<A>, id: SlotId, image: Image) -> Result<(), Error> {
-        let (slot, mut state) = self.hold(vm, id)?;
-        let record = slot.record;
-        let accessible = record.accessible.load(Ordering::Relaxed);
-        let last = accessible / PAGE_SIZE;
-        let end = image.record(vm).end();
-        if end > last {
-            return Err(Error::ImageBeyondMemory { end: end * PAGE_SIZE, size: accessible });
-        }
-        if record.pending.load(Ordering::Acquire) {
-            if record.image() == Some(image) && last == state.present {
-                slot.link_sharing(&mut state, last)?;
-                record.pending.store(false, Ordering::Release);
-                return Ok(());
-            }
-        } else if !slot.is_untouched(&state) {
-            return Err(Error::Written { slot: id.slot });
-        }
-        // What it takes is built first: the memory stays as it is if that fails.
-        for nth in 0..last.div_ceil(ENTRIES_PER_TABLE) {
-            vm.view(Some(image.record(vm)), nth, last)?;
-        }
-        record.accessible.store(0, Ordering::Release);
-        record.pending.store(false, Ordering::Release);
-        slot.unlink(state.linked);
-        state.linked = 0;
-        slot.unpromise();
-        slot.open_sharing(&mut state, Some(image), last)
-    }
-}
+use crate::vm::{copy_on_write::Touch, pages};
 
 impl<A: Arch> Slot<'_, A> {
-    /// Whether nothing was written of a slot in use, as far as marks tell.
-    fn is_untouched(&self, state: &SlotState) -> bool {
-        self.vm.await_marks();
-        let mut written = false;
-        if state.sharing {
-            self.for_each_own(state.present, |_, _, table| {
-                written |= pages::any_written_or_empty::<A>(self.vm.table(table));
-            });
-        } else {
-            self.for_each_run(0, state.present, |run| written |= pages::any_written_or_empty::<A>(run));
-        }
-        !written
-    }
-
     /// A fault below a directory entry that is not present.
     #[cold]
     pub(super) fn touch_unlinked(&self, entry: u64) -> Touch<'static> {

@@ -10,8 +10,6 @@ use super::{
         slot_edits::Slot,
         slot_pool::{SlotBacking, SlotPool},
     },
-    close::Own,
-    granule::Attempt,
     write_fault::is_own,
 };
 use crate::vm::{Image, Settled, Vm, pages};
@@ -56,6 +54,7 @@ impl<A: Arch> Slot<'_, A> {
             }
         }
         self.clear_near_tables(state);
+        self.note_clean();
         record.sharing.store(false, Ordering::Release);
         record.private.store(0, Ordering::Relaxed);
         record.own_beyond.store(0, Ordering::Relaxed);
@@ -124,9 +123,9 @@ impl<A: Arch> Slot<'_, A> {
                 let shown = shown.unwrap_or(vm.zeros.frame());
                 let again = A::Format::present(shown, Access::CopyOnWrite, false);
                 entry.store(if page < present { again } else { 0 }, Ordering::Relaxed);
-                // SAFETY: no CPU knows the frame any more, and it has just left its only
-                // entry.
-                unsafe { self.give_back(own, settled) };
+                // SAFETY: it came from the arena, no CPU knows it any more, and it has just
+                // left its only entry.
+                unsafe { vm.arena.give_back_stained(&vm.arch, own, settled) };
                 stripped += 1;
             }
             if left > 0 {
@@ -209,57 +208,8 @@ impl<A: Arch> Slot<'_, A> {
     ///
     /// It came from the arena, and has been nobody's since before `settled`.
     unsafe fn give_back(&self, frame: PhysAddr, settled: Settled) {
-        // SAFETY: by this function's contract nobody is at the frame.
-        unsafe { self.vm.arch.zero_frame(frame) };
-        // SAFETY: by this function's contract; it holds zeros now.
-        unsafe { self.vm.arena.give_back(frame, settled) };
-    }
-
-    /// Has pages of a slot in use from `keep` on be inaccessible, and zeros for whoever is
-    /// given access again.
-    #[cfg(feature = "wasmtime-platform")]
-    pub(in crate::pooling) fn shrink_sharing(&self, state: &mut SlotState, keep: usize) {
-        if keep >= state.present {
-            return;
-        }
-        if self.record.pending.load(Ordering::Acquire) {
-            self.link_zeros(state);
-        }
-        let (vm, record, last) = (self.vm, self.record, state.present);
-        record.accessible.store(keep * PAGE_SIZE, Ordering::Release);
-        state.spoiled |= record.image().is_some_and(|image| image.record(vm).end() > keep);
-        let nth = keep / ENTRIES_PER_TABLE;
-        while !keep.is_multiple_of(ENTRIES_PER_TABLE) && self.make_private(nth) == Attempt::Again {
-            core::hint::spin_loop();
-        }
-        match (keep.div_ceil(ENTRIES_PER_TABLE), last.div_ceil(ENTRIES_PER_TABLE)) {
-            (0, end) => _ = self.unlink(end),
-            (first, end) => self.unlink_from(first, end, &mut Own::default()),
-        }
-        let mut own = 0;
-        self.for_each_own(last, |nth, _, table| {
-            let start = nth * ENTRIES_PER_TABLE;
-            for (page, entry) in (start..).zip(vm.table(table)).skip(keep.saturating_sub(start)) {
-                let hidden = pages::hidden::<A>(entry.swap(0, Ordering::AcqRel));
-                let Some(frame) = pages::shown_frame::<A>(hidden).filter(|_| is_own::<A>(hidden)) else {
-                    continue;
-                };
-                // Those behind were hidden before.
-                own += usize::from(page < last);
-                entry.store(A::Format::hidden(frame, true), Ordering::Relaxed);
-            }
-        });
-        self.replaced_at_rest(Pages { start: self.base().offset(keep * PAGE_SIZE), count: last - keep });
-        self.for_each_own(last, |nth, _, table| {
-            let first = keep.saturating_sub(nth * ENTRIES_PER_TABLE).min(ENTRIES_PER_TABLE);
-            // SAFETY: this CPU caches nothing of the pages, and others use none of what
-            // they do.
-            unsafe { pages::wipe(vm, &vm.table(table)[first..]) };
-        });
-        record.private.fetch_sub(own, Ordering::Relaxed);
-        (state.present, state.shared, state.resident) = (keep, keep, keep);
-        state.linked = keep.div_ceil(ENTRIES_PER_TABLE);
-        self.promise_less(keep);
+        // SAFETY: by this function's contract.
+        unsafe { self.vm.arena.give_back_stained(&self.vm.arch, frame, settled) };
     }
 
     /// Clears what is left in leaf tables that the slot has since the carve.

@@ -64,8 +64,10 @@ pub(crate) struct ImageRecord {
     granules: usize,
     tails: SpinMutex<Vec<Tail, MOST_TAILS>>,
     /// Frame of the record of the same image elsewhere in a memory; 0 if there is none.
+    #[cfg_attr(not(feature = "wasmtime-platform"), expect(dead_code, reason = "the platform asks"))]
     placed: AtomicU64,
     /// The record's own frame.
+    #[cfg_attr(not(feature = "wasmtime-platform"), expect(dead_code, reason = "the platform asks"))]
     frame: PhysAddr,
     /// Whether slots note what was written.
     pub(crate) learns: AtomicBool,
@@ -319,10 +321,9 @@ impl Image {
         let record = self.record(vm);
         let give_back = |frame| {
             vm.arena.end_loan();
-            // SAFETY: by this function's contract nobody is at the frame.
-            unsafe { vm.arch.zero_frame(frame) };
-            // SAFETY: it came from the arena, and holds zeros.
-            unsafe { vm.arena.give_back(frame, settled) };
+            // SAFETY: it came from the arena, and by this function's contract nobody is
+            // at it.
+            unsafe { vm.arena.give_back_stained(&vm.arch, frame, settled) };
         };
         for tail in record.tails.lock().iter() {
             give_back(tail.table);

@@ -86,7 +86,7 @@ impl Regions {
         let settled = vm.settle(tables::hide(vm, range.pages));
         // SAFETY: nothing of the pages is cached on any CPU since the line above.
         unsafe { tables::scrub(vm, range.pages) };
-        // SAFETY: scrubbed one line up, and hidden before `settled`.
+        // SAFETY: hidden before `settled`.
         unsafe { tables::strip(vm, range.pages, settled) };
         Ok(())
     }

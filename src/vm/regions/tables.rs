@@ -99,7 +99,7 @@ pub(super) unsafe fn scrub<A: Arch>(vm: &Vm<A>, pages: Pages) {
 ///
 /// # Safety
 ///
-/// The pages were scrubbed, and `settled` came after they were hidden.
+/// `settled` came after the pages were hidden.
 #[cfg(feature = "instance")]
 pub(super) unsafe fn strip<A: Arch>(vm: &Vm<A>, pages: Pages, settled: Settled) {
     for (directory, part) in granules(vm, pages) {
