@@ -110,7 +110,6 @@ impl<'p, A: Arch> Slot<'p, A> {
     /// Has a plain slot in use share from now on: all that it has is its own.
     pub(super) fn adopt(&self, state: &mut SlotState) {
         let present = state.present;
-        self.park_unlinked(state);
         let (mut beyond, mut far) = (0, 0);
         self.for_each_own(state.top.max(present), |nth, _, table| {
             let last = ENTRIES_PER_TABLE.min(present.saturating_sub(nth * ENTRIES_PER_TABLE));
@@ -141,17 +140,6 @@ impl<'p, A: Arch> Slot<'p, A> {
         record.far_tables.store(far, Ordering::Relaxed);
         record.set_image(None);
         record.sharing.store(true, Ordering::Release);
-    }
-
-    /// Parks tables behind those in use in which former users left frames: zeros, for
-    /// whoever grows that far.
-    fn park_unlinked(&self, state: &SlotState) {
-        let near = self.pool.settings.layout.premapped_tables;
-        for nth in state.linked..near.min(state.top.div_ceil(ENTRIES_PER_TABLE)) {
-            if let Some(place) = self.directory_entry(nth) {
-                place.store(A::Format::hidden(self.near_table(nth), false), Ordering::Release);
-            }
-        }
     }
 
     /// The parts of pages `from..last`, one for each granule. Whether `zeros` are there
