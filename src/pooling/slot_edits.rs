@@ -61,7 +61,11 @@ impl<'p, A: Arch> Slot<'p, A> {
     #[inline(always)]
     pub(super) fn open(&self, state: &mut SlotState, image: Option<Image>, last: usize) -> Result<(), Error> {
         if state.sharing && last == 0 && image.is_none() {
-            // What it will show is decided when it becomes accessible.
+            // What it will show is decided when it becomes accessible. Until then it shows
+            // nothing, nor by what this CPU cached of a former user who only read.
+            if state.present > 0 {
+                self.record.revoke(self.vm, Pages { start: self.base(), count: state.present });
+            }
             return Ok(());
         }
         let zeros = state.sharing || self.begins_sharing(state, last);
