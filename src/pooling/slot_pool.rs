@@ -219,7 +219,7 @@ impl SlotPool {
             slot.make_fresh(&mut state);
         }
         // In tables that are linked, all with frames: nothing but to reveal.
-        if last <= state.resident && last <= state.linked * ENTRIES_PER_TABLE {
+        if last <= state.resident && last <= slot.near_pages().min(state.linked * ENTRIES_PER_TABLE) {
             pages::reveal::<A>(slot.near(state.present, last));
             vm.arch.publish();
             if state.sharing {

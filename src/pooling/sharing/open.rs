@@ -115,8 +115,7 @@ impl<A: Arch> Slot<'_, A> {
             SlotBacking::Strict => last.saturating_sub(record.private.load(Ordering::Relaxed)),
             SlotBacking::PerInstance { pages } => pages.saturating_sub(record.frames.load(Ordering::Relaxed)),
         };
-        let far = last.div_ceil(ENTRIES_PER_TABLE).saturating_sub(self.pool.settings.layout.premapped_tables);
-        let tables = far.saturating_sub(record.far_tables.load(Ordering::Relaxed));
+        let tables = self.missing_far_tables(last);
         // Some of it may be promised from when it was accessible before.
         let pages = pages.saturating_sub(record.promised.load(Ordering::Relaxed));
         let tables = tables.saturating_sub(record.promised_tables.load(Ordering::Relaxed));
@@ -124,6 +123,18 @@ impl<A: Arch> Slot<'_, A> {
         record.promised.fetch_add(pages, Ordering::AcqRel);
         record.promised_tables.fetch_add(tables, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Granules beyond the premapped ones, before page `last`, that have no own table.
+    /// Those behind may have some, of no use here.
+    #[inline]
+    fn missing_far_tables(&self, last: usize) -> usize {
+        let (near, end) = (self.pool.settings.layout.premapped_tables, last.div_ceil(ENTRIES_PER_TABLE));
+        if end <= near || self.record.far_tables.load(Ordering::Relaxed) == 0 {
+            return end.saturating_sub(near);
+        }
+        let entry = |nth: usize| self.directory_entry(nth).map(|entry| entry.load(Ordering::Acquire));
+        (near..end).filter(|&nth| entry(nth).and_then(own_table::<A>).is_none()).count()
     }
 
     /// Takes back what was promised of a slot in use to pages from `keep` on, which are not
@@ -136,7 +147,9 @@ impl<A: Arch> Slot<'_, A> {
         }
         let most = keep.saturating_sub(self.record.private.load(Ordering::Relaxed));
         let before = self.record.promised.fetch_min(most, Ordering::AcqRel);
-        self.vm.arena.release(before.saturating_sub(most));
+        let tables = self.missing_far_tables(keep);
+        let tables_before = self.record.promised_tables.fetch_min(tables, Ordering::AcqRel);
+        self.vm.arena.release(before.saturating_sub(most) + tables_before.saturating_sub(tables));
     }
 
     /// Links the tables of a slot that is prepared. If it fails the slot is at rest
