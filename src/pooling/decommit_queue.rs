@@ -15,7 +15,7 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
 
-use allotment_arch::{Arch, Invalidation, PAGE_SIZE};
+use allotment_arch::{Arch, ENTRIES_PER_TABLE, Invalidation, PAGE_SIZE};
 use heapless::Vec;
 use spin::mutex::SpinMutex;
 
@@ -245,7 +245,13 @@ impl SlotPool {
             #[expect(clippy::cast_possible_truncation, reason = "slots are numbered with u32 at the carve")]
             let slot = self.slot(vm, number as u32);
             let mut state = slot.record.state.lock();
-            if self.inaccessible_frames(slot.record, &state) > 0 {
+            let inaccessible = self.inaccessible_frames(slot.record, &state);
+            if inaccessible > 0 && Self::is_empty(slot.record, &state) {
+                slot.make_fresh(&mut state);
+                reclaimed += inaccessible;
+                continue;
+            }
+            if inaccessible > 0 {
                 let settled = slot.record.settle(vm);
                 reclaimed += slot.strip_inaccessible(&mut state, wanted - reclaimed, settled);
                 continue;
@@ -285,15 +291,32 @@ impl SlotPool {
         pages * PAGE_SIZE
     }
 
+    /// Whether nothing of a slot in use is accessible: what it keeps is of use only if it
+    /// is to show the same image again.
+    fn is_empty(record: &SlotRecord, state: &SlotState) -> bool {
+        record.is_in_use() && state.linked == 0 && record.accessible.load(Ordering::Relaxed) == 0
+    }
+
     /// Frames in pages of a slot in use that shares, such as are its own and not
     /// accessible. None where they count as what the instance wrote.
     fn inaccessible_frames(&self, record: &SlotRecord, state: &SlotState) -> usize {
+        if state.sharing && Self::is_empty(record, state) {
+            return record.frames.load(Ordering::Relaxed)
+                + record.far_tables.load(Ordering::Relaxed)
+                + state.far;
+        }
         if self.is_sparse() || !state.sharing || !record.is_in_use() {
             return 0;
         }
         // In this order: a fault that comes meanwhile adds to both.
         let frames = record.frames.load(Ordering::Acquire);
-        frames.saturating_sub(record.private.load(Ordering::Relaxed))
+        let pages = frames.saturating_sub(record.private.load(Ordering::Relaxed));
+        // Each accessible granule has a table, or is promised one: what is more lies behind.
+        let granules = state.present.div_ceil(ENTRIES_PER_TABLE);
+        let far = granules.saturating_sub(self.settings.layout.premapped_tables);
+        let tables = record.far_tables.load(Ordering::Acquire);
+        let behind = (tables + record.promised_tables.load(Ordering::Relaxed)).saturating_sub(far);
+        pages + behind.min(tables)
     }
 
     /// Frames that slots hold beyond what is accessible, and could give back.

@@ -124,12 +124,24 @@ impl<A: Arch> Slot<'_, A> {
         let pages = most.saturating_sub(record.private.load(Ordering::Relaxed));
         // Some of it may be promised from when it was accessible before.
         let pages = pages.saturating_sub(record.promised.load(Ordering::Relaxed));
-        let tables = self.missing_own_tables(last);
+        let tables = self.missing_far_tables(last);
         let tables = tables.saturating_sub(record.promised_tables.load(Ordering::Relaxed));
         self.vm.arena.set_aside(pages + tables)?;
         record.promised.fetch_add(pages, Ordering::AcqRel);
         record.promised_tables.fetch_add(tables, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Granules beyond the premapped ones, before page `last`, that have no own table.
+    /// Those behind may have some, of no use here.
+    #[inline]
+    fn missing_far_tables(&self, last: usize) -> usize {
+        let (near, end) = (self.pool.settings.layout.premapped_tables, last.div_ceil(ENTRIES_PER_TABLE));
+        if end <= near || self.record.far_tables.load(Ordering::Relaxed) == 0 {
+            return end.saturating_sub(near);
+        }
+        let entry = |nth: usize| self.directory_entry(nth).map(|entry| entry.load(Ordering::Acquire));
+        (near..end).filter(|&nth| entry(nth).and_then(own_table::<A>).is_none()).count()
     }
 
     /// Takes back what was promised of a slot in use to pages from `keep` on, which are not
@@ -142,22 +154,9 @@ impl<A: Arch> Slot<'_, A> {
         }
         let most = keep.saturating_sub(self.record.private.load(Ordering::Relaxed));
         let before = self.record.promised.fetch_min(most, Ordering::AcqRel);
-        self.vm.arena.release(before.saturating_sub(most));
-    }
-
-    /// Granules before page `last` that have neither a table since the carve nor one of the
-    /// slot's own from the arena.
-    fn missing_own_tables(&self, last: usize) -> usize {
-        let far = self.pool.settings.layout.premapped_tables..last.div_ceil(ENTRIES_PER_TABLE);
-        if far.is_empty() || self.record.far_tables.load(Ordering::Relaxed) == 0 {
-            return far.len();
-        }
-        // Others may be parked beyond what is accessible: they are no help below.
-        let own = |nth: &usize| {
-            let place = self.directory_entry(*nth);
-            place.is_some_and(|place| own_table::<A>(place.load(Ordering::Relaxed)).is_some())
-        };
-        far.len() - far.filter(own).count()
+        let tables = self.missing_far_tables(keep);
+        let tables_before = self.record.promised_tables.fetch_min(tables, Ordering::AcqRel);
+        self.vm.arena.release(before.saturating_sub(most) + tables_before.saturating_sub(tables));
     }
 
     /// Links the tables of a slot that is prepared. If it fails the slot is at rest

@@ -15,7 +15,9 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use allotment_arch::{Access, Arch, ENTRIES_PER_TABLE, Entry, Format, PAGE_SIZE, Pages, PhysAddr, VirtAddr};
+use allotment_arch::{
+    Access, Arch, ENTRIES_PER_TABLE, Entry, Format, Invalidation, PAGE_SIZE, Pages, PhysAddr, VirtAddr,
+};
 
 use super::{
     super::{
@@ -100,7 +102,9 @@ impl SlotPool {
             }
         }
         let pages = Pages { start: slot.base().offset(first * PAGE_SIZE), count: last - first };
-        slot.record.revoke(vm, pages);
+        // What other CPUs made the slot's own meanwhile this one may cache still. It is no
+        // revocation, which would end what their faults note at the same time.
+        vm.arch.invalidate_local(Invalidation::tables(pages));
         Ok(())
     }
 
