@@ -23,6 +23,8 @@ pub(crate) struct Tenant<'a, A: TestArch> {
     pub(crate) expected: Expected,
     /// Its number, which is in each word that it writes.
     pub(crate) mark: u64,
+    /// Whether it began with no more than a wasm page.
+    pub(crate) began_small: bool,
 }
 
 /// A trap: nothing else happens in this tenant's life.
