@@ -107,6 +107,10 @@ impl<A: TestArch> Tenant<'_, A> {
         let allocator = &machine.allocator;
         let len = len.min(self.memory.size().saturating_sub(offset));
         allocator.prepare_write(&self.memory, offset, len)?;
+        if len == 0 {
+            // The memory ends within those 8 bytes.
+            return Ok(());
+        }
         for page in first..(offset + len).div_ceil(PAGE) {
             let address = at(&self.memory, (page * PAGE) as i64);
             // SAFETY: the slot is the tenant's, and so are the tables.
