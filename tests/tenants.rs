@@ -66,15 +66,15 @@ harness::tests! {
 }
 
 /// Each way of living with each setting, with one CPU and with all.
-const SEEDS: u64 = 2 * SETTINGS.len() as u64;
-const ROUNDS: Rounds = Rounds { host: SEEDS, host_full: 50 * SEEDS, bare: SEEDS };
+const SEEDS: usize = 2 * SETTINGS.len();
+const ROUNDS: Rounds = Rounds { host: SEEDS as u64, host_full: 50 * SEEDS as u64, bare: SEEDS as u64 };
 
 /// Tenants of one seed: 1,000 in all seeds; the host has four machines, which share the
 /// 1,000 for one CPU and those for four. Bare metal runs fewer seeds than the host when
 /// there is time for all.
 fn tenants_of_a_seed() -> usize {
     let all = if cfg!(target_os = "none") && harness::full() { 5_000 } else { 1_000 };
-    if cfg!(target_os = "none") { all / SEEDS as usize + 1 } else { all / 2 / SEEDS as usize + 1 }
+    if cfg!(target_os = "none") { all / SEEDS + 1 } else { all / 2 / SEEDS + 1 }
 }
 
 fn in_turn<A: TestArch>() {
@@ -109,7 +109,7 @@ fn worlds<A: TestArch>(live: impl Fn(&World<'_, A>, usize, u64)) {
     for_each_seed(ROUNDS, |seed| {
         let cpus = if cfg!(target_os = "none") || seed % 2 == 1 { cpus() } else { 1 };
         set_up(cpus, seed, || {
-            let setting = &SETTINGS[(seed / 2) as usize % SETTINGS.len()];
+            let setting = &SETTINGS[usize::try_from(seed / 2).unwrap() % SETTINGS.len()];
             machines.with(setting, |machine| {
                 let world = World::new(machine, setting, tenants_of_a_seed());
                 live(&world, cpus, seed);

@@ -28,7 +28,7 @@ impl Contents {
 
     /// The word at `at` of a page. Some pages are zeros within the image too.
     pub(crate) fn word(&self, page: usize, at: usize) -> u64 {
-        if !self.pages().contains(&page) || page % 5 == (self.seed % 7) as usize {
+        if !self.pages().contains(&page) || page as u64 % 5 == self.seed % 7 {
             return 0;
         }
         (self.seed << 40 | (page as u64) << 16 | at as u64) ^ 0x1a6e_0000_0000_0000

@@ -163,8 +163,8 @@ impl<'w, 'a, A: TestArch> Worker<'w, 'a, A> {
             Err(error) => return self.expect(&error),
         };
         let contents = shown.map_or(Contents::ZEROS, |shown| shown.contents);
-        let mark = world.number() << 32 | 0x7000_0000_0000_0000;
-        let tenant = Tenant { memory, expected: Expected::new(contents), mark };
+        let mark = world.number() << 32 | 0x7000_0000_0000_0000 | u64::from(self.random.byte()) << 24;
+        let tenant = Tenant { memory, expected: Expected::new(contents), mark, began_small: pages <= 16 };
         self.trace.agree("pages", &tenant.pages(), &pages);
         tenant.look(world.machine, &mut self.random, &self.trace, true);
         world.begun();
@@ -201,7 +201,7 @@ impl<'w, 'a, A: TestArch> Worker<'w, 'a, A> {
             Pattern::Adjacent => (start, 1, 1 + random.below(40)),
             Pattern::Spread => (start % 97, 1 + random.below(97), 1 + random.below(24)),
             Pattern::All => (0, 1, if pages <= 600 { pages } else { 40 }),
-            Pattern::Usual => (tenant.expected.contents.seed as usize % 9, 1, 4),
+            Pattern::Usual => (usize::try_from(tenant.expected.contents.seed % 9).unwrap(), 1, 4),
         };
         for page in (first..pages).step_by(step).take(count) {
             let random = &mut self.random;
@@ -256,9 +256,9 @@ impl<'w, 'a, A: TestArch> Worker<'w, 'a, A> {
     fn may_be_exhausted(&self, tenant: &Tenant<'a, A>, count: usize) -> bool {
         let Some(bound) = self.world.setting.bound() else { return false };
         // What earlier tenants of an image wrote is its own when it begins; and so are the
-        // pages of small memories.
+        // pages of a memory that was small.
         let is_image = tenant.expected.contents.seed != 0;
-        is_image || tenant.expected.count_written() + count + 16 > bound
+        is_image || tenant.began_small || tenant.expected.count_written() + count > bound
     }
 
     fn arrive(&mut self) {

@@ -30,7 +30,7 @@ pub(crate) struct World<'a, A: TestArch> {
     left: AtomicUsize,
     /// Which numbers of pages some memory's last granule had, or was to have: each has a
     /// table that stays.
-    tails: Mutex<[bool; 513]>,
+    tails: Mutex<[bool; 512]>,
     before: usize,
 }
 
@@ -45,7 +45,7 @@ impl<'a, A: TestArch> World<'a, A> {
             hoard: Mutex::new(Vec::new()),
             numbers: AtomicU64::new(1),
             left: AtomicUsize::new(tenants),
-            tails: Mutex::new([false; 513]),
+            tails: Mutex::new([false; 512]),
             before: machine.allocator.metrics().available_frames,
         }
     }
@@ -70,7 +70,10 @@ impl<'a, A: TestArch> World<'a, A> {
 
     /// Notes how large a memory was, or was to be.
     pub(crate) fn note_size(&self, pages: usize) {
-        self.tails.lock()[pages % 512] = true;
+        let mut tails = self.tails.lock();
+        tails[pages % 512] = true;
+        // And whole granules.
+        tails[0] |= pages > 512;
     }
 
     /// Takes all frames that there are, but so many.
