@@ -11,6 +11,7 @@ mod common;
 #[path = "clones/frames.rs"]
 mod frames;
 #[path = "model/random.rs"]
+#[allow(dead_code, reason = "every test file uses its own part")]
 mod random;
 #[path = "clones/sequence.rs"]
 mod sequence;

@@ -65,7 +65,8 @@ fn few() -> PoolingAllocationConfig {
 /// The byte that an image of this seed has at an offset.
 fn byte(seed: u8, offset: usize) -> u8 {
     // Some pages are all zeros.
-    if (offset / PAGE).is_multiple_of(5) { 0 } else { seed ^ (offset % 251) as u8 ^ (offset / PAGE) as u8 }
+    let low = |value: usize| value.to_le_bytes()[0];
+    if (offset / PAGE).is_multiple_of(5) { 0 } else { seed ^ low(offset % 251) ^ low(offset / PAGE) }
 }
 
 fn image<A: TestArch>(m: &Machine<A>, seed: u8, offset: usize, len: usize) -> MemoryImage<'_, A> {
@@ -230,8 +231,13 @@ fn learned<A: TestArch>() {
             }
             // Where the CPU keeps no marks, setting them is a fault of another kind.
             if m.allocator.arch().hardware_dirty() && !cfg!(target_os = "none") {
-                assert_eq!(faults >= pages.len(), first, "{faults} faults");
-                assert!(first || faults == 0, "{faults} faults");
+                let counted =
+                    m.allocator.config().pooling().is_some_and(|pools| {
+                        matches!(pools.backing, Backing::Elastic(Commit::PerInstance(_)))
+                    });
+                // Where writes are counted nothing is made ready: it would use them up.
+                let expected = if first || counted { pages.len().. } else { 0.. };
+                assert!(expected.contains(&faults) && (first || counted || faults == 0), "{faults} faults");
             }
             m.allocator.deallocate_memory(memory);
         };

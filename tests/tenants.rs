@@ -29,6 +29,7 @@ mod images;
 #[path = "tenants/quiet.rs"]
 mod quiet;
 #[path = "model/random.rs"]
+#[allow(dead_code, reason = "every test file uses its own part")]
 mod random;
 #[path = "tenants/settings.rs"]
 mod settings;

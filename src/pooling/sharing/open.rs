@@ -245,6 +245,10 @@ impl<A: Arch> Slot<'_, A> {
     #[inline(never)]
     fn make_working_set_own(&self, state: &mut SlotState, image: &ImageRecord, last: usize) {
         state.version = image.version.load(Ordering::Acquire);
+        if self.pool.is_sparse() {
+            // What an instance may write is counted: others' pages are not to use it up.
+            return;
+        }
         let (mut first, mut end) = (usize::MAX, 0);
         for page in image.working_set.lock().pages().filter(|&page| page < last) {
             if self.make_page_own(page) != Attempt::Done {
