@@ -130,6 +130,8 @@ pub(crate) fn creators<A: TestArch>() {
     let config: Config = on_demand();
     let m = Machine::<A>::new(&config.max_wasm_stack(8 * PAGE).async_stack_size(8 * PAGE), 6 * MIB);
     let code = module();
+    // The zeros that memories of this size share stay.
+    works(&m, &OnDemandInstanceAllocator::new(&m.allocator).unwrap(), &code);
     let before = all_counts(&m);
     for nth in 0..EACH {
         let creator = Creator { core: &m.allocator, nth, calls: AtomicUsize::new(0) };

@@ -23,14 +23,14 @@ fn a_machine_is_drawn_twice() {
         let text = done.text();
         assert!(text.starts_with(&format!("draw.wat on {arch}, pooling: 4 of ")), "{text}");
         // The sizes of the bundled program's first instances, and one that was given back.
-        for word in ["│", "256 KiB\n", "1 MiB\n", "16 MiB\n", "free, keeps 4 MiB\n", "code\n", "Arena "] {
+        for word in ["│", "256 KiB\n", "1 MiB\n", "16 MiB\n", "free, keeps 1.9 MiB\n", "code\n", "Arena "] {
             assert!(text.contains(word), "no `{word}` in: {text}");
         }
         assert!(!text.contains('\x1b'), "colour where there is no terminal");
         assert_eq!(text.lines().next_back(), Some(&*out));
         let svg = fs::read_to_string(&out).unwrap();
         assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
-        for word in [">256 KiB<", ">free, keeps 4 MiB<", &format!("draw.wat on {arch}"), "0xffff90"] {
+        for word in [">256 KiB<", ">free, keeps 1.9 MiB<", &format!("draw.wat on {arch}"), "0xffff90"] {
             assert!(svg.contains(word), "no `{word}` in: {svg}");
         }
     }
