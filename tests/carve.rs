@@ -285,7 +285,7 @@ fn lower_window<A: TestArch>() {
     arch.use_window(window.clone());
     // SAFETY: the machine is this test's, and nothing is there.
     let allocator = unsafe { Allocator::new(arch, window.clone(), arena, &small()) };
-    let m = Machine { allocator: allocator.unwrap() };
+    let m = Machine::of(allocator.unwrap());
     let memory = m.allocator.allocate_memory(MIB).unwrap();
     assert!(window.contains(&VirtAddr(memory.base().as_ptr() as u64)));
     m.assert_ends_at(&memory, MIB);
@@ -305,7 +305,7 @@ fn top_window<A: TestArch>() {
     // SAFETY: the machine is this test's.
     let allocator = unsafe { Allocator::new(arch, window, arena, &config) }.unwrap();
     use_last_page_of_regions(&allocator, VirtAddr(0xffff_ff80_0020_0000));
-    let m = Machine { allocator };
+    let m = Machine::of(allocator);
     let memory = m.allocator.allocate_memory(4 * MIB).unwrap();
     m.assert_ends_at(&memory, 4 * MIB);
     m.allocator.deallocate_memory(memory);
@@ -379,7 +379,7 @@ fn with_frames<A: TestArch>(left: usize) -> (Result<Allocator<A>, CarveError>, F
 fn tables_of_the_kernel<A: TestArch>() {
     let without = Machine::<A>::new(&small(), 15 * MIB);
     let (allocator, frames) = with_frames::<A>(256);
-    let m = Machine { allocator: allocator.unwrap() };
+    let m = Machine::of(allocator.unwrap());
     let saved = without.allocator.plan().overhead - m.allocator.plan().overhead;
     assert_eq!(frames.taken * 4096, saved, "tables are in the arena still");
     assert!(frames.taken > 0 && frames.back == 0);

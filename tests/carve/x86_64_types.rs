@@ -65,7 +65,7 @@ pub(super) fn fit() {
         // SAFETY: the machine is the test's, and the source is not the arena.
         let allocator = unsafe { Allocator::with_tables(arch, window, rest, &config, source) }.unwrap();
         assert!(frames.1 > 0, "no table came from there");
-        let m = Machine { allocator };
+        let m = Machine::of(allocator);
         let memory = m.allocator.allocate_memory(MIB).unwrap();
         m.assert_ends_at(&memory, MIB);
         m.allocator.deallocate_memory(memory);

@@ -4,11 +4,15 @@
 use core::{
     arch::global_asm,
     ops::Range,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU64, Ordering},
 };
 
-use allotment::arch::{
-    Arch, Cpus, Entry, Format, Invalidation, Native, Pages, PhysAddr, PhysOffset, VirtAddr, find_leaf_entry,
+use allotment::{
+    Allocator, FaultAccess, Verdict,
+    arch::{
+        Arch, Cpus, Entry, Format, Invalidation, Native, Pages, PhysAddr, PhysOffset, VirtAddr,
+        find_leaf_entry,
+    },
 };
 use kernel::{
     Frame,
@@ -125,6 +129,28 @@ impl TestArch for Native {
 
     // The emulated machine does.
     fn audit(&self) {}
+
+    fn register(allocator: &Allocator<Self>, enable: bool) {
+        let (from, to) = (core::ptr::from_ref(allocator).cast_mut(), core::ptr::null_mut());
+        let (from, to) = if enable { (to, from) } else { (from, to) };
+        let place = |place: &AtomicPtr<Allocator>| {
+            place.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        let found = ANSWERING.iter().any(place);
+        assert!(found || !enable, "more machines at a time than there is room for");
+    }
+}
+
+/// The allocators of all machines that there are.
+static ANSWERING: [AtomicPtr<Allocator>; 16] = [const { AtomicPtr::new(core::ptr::null_mut()) }; 16];
+
+/// Whether an allocator has an access succeed that faulted.
+fn resolved(address: VirtAddr, access: FaultAccess) -> bool {
+    ANSWERING.iter().any(|place| {
+        // SAFETY: null, or an allocator that is there until it is taken out.
+        let allocator = unsafe { place.load(Ordering::Acquire).as_ref() };
+        allocator.is_some_and(|allocator| allocator.fault(address, access) == Verdict::Resume)
+    })
 }
 
 /// Leaves a faulting probe with its mark for a fault, and has the core's own first
@@ -138,6 +164,11 @@ fn skip_probes(frame: &mut Frame, exception: &Exception) -> Handled {
         }
         Exception::PageFault { addr, access: Access::Write, present: true }
             if kernel::window().contains(&addr) && mark_first_write(VirtAddr(addr)) =>
+        {
+            Handled::Resume
+        }
+        Exception::PageFault { addr, access: Access::Write, .. }
+            if kernel::window().contains(&addr) && resolved(VirtAddr(addr), FaultAccess::Write) =>
         {
             Handled::Resume
         }

@@ -14,6 +14,10 @@
 
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "every test file uses its own part")]
 
+extern crate alloc;
+
+use alloc::boxed::Box;
+
 use allotment::{
     Allocator, Backing, CarveError, Commit, Config, FaultAccess, Memory, PoolingAllocationConfig, Verdict,
     arch::{Arch, PhysAddr, VirtAddr},
@@ -37,7 +41,8 @@ pub const MIB: usize = 1 << 20;
 
 /// An allocator on some machine, and a way to touch what it gives.
 pub struct Machine<A: TestArch> {
-    pub allocator: Allocator<A>,
+    /// Where it stays: whoever answers faults knows it by its address.
+    pub allocator: Box<Allocator<A>>,
 }
 
 /// What a test machine can do beside being an [`Arch`].
@@ -66,6 +71,10 @@ pub trait TestArch: Arch + Sized {
 
     /// Panics if anything is wrong that can be seen at rest.
     fn audit(&self);
+
+    /// Has faults of the core's own accesses answered by `allocator`, if it is not the
+    /// core that does so; or no longer.
+    fn register(_allocator: &Allocator<Self>, _enable: bool) {}
 }
 
 impl<A: TestArch> Drop for Machine<A> {
@@ -75,6 +84,7 @@ impl<A: TestArch> Drop for Machine<A> {
             return;
         }
         self.allocator.arch().audit();
+        A::register(&self.allocator, false);
     }
 }
 
@@ -125,7 +135,14 @@ impl<A: TestArch> Machine<A> {
         let (arch, window, arena) = A::machine(arena_bytes);
         // SAFETY: every test has a machine, window and arena of its own.
         let allocator = unsafe { Allocator::new(arch, window, arena, config) }?;
-        Ok(Self { allocator })
+        Ok(Self::of(allocator))
+    }
+
+    /// The machine of an allocator.
+    pub fn of(allocator: Allocator<A>) -> Self {
+        let allocator = Box::new(allocator);
+        A::register(&allocator, true);
+        Self { allocator }
     }
 
     /// Loads a byte at an offset, which may be negative, from a memory's base.

@@ -53,14 +53,15 @@ pub(crate) fn jump() {
     assert_eq!(RESOLVED.load(Ordering::Relaxed), 0);
 }
 
-/// Pages without a frame get one.
+/// Pages that share a frame get one of their own when they are written; loads fault never.
 pub(crate) fn untouched() {
     let memory = memory(Commit::PerInstance(PAGES));
     for nth in 0..PAGES {
-        let kind = if nth % 2 == 0 { LOAD } else { STORE };
-        trial(kind, page(&memory, nth));
+        trial(LOAD, page(&memory, nth));
+        assert_eq!(RESOLVED.load(Ordering::Relaxed), nth as u64);
+        trial(STORE, page(&memory, nth));
         assert_eq!(RESOLVED.load(Ordering::Relaxed), nth as u64 + 1);
-        assert_eq!(WROTE.load(Ordering::Relaxed), kind == STORE);
+        assert!(WROTE.load(Ordering::Relaxed));
     }
 }
 
@@ -112,10 +113,15 @@ pub(crate) fn racing() {
     let memory = memory(Commit::PerInstance(PAGES));
     cpus::together(cpus::count(), &|cpu| {
         for nth in 0..PAGES {
-            trial(if (nth + cpu) % 2 == 0 { LOAD } else { STORE }, page(&memory, nth));
+            // Loads between: they find the shared page, or somebody's own.
+            if (nth + cpu) % 2 == 0 {
+                trial(LOAD, page(&memory, nth));
+            }
+            trial(STORE, page(&memory, nth));
         }
     });
-    let most = (PAGES * cpus::count()) as u64;
+    // A page may be another CPU's to fill this moment, more than once.
+    let most = (8 * PAGES * cpus::count()) as u64;
     assert!((PAGES as u64..=most).contains(&RESOLVED.load(Ordering::Relaxed)));
 }
 
