@@ -16,7 +16,7 @@ use crate::{
 
 /// How often idle frames are looked for that are there. A slot that other CPUs
 /// take and give back all the time may be missed every time; not for ever.
-const MOST_SEARCHES: usize = 16;
+const MOST_SEARCHES: usize = 64;
 
 /// The pools, in the order of their slabs, and what is only counted.
 #[derive(Debug)]
