@@ -6,6 +6,8 @@
 mod common;
 #[path = "platform/exhausted.rs"]
 mod exhausted;
+#[path = "platform/images.rs"]
+mod images;
 
 use core::ptr::NonNull;
 
@@ -96,6 +98,26 @@ harness::tests! {
 
     fn a_full_stack_is_not_gone_on_with() {
         on_every_machine!(full_stack);
+    }
+
+    fn a_slot_shows_the_image_that_is_placed_and_no_other() {
+        on_every_machine!(images::turns);
+    }
+
+    fn a_slot_that_waits_for_its_image_shows_zeros_without() {
+        on_every_machine!(images::unplaced);
+    }
+
+    fn an_image_placed_after_a_write_is_copied() {
+        on_every_machine!(images::written);
+    }
+
+    fn modules_images_and_memories_end_in_any_order() {
+        on_every_machine!(images::lifetimes);
+    }
+
+    fn bytes_of_an_image_are_not_made_writable() {
+        on_every_machine!(images::protected);
     }
 }
 

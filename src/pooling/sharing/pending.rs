@@ -13,7 +13,7 @@
 
 use core::sync::atomic::Ordering;
 
-use allotment_arch::{Access, Arch, ENTRIES_PER_TABLE, Entry, Format, PAGE_SIZE, Pages};
+use allotment_arch::{Access, Arch, ENTRIES_PER_TABLE, Entry, Format, PAGE_SIZE, Pages, PhysAddr};
 
 use super::{
     super::{slot::SlotState, slot_edits::Slot},
@@ -57,39 +57,44 @@ impl<A: Arch> Slot<'_, A> {
         self.note_detached(state);
     }
 
-    /// Own tables that were ready for the image are cleared: at most what the slot may
-    /// keep resident.
+    /// Own tables that were ready for the image are cleared, which the slot may keep
+    /// resident, and forgotten before anything is linked: no CPU may have the image
+    /// beside zeros.
     fn link_zeros_claimed(&self) {
         let (vm, record) = (self.vm, self.record);
         let last = record.accessible.load(Ordering::Acquire) / PAGE_SIZE;
-        let zero = A::Format::present(vm.zeros.frame(), Access::CopyOnWrite, false);
+        self.for_each_own(last, |nth, _, table| self.clear_table(table, pages_of(nth, last)));
+        self.replaced_at_rest(Pages { start: self.base(), count: last });
         for nth in 0..last.div_ceil(ENTRIES_PER_TABLE) {
             let Some(place) = self.directory_entry(nth) else { continue };
-            let pages = ENTRIES_PER_TABLE.min(last - nth * ENTRIES_PER_TABLE);
-            let Some(table) = own_table::<A>(place.load(Ordering::Relaxed)) else {
-                let view = vm.zeros.view(vm, pages).unwrap_or(0);
-                place.store(view, Ordering::Release);
-                continue;
+            let entry = match own_table::<A>(place.load(Ordering::Relaxed)) {
+                Some(table) => A::Format::table(table),
+                // Built when access was given.
+                None => vm.zeros.view(vm, pages_of(nth, last)).unwrap_or(0),
             };
-            for entry in vm.table(table) {
-                let old = entry.load(Ordering::Relaxed);
-                match pages::shown_frame::<A>(old) {
-                    Some(own) if is_own::<A>(old) => {
-                        // SAFETY: the table is linked nowhere, and the frame its own.
-                        unsafe { vm.arch.zero_frame(own) };
-                    }
-                    Some(_) => entry.store(zero, Ordering::Relaxed),
-                    None => {}
-                }
-            }
-            pages::hide_at_rest::<A>(&vm.table(table)[pages..]);
-            place.store(A::Format::table(table), Ordering::Release);
+            place.store(entry, Ordering::Release);
         }
         vm.arch.publish();
-        // What was replaced may be cached elsewhere, and on this CPU of former users.
-        self.replaced_at_rest(Pages { start: self.base(), count: last });
         record.detached.store(true, Ordering::Release);
         record.pending.store(false, Ordering::Release);
+    }
+
+    /// Has the first `pages` of an own table that is parked show zeros, and no others.
+    fn clear_table(&self, table: PhysAddr, pages: usize) {
+        let vm = self.vm;
+        let zero = A::Format::present(vm.zeros.frame(), Access::CopyOnWrite, false);
+        for entry in vm.table(table) {
+            let old = entry.load(Ordering::Relaxed);
+            match pages::shown_frame::<A>(old) {
+                Some(own) if is_own::<A>(old) => {
+                    // SAFETY: the table is linked nowhere, and the frame its own.
+                    unsafe { vm.arch.zero_frame(own) };
+                }
+                Some(_) => entry.store(zero, Ordering::Relaxed),
+                None => {}
+            }
+        }
+        pages::hide_at_rest::<A>(&vm.table(table)[pages..]);
     }
 
     /// Learns that a fault had a pending slot show zeros.
@@ -101,4 +106,9 @@ impl<A: Arch> Slot<'_, A> {
             }
         }
     }
+}
+
+/// Pages of granule `nth` before page `last` of the slot.
+fn pages_of(nth: usize, last: usize) -> usize {
+    ENTRIES_PER_TABLE.min(last - nth * ENTRIES_PER_TABLE)
 }

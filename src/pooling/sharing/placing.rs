@@ -56,8 +56,9 @@ impl SlotPool {
     ///
     /// # Errors
     ///
-    /// [`Error::ImageBeyondMemory`], [`Error::Written`] and [`Error::OutOfFrames`];
-    /// nothing changed then.
+    /// [`Error::ImageBeyondMemory`] and [`Error::Written`]; nothing changed then.
+    /// [`Error::OutOfFrames`]; the slot may have lost its access then, or what was
+    /// promised of it, and is good for nothing but to be taken back.
     pub(crate) fn show_image<A: Arch>(&self, vm: &Vm<A>, id: SlotId, image: Image) -> Result<(), Error> {
         let (slot, mut state) = self.hold(vm, id)?;
         let record = slot.record;
