@@ -78,11 +78,8 @@ impl<A: Arch> Allocator<A> {
         }
         let (first, end) = pages_of(offset, len)?;
         let source = |page: usize| PageSource::Frame(frames.offset((page - first) * PAGE_SIZE));
-        self.with_room(|| {
-            // SAFETY: by this function's contract.
-            let image = unsafe { self.vm.build_image(first, end, 0, source, |_, _| false) }?;
-            Ok(MemoryImage { allocator: self, image })
-        })
+        // SAFETY: by this function's contract.
+        unsafe { self.image_without_copies(first, end, source) }
     }
 
     /// Builds an image of a memory's pages from `offset` on that shows the `len` bytes
@@ -115,9 +112,22 @@ impl<A: Arch> Allocator<A> {
             return Err(Error::UnknownRange { address: start, bytes: len });
         }
         let source = |page: usize| frame(page).map_or(PageSource::Zeros, PageSource::Frame);
+        // SAFETY: by this function's contract.
+        unsafe { self.image_without_copies(first, end, source) }
+    }
+
+    /// # Safety
+    ///
+    /// As for `Vm::build_image`.
+    unsafe fn image_without_copies(
+        &self,
+        first: usize,
+        end: usize,
+        source: impl Fn(usize) -> PageSource,
+    ) -> Result<MemoryImage<'_, A>, Error> {
         self.with_room(|| {
             // SAFETY: by this function's contract.
-            let image = unsafe { self.vm.build_image(first, end, 0, source, |_, _| false) }?;
+            let image = unsafe { self.vm.build_image(first, end, 0, &source, |_, _| false) }?;
             Ok(MemoryImage { allocator: self, image })
         })
     }

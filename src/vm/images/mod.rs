@@ -39,8 +39,8 @@ pub(crate) use zeros::Zeros;
 /// Granules that one image may span: 512 MiB from its first page's to its last's.
 pub(crate) const MOST_GRANULES: usize = 256;
 
-/// Accessible sizes for which an image keeps tails. Memories of further sizes
-/// show a table of their own.
+/// Accessible sizes for which an image keeps tails. Memories of further sizes are
+/// refused by pools; on demand they get a table of their own.
 const MOST_TAILS: usize = 8;
 
 /// An image, by the frame that its record is in. Whoever keeps one is among its
