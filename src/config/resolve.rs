@@ -382,7 +382,10 @@ impl Demand<'_> {
         let per_gib = slab.total as u64 / GIB as u64 + 2;
         let directories = directories.saturating_add(bytes(1)).min(per_gib.saturating_mul(PAGE));
         let above = (per_gib / ENTRIES).saturating_mul(PAGE);
-        let frames = if fixed { bytes(slab.max_memory_size as u64 / PAGE) } else { 0 };
+        let mut frames = if fixed { bytes(slab.max_memory_size as u64 / PAGE) } else { 0 };
+        if fixed {
+            frames = frames.saturating_add(slab.frame_alignment() as u64 - PAGE);
+        }
         let records = count.saturating_mul(RECORD);
         [leaves, directories, above, frames, records].into_iter().fold(0, u64::saturating_add)
     }

@@ -17,7 +17,7 @@
 //! accessible ends at a page, and the bytes that the last one lends to a size
 //! must not be a guard's.
 
-use allotment_arch::{TABLE_SPAN, page_ceil};
+use allotment_arch::{PAGE_SIZE, TABLE_SPAN, page_ceil};
 
 use crate::ConfigError;
 
@@ -77,7 +77,24 @@ impl SlabLayout {
         total_memories: 0,
         total: 0,
     };
+
+    /// Bytes at a multiple of which the frames begin that all slots own, so that blocks
+    /// of 2 MiB and contiguous runs may be formed of them: where slots are as even, and
+    /// what is lost before the first is little beside all of them.
+    pub(crate) const fn frame_alignment(&self) -> usize {
+        let all = self.max_memory_size.saturating_mul(self.total_memories);
+        if self.max_memory_size.is_multiple_of(TABLE_SPAN) && all >= 16 * TABLE_SPAN {
+            TABLE_SPAN
+        } else if self.max_memory_size.is_multiple_of(WASM_PAGE) && all >= 16 * WASM_PAGE {
+            WASM_PAGE
+        } else {
+            PAGE_SIZE
+        }
+    }
 }
+
+/// A wasm page, and a contiguous run.
+const WASM_PAGE: usize = 64 << 10;
 
 impl SlabConstraints {
     /// Places the slots.

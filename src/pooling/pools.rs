@@ -1,13 +1,13 @@
 //! All pools of an allocator, and what they do for one another.
 
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::sync::atomic::AtomicU32;
 
 use allotment_arch::{Arch, PAGE_SIZE, PhysAddr, VirtAddr};
 use spin::mutex::SpinMutex;
 
 use super::{
     Count, Link, ModuleAffinityIndexAllocator, PoolKind, PoolSettings, SlotBacking, SlotId, SlotPool,
-    SlotRecord, buckets, directory_place,
+    SlotRecord, buckets, directory_place, sharing::Summary,
 };
 use crate::{
     Backing, Commit, CompiledModuleId, Config, Error, MemoryInModule, PoolingAllocationConfig, Resolved,
@@ -48,8 +48,9 @@ impl Pools {
                 buckets: buckets(slots).saturating_mul(size_of::<AtomicU32>()),
                 summaries: slots
                     .saturating_mul(pool.slab.premapped_tables)
-                    .saturating_mul(size_of::<AtomicU64>()),
+                    .saturating_mul(size_of::<Summary>()),
                 frames_per_slot: if fixed { pool.slab.max_memory_size / PAGE_SIZE } else { 0 },
+                frame_alignment: if fixed { pool.slab.frame_alignment() } else { PAGE_SIZE },
             }
         })
     }
@@ -145,7 +146,7 @@ impl SlotPool {
             unsafe { Records::new(&vm.arch, places.buckets, buckets(slots), |_| AtomicU32::new(0)) };
         let tables = slots * settings.layout.premapped_tables;
         // SAFETY: as above.
-        let summaries = unsafe { Records::new(&vm.arch, places.summaries, tables, |_| AtomicU64::new(0)) };
+        let summaries = unsafe { Records::new(&vm.arch, places.summaries, tables, |_| Summary::default()) };
         let index = ModuleAffinityIndexAllocator::new(links, buckets, vm.arch.cpus(), max_unused_warm_slots);
         Self::new(settings, places.slab, places.leaf_tables, records, summaries, index)
     }

@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering
 use allotment_arch::{Arch, Pages, PhysAddr};
 use spin::mutex::SpinMutex;
 
+use super::sharing::Larger;
 use crate::{
     CompiledModuleId, MemoryInModule,
     vm::{Image, Revoked, Settled, ShownImage, Vm},
@@ -110,6 +111,8 @@ pub(crate) struct SlotState {
     pub(super) closes: u32,
     /// Whether it no longer shows what a next user of its image is to see.
     pub(super) spoiled: bool,
+    /// What of it is translated by more than pages.
+    pub(super) larger: Larger,
 }
 
 impl SlotRecord {

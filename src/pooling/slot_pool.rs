@@ -26,7 +26,8 @@ use spin::mutex::SpinMutexGuard;
 
 use super::{
     Link, ModuleAffinityIndexAllocator, PoolKind, SlabLayout, SlotId, SlotRecord,
-    decommit_queue::DecommitQueue, dormant::Dormant, is_in_use, slot::SlotState, slot_edits::Slot,
+    decommit_queue::DecommitQueue, dormant::Dormant, is_in_use, sharing::Summary, slot::SlotState,
+    slot_edits::Slot,
 };
 use crate::{
     Error, MemoryInModule,
@@ -74,7 +75,7 @@ pub(crate) struct SlotPool {
     pub(super) leaf_tables: PhysAddr,
     pub(super) slots: Records<SlotRecord>,
     /// For each premapped leaf table of a slot that shares, what in it may be writable.
-    pub(super) summaries: Records<AtomicU64>,
+    pub(super) summaries: Records<Summary>,
     pub(crate) index: ModuleAffinityIndexAllocator<Records<Link>, Records<AtomicU32>>,
     pub(super) queue: DecommitQueue,
     pub(super) dormant: Dormant,
@@ -102,7 +103,7 @@ impl SlotPool {
         start: VirtAddr,
         leaf_tables: PhysAddr,
         slots: Records<SlotRecord>,
-        summaries: Records<AtomicU64>,
+        summaries: Records<Summary>,
         index: ModuleAffinityIndexAllocator<Records<Link>, Records<AtomicU32>>,
     ) -> Self {
         Self {

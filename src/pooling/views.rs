@@ -27,6 +27,11 @@ pub struct SlotView {
     pub resident: usize,
     /// Whose it is, or was last.
     pub owner: Option<MemoryInModule>,
+    /// Contiguous runs of 64 KiB, each of which may take one TLB entry: of memories whose
+    /// users write them as a whole, with `Fixed` on aarch64.
+    pub contiguous_runs: usize,
+    /// Blocks of 2 MiB, the same: with `Fixed`. Runs within them count too.
+    pub blocks: usize,
 }
 
 impl SlotPool {
@@ -44,6 +49,8 @@ impl SlotPool {
                 accessible: record.accessible.load(Ordering::Relaxed),
                 resident: self.resident_bytes(record, &state),
                 owner: record.owner(),
+                contiguous_runs: state.larger.runs,
+                blocks: state.larger.blocks,
             }
         })
     }

@@ -60,8 +60,10 @@ pub(crate) struct PoolSpec {
     pub(crate) buckets: usize,
     /// Bytes of the premapped leaf tables' summaries, for all slots.
     pub(crate) summaries: usize,
-    /// Frames that each slot owns from the start.
+    /// Frames that each slot owns from the start,
     pub(crate) frames_per_slot: usize,
+    /// and at what multiple of bytes the first of them all is.
+    pub(crate) frame_alignment: usize,
 }
 
 impl PoolSpec {
@@ -73,6 +75,7 @@ impl PoolSpec {
         buckets: 0,
         summaries: 0,
         frames_per_slot: 0,
+        frame_alignment: PAGE_SIZE,
     };
 
     /// Bytes of records and premapped leaf tables for each slot.
@@ -159,34 +162,40 @@ impl<A: Arch> Carving<'_, A> {
         let frames_in_all = to_usize(size) / PAGE_SIZE;
 
         // In 128 bits, which no product of two sizes leaves.
+        let start = u128::from(self.arena.start.0);
         let mut used = 0u128;
-        let mut place = |count: usize, bytes: usize| {
+        let mut place = |alignment: usize, count: usize, bytes: usize| {
+            used = (start + used).next_multiple_of(alignment as u128) - start;
             let here = self.arena.start.0 + u64::try_from(used).unwrap_or(u64::MAX).min(size);
             used += (count as u128 * bytes as u128).next_multiple_of(PAGE_SIZE as u128);
             PhysAddr(here)
         };
-        let frame_links = place(frames_in_all, size_of::<u32>());
-        let region_records = place(1, self.region_records);
-        let cpu_records = place(1, self.cpu_records);
+        let frame_links = place(PAGE_SIZE, frames_in_all, size_of::<u32>());
+        let region_records = place(PAGE_SIZE, 1, self.region_records);
+        let cpu_records = place(PAGE_SIZE, 1, self.cpu_records);
         let upper_count = self.count_upper_tables();
-        let upper_tables = place(if self.upper_from_source { 0 } else { upper_count }, PAGE_SIZE);
-        let after_upper = place(0, 0);
+        let upper_tables = place(PAGE_SIZE, if self.upper_from_source { 0 } else { upper_count }, PAGE_SIZE);
+        let after_upper = place(PAGE_SIZE, 0, 0);
         let mut slab = regions.offset(self.region_space);
         let pools = self.pools.map(|pool| {
             let slots = pool.slab.total_memories;
             let places = PoolPlaces {
                 slab,
-                slot_records: place(slots, pool.slot_record),
-                links: place(1, pool.links),
-                buckets: place(1, pool.buckets),
-                summaries: place(1, pool.summaries),
-                leaf_tables: place(slots, pool.slab.premapped_tables * PAGE_SIZE),
-                own_frames: place(slots, pool.frames_per_slot.saturating_mul(PAGE_SIZE)),
+                slot_records: place(PAGE_SIZE, slots, pool.slot_record),
+                links: place(PAGE_SIZE, 1, pool.links),
+                buckets: place(PAGE_SIZE, 1, pool.buckets),
+                summaries: place(PAGE_SIZE, 1, pool.summaries),
+                leaf_tables: place(PAGE_SIZE, slots, pool.slab.premapped_tables * PAGE_SIZE),
+                own_frames: place(
+                    pool.frame_alignment,
+                    slots,
+                    pool.frames_per_slot.saturating_mul(PAGE_SIZE),
+                ),
             };
             slab = slab.offset(pool.slab.total);
             places
         });
-        let first_frame = place(0, 0);
+        let first_frame = place(PAGE_SIZE, 0, 0);
 
         // One frame more, so that there is anything to give at all.
         let needed = u64::try_from(used + PAGE_SIZE as u128).unwrap_or(u64::MAX);

@@ -1,13 +1,14 @@
 //! Looking at a slot at rest that shares: that it shows the next user of its image what
 //! it should, and nothing else.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use allotment_arch::{Arch, ENTRIES_PER_TABLE, PAGE_SIZE, PhysAddr};
+use allotment_arch::{Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, PhysAddr};
 
 use super::{
     super::{slot::SlotState, slot_edits::Slot, slot_pool::SlotBacking},
     GROUP,
+    larger::{Larger, are_adjacent, is_parked_block},
     write_fault::is_own,
 };
 use crate::vm::pages;
@@ -25,8 +26,11 @@ impl<A: Arch> Slot<'_, A> {
         assert_eq!(state.linked, 0, "slot {slot} at rest has linked tables");
         let image = record.image().map(|image| image.record(vm));
         let (mut private, mut frames, mut beyond) = (0, 0, 0);
-        self.for_each_own(state.top, |nth, _, table| {
+        let mut larger = Larger::default();
+        self.for_each_own(state.top, |nth, place, table| {
             beyond += usize::from(nth > 0);
+            larger.runs += self.audit_runs(nth, table);
+            larger.blocks += usize::from(self.audit_block(nth, place, table));
             let groups = self.groups(nth, table);
             for (at, entry) in vm.table(table).iter().enumerate() {
                 let entry = entry.load(Ordering::Relaxed);
@@ -55,11 +59,34 @@ impl<A: Arch> Slot<'_, A> {
                 }
             }
         });
+        assert_eq!(larger, state.larger, "translations of slot {slot} larger than a page");
         assert_eq!(private, record.private.load(Ordering::Relaxed), "own pages of slot {slot}");
         assert_eq!(beyond, record.own_beyond.load(Ordering::Relaxed), "own tables of slot {slot}");
         if !matches!(self.pool.settings.backing, SlotBacking::Fixed { .. }) {
             assert_eq!(frames, record.frames.load(Ordering::Relaxed), "frames of slot {slot}");
         }
+    }
+
+    /// The contiguous runs of an own table: each whole, and steady.
+    fn audit_runs(&self, nth: usize, table: PhysAddr) -> usize {
+        let (groups, _) = self.vm.table(table).as_chunks::<GROUP>();
+        let hinted = |entry: &AtomicU64| entry.load(Ordering::Relaxed) & A::Format::RUN_HINT != 0;
+        let mut runs = 0;
+        for (at, group) in groups.iter().enumerate().filter(|(_, group)| group.iter().any(hinted)) {
+            let is_whole = group.iter().all(hinted) && are_adjacent::<A>(group);
+            let is_steady = self.is_near(nth) && self.is_steady(nth, at * GROUP);
+            assert!(is_whole && is_steady, "run {at} of granule {nth} of slot {}", self.number);
+            runs += 1;
+        }
+        runs
+    }
+
+    /// Whether an own table is linked as a block: all of it is the slot's then.
+    fn audit_block(&self, nth: usize, place: &AtomicU64, table: PhysAddr) -> bool {
+        let block = is_parked_block::<A>(place.load(Ordering::Relaxed));
+        let is_whole = !block || (self.is_near(nth) && are_adjacent::<A>(self.vm.table(table)));
+        assert!(is_whole, "the block of granule {nth} of slot {}", self.number);
+        block
     }
 
     fn assert_same(&self, own: PhysAddr, shown: Option<PhysAddr>, page: usize) {

@@ -47,6 +47,7 @@ impl SlotPool {
             slot.link_zeros(&mut state);
         }
         vm.await_marks();
+        slot.loosen_in_use(&mut state);
         vm.zeros.make(vm)?;
         let last = slot.record.accessible.load(Ordering::Relaxed) / PAGE_SIZE;
         if last == 0 {

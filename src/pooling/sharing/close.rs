@@ -20,6 +20,7 @@ use super::{
     super::{slot::SlotState, slot_edits::Slot, slot_pool::SlotBacking},
     GROUP,
     granule::{is_shared, own_table},
+    larger::{Larger, spread_marks},
     write_fault::is_own,
 };
 use crate::vm::{ImageRecord, pages};
@@ -28,8 +29,13 @@ use crate::vm::{ImageRecord, pages};
 /// up: their next write faults again.
 const PERIOD: u32 = 16;
 
+/// How often it is until translations larger than a page are taken apart, to see
+/// whether all of their pages are still written.
+const LARGER_PERIOD: u32 = 4 * PERIOD;
+
 /// Pages that one run may have written and that are still made ready for the next by
-/// copying: 4 MiB. Of what is beyond, the slot's own frames are given up.
+/// copying: 4 MiB. Of what is beyond, the slot's own frames are given up, unless each
+/// run writes them.
 const MOST_COPIES: usize = 1024;
 
 /// One reset, as it goes on.
@@ -46,6 +52,9 @@ struct Reset<'r> {
     end: usize,
     /// The page after the last that is shared again.
     shared: usize,
+    /// Whether translations may be larger than a page, and which became so.
+    adjacent: bool,
+    formed: Larger,
 }
 
 /// Which granules have own tables: the first 64, and whether any further does.
@@ -69,20 +78,6 @@ impl Own {
     fn any(self) -> bool {
         self.first != 0 || self.further
     }
-}
-
-/// Empties a directory entry, or parks the own table that it points to. Whether there
-/// is one.
-#[inline(always)]
-fn park<A: Arch>(place: &AtomicU64) -> bool {
-    let entry = place.load(Ordering::Relaxed);
-    if is_shared::<A>(entry) || entry == 0 {
-        place.store(0, Ordering::Release);
-        return false;
-    }
-    let own = own_table::<A>(entry);
-    place.store(own.map_or(0, |table| A::Format::hidden(table, false)), Ordering::Release);
-    own.is_some()
 }
 
 impl Reset<'_> {
@@ -121,6 +116,23 @@ impl<A: Arch> Slot<'_, A> {
         self.audit_sharing(state);
     }
 
+    /// Empties the directory entry of granule `nth`, or parks the own table that it points
+    /// to. Whether there is one.
+    #[inline(always)]
+    fn park(&self, nth: usize, place: &AtomicU64) -> bool {
+        let entry = place.load(Ordering::Relaxed);
+        if is_shared::<A>(entry) || entry == 0 {
+            place.store(0, Ordering::Release);
+            return false;
+        }
+        let parked = match own_table::<A>(entry) {
+            Some(table) => A::Format::hidden(table, false),
+            None => self.park_block(nth, entry),
+        };
+        place.store(parked, Ordering::Release);
+        parked != 0
+    }
+
     /// Takes the tables of the first granules out of the CPUs' way, and parks own ones.
     #[inline]
     pub(super) fn unlink(&self, tables: usize) -> Own {
@@ -129,7 +141,7 @@ impl<A: Arch> Slot<'_, A> {
             return own;
         }
         if let Some(place) = self.directory_entry(0) {
-            own.note(0, park::<A>(place));
+            own.note(0, self.park(0, place));
         }
         if tables > 1 {
             self.unlink_from(1, tables, &mut own);
@@ -148,7 +160,7 @@ impl<A: Arch> Slot<'_, A> {
         }
         self.for_each_directory_run(first, last, |start, run| {
             for (nth, place) in (start..).zip(run) {
-                own.note(nth, park::<A>(place));
+                own.note(nth, self.park(nth, place));
             }
         });
     }
@@ -161,8 +173,12 @@ impl<A: Arch> Slot<'_, A> {
         let faulted = record.faulted.swap(false, Ordering::Relaxed);
         let learn = faulted && image.is_some_and(|image| image.learns.load(Ordering::Relaxed));
         let (first, copies) = (usize::MAX, state.copies);
-        let mut reset = Reset { image, learn, copies, left: most, first, end: 0, shared: 0 };
+        let (adjacent, formed) = (self.adjacent_frames().is_some(), Larger::default());
+        let mut reset =
+            Reset { image, learn, copies, left: most, first, end: 0, shared: 0, adjacent, formed };
         self.for_each_parked(own, state.present, |nth, table| self.reset_table(nth, table, &mut reset));
+        state.larger.runs += reset.formed.runs;
+        state.larger.blocks += reset.formed.blocks;
         if reset.left > 0 {
             self.finish(state, own, &mut reset);
         } else {
@@ -180,8 +196,10 @@ impl<A: Arch> Slot<'_, A> {
         if reset.first < reset.end {
             let start = self.base().offset(reset.first * PAGE_SIZE);
             let pages = Pages { start, count: reset.end - reset.first };
-            // Where pages are shared again, others may have cached their own frames.
-            if reset.shared > 0 { self.replaced_at_rest(pages) } else { record.revoke(self.vm, pages) }
+            // Where pages are shared again, others may have cached their own frames; and
+            // pages where there is something larger.
+            let replaced = reset.shared > 0 || reset.formed != Larger::default();
+            if replaced { self.replaced_at_rest(pages) } else { record.revoke(self.vm, pages) }
         }
         most - reset.left
     }
@@ -193,9 +211,12 @@ impl<A: Arch> Slot<'_, A> {
         if state.closes.is_multiple_of(PERIOD) {
             self.for_each_parked(own, state.present, |nth, table| {
                 if self.is_near(nth) {
-                    self.give_up_groups(nth, table, reset);
+                    self.give_up_groups(state, nth, table, reset);
                 }
             });
+        }
+        if state.closes.is_multiple_of(LARGER_PERIOD) {
+            self.loosen_range(state, 0, state.present);
         }
     }
 
@@ -248,6 +269,11 @@ impl<A: Arch> Slot<'_, A> {
                 self.reset_group(nth, first, run, reset);
             }
         }
+        if reset.adjacent && self.note_block(nth, table) {
+            reset.formed.blocks += 1;
+            reset.touched(nth * ENTRIES_PER_TABLE);
+            reset.touched((nth + 1) * ENTRIES_PER_TABLE - 1);
+        }
     }
 
     /// Resets what was written of 16 pages.
@@ -255,7 +281,12 @@ impl<A: Arch> Slot<'_, A> {
     fn reset_group(&self, nth: usize, first: usize, run: &[AtomicU64], reset: &mut Reset<'_>) {
         let master = self.master(reset, nth);
         let zero = self.vm.zeros.frame();
-        let fixed = matches!(self.pool.settings.backing, SlotBacking::Fixed { .. });
+        let gives_up = matches!(self.pool.settings.backing, SlotBacking::Fixed { .. });
+        let gives_up = gives_up && !self.is_steady(nth, first);
+        if Self::is_run(run) {
+            spread_marks::<A>(run);
+        }
+        let before = reset.left;
         for (at, entry) in (first..).zip(run) {
             let old = entry.load(Ordering::Relaxed);
             if !pages::is_written::<A>(old) {
@@ -268,7 +299,7 @@ impl<A: Arch> Slot<'_, A> {
             let page = nth * ENTRIES_PER_TABLE + at;
             reset.touched(page);
             reset.copies += 1;
-            if fixed && reset.copies > MOST_COPIES {
+            if gives_up && reset.copies > MOST_COPIES {
                 self.share_again(entry, shown);
                 reset.shared = reset.shared.max(page + 1);
                 continue;
@@ -291,6 +322,10 @@ impl<A: Arch> Slot<'_, A> {
         if self.is_near(nth) {
             let written = 1 << (first / GROUP + u32::BITS as usize);
             self.near_summary(nth).fetch_or(written, Ordering::Relaxed);
+            if reset.adjacent {
+                let all = before - reset.left == GROUP;
+                reset.formed.runs += usize::from(self.note_streak(nth, first, run, all));
+            }
         }
     }
 
@@ -301,7 +336,7 @@ impl<A: Arch> Slot<'_, A> {
 
     /// Has pages of groups that nobody wrote for a period be shared again, and forgets
     /// them in the image's working set.
-    fn give_up_groups(&self, nth: usize, table: PhysAddr, reset: &mut Reset<'_>) {
+    fn give_up_groups(&self, state: &mut SlotState, nth: usize, table: PhysAddr, reset: &mut Reset<'_>) {
         let summary = self.near_summary(nth);
         let both = summary.load(Ordering::Relaxed);
         let (writable, written) = (both & u64::from(u32::MAX), both >> u32::BITS);
@@ -314,6 +349,9 @@ impl<A: Arch> Slot<'_, A> {
         summary.store(writable & written, Ordering::Relaxed);
         let (master, entries) = (self.master(reset, nth), self.vm.table(table));
         let mut idle = writable & !written;
+        if idle != 0 {
+            self.loosen_range(state, nth * ENTRIES_PER_TABLE, (nth + 1) * ENTRIES_PER_TABLE);
+        }
         while idle != 0 {
             let first = idle.trailing_zeros() as usize * GROUP;
             idle &= idle - 1;

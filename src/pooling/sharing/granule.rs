@@ -7,6 +7,7 @@
 //!   shared table         nobody wrote       -
 //!   table                the slot's own     -
 //!   hidden               -                  the slot's own, parked
+//!   block                the slot's own     parked too, and said to be one
 //!   empty, busy          being replaced     -
 //! ```
 
@@ -19,7 +20,7 @@ use allotment_arch::{Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, PhysAddr, TABLE
 
 use super::{
     super::{far, slot_edits::Slot},
-    GROUP,
+    GROUP, Summary,
 };
 pub(in crate::pooling) use crate::vm::copy_on_write::Attempt;
 use crate::vm::copy_on_write::make_table_own;
@@ -95,10 +96,21 @@ impl<'p, A: Arch> Slot<'p, A> {
         }
     }
 
-    /// The summary of a table that exists since the carve: below, the groups in which
+    /// The groups of a table that exists since the carve: below, those in which
     /// something may be writable; above, those that were written of late.
     #[inline]
     pub(super) fn near_summary(&self, nth: usize) -> &'p AtomicU64 {
+        &self.summary(nth).groups
+    }
+
+    /// How often in a row each group of such a table was written as a whole.
+    #[inline]
+    pub(super) fn streaks(&self, nth: usize) -> &'p AtomicU64 {
+        &self.summary(nth).streaks
+    }
+
+    #[inline]
+    fn summary(&self, nth: usize) -> &'p Summary {
         let tables = self.pool.settings.layout.premapped_tables;
         &self.pool.summaries.as_slice()[self.number as usize * tables + nth]
     }

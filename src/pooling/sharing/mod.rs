@@ -29,6 +29,7 @@
 //! | `granule` | one granule's table: whose, and making it the slot's own |
 //! | `write_fault` | first writes, and writes declared before or after |
 //! | `close` | unlinking, reset by what was written, learning, ageing |
+//! | `larger` | contiguous runs and blocks of what is steadily written |
 //! | `capture` | an image of what it shows |
 //! | `placing`, `shrink` | what Wasmtime's platform asks of slots |
 //! | `pending` | access that was given before the image is known |
@@ -40,6 +41,7 @@ mod capture;
 mod close;
 mod granule;
 mod grow;
+mod larger;
 mod open;
 mod pending;
 #[cfg(feature = "wasmtime-platform")]
@@ -49,7 +51,20 @@ mod release;
 mod shrink;
 mod write_fault;
 
+use core::sync::atomic::AtomicU64;
+
+pub(super) use self::larger::Larger;
 pub(super) use crate::vm::copy_on_write::EAGER_PAGES;
 
 /// Pages whose entries one bit of a table's summary stands for.
 pub(super) const GROUP: usize = 16;
+
+/// What is known of a leaf table that a slot which shares has since the carve.
+#[derive(Debug, Default)]
+pub(crate) struct Summary {
+    /// Below, the groups in which something may be writable; above, those that were
+    /// written of late.
+    groups: AtomicU64,
+    /// How often in a row each group was written as a whole.
+    streaks: AtomicU64,
+}

@@ -7,6 +7,7 @@ use allotment_arch::{Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, Pages};
 use super::{
     super::{slot::SlotState, slot_edits::Slot, slot_pool::SlotBacking},
     granule::{Attempt, own_table},
+    larger::is_parked_block,
     write_fault::is_own,
 };
 use crate::{
@@ -80,6 +81,7 @@ impl<A: Arch> Slot<'_, A> {
     #[inline(never)]
     pub(super) fn cut(&self, state: &mut SlotState, last: usize) {
         let cut = Pages { start: self.base().offset(last * PAGE_SIZE), count: state.present - last };
+        self.loosen_range(state, last, state.present);
         let own = if last < state.shared {
             let own = self.count_own(last, state.present);
             (state.shared, state.resident) = (last, last);
@@ -187,8 +189,8 @@ impl<A: Arch> Slot<'_, A> {
     #[inline]
     fn link_first(&self, image: Option<&ImageRecord>, last: usize) -> Result<(), Error> {
         let Some(place) = self.directory_entry(0) else { return Ok(()) };
-        let own = place.load(Ordering::Relaxed) != 0;
-        let entry = if own { A::Format::table(self.near_table(0)) } else { self.vm.view(image, 0, last)? };
+        let parked = place.load(Ordering::Relaxed);
+        let entry = if parked == 0 { self.vm.view(image, 0, last)? } else { self.own_link(0, parked) };
         place.store(entry, Ordering::Release);
         Ok(())
     }
@@ -205,6 +207,9 @@ impl<A: Arch> Slot<'_, A> {
         let tail = if whole < tables { self.vm.view(image, whole, last)? } else { 0 };
         if whole > 0 {
             self.link_first(image, last)?;
+            if state.larger.blocks > 0 {
+                self.link_blocks(whole);
+            }
             self.link_whole(image, zeros, whole);
         }
         if whole < tables
@@ -215,7 +220,20 @@ impl<A: Arch> Slot<'_, A> {
         Ok(())
     }
 
-    /// Links granules `1..whole`, whose pages are all accessible.
+    /// Links the blocks among granules `1..whole`.
+    #[cold]
+    fn link_blocks(&self, whole: usize) {
+        self.for_each_directory_run(1, whole, |start, run| {
+            for (nth, place) in (start..).zip(run) {
+                let parked = place.load(Ordering::Relaxed);
+                if is_parked_block::<A>(parked) {
+                    place.store(self.own_link(nth, parked), Ordering::Release);
+                }
+            }
+        });
+    }
+
+    /// Links granules `1..whole`, whose pages are all accessible, and that are not blocks.
     fn link_whole(&self, image: Option<&ImageRecord>, zeros: u64, whole: usize) {
         let any_own = self.record.own_beyond.load(Ordering::Relaxed) > 0;
         let (from, masters) = image.map_or((0, &[][..]), ImageRecord::masters);
@@ -263,10 +281,14 @@ impl<A: Arch> Slot<'_, A> {
     }
 }
 
-/// Links the own table that a directory entry has parked, or else a shared one.
+/// Links the own table that a directory entry has parked, or else a shared one. A block
+/// is linked.
 #[inline(always)]
 fn link_own_or<A: Arch>(place: &AtomicU64, shared: u64) {
     let parked = place.load(Ordering::Relaxed);
+    if parked & A::Format::PRESENT != 0 {
+        return;
+    }
     let own = if parked == 0 { None } else { own_table::<A>(parked) };
     place.store(own.map_or(shared, A::Format::table), Ordering::Release);
 }

@@ -18,15 +18,24 @@ use allotment_arch::{Access, Arch, ENTRIES_PER_TABLE, Entry, Format, PAGE_SIZE, 
 use super::{
     super::{slot::SlotState, slot_edits::Slot},
     granule::own_table,
+    larger::{is_block, is_parked_block},
     write_fault::is_own,
 };
-use crate::vm::{copy_on_write::Touch, pages};
+use crate::{
+    FaultAccess,
+    fault::permits,
+    vm::{copy_on_write::Touch, pages},
+};
 
 impl<A: Arch> Slot<'_, A> {
-    /// A fault below a directory entry that is not present.
+    /// A fault below a directory entry that points to no table.
     #[cold]
-    pub(super) fn touch_unlinked(&self, entry: u64) -> Touch<'static> {
+    pub(super) fn touch_unlinked(&self, entry: u64, access: FaultAccess) -> Touch<'static> {
         let record = self.record;
+        if is_block::<A>(entry) {
+            let permitted = permits::<A>(A::Format::page(entry), access);
+            return if permitted { Touch::Given } else { Touch::NotHere };
+        }
         if !record.pending.load(Ordering::Acquire) {
             // Being replaced this moment, or done.
             let busy = matches!(A::Format::decode(entry), Entry::Empty { state: pages::BUSY });
@@ -67,7 +76,9 @@ impl<A: Arch> Slot<'_, A> {
         self.replaced_at_rest(Pages { start: self.base(), count: last });
         for nth in 0..last.div_ceil(ENTRIES_PER_TABLE) {
             let Some(place) = self.directory_entry(nth) else { continue };
-            let entry = match own_table::<A>(place.load(Ordering::Relaxed)) {
+            let parked = place.load(Ordering::Relaxed);
+            let entry = match own_table::<A>(parked) {
+                Some(_) if is_parked_block::<A>(parked) => self.own_link(nth, parked),
                 Some(table) => A::Format::table(table),
                 // Built when access was given.
                 None => vm.zeros.view(vm, pages_of(nth, last)).unwrap_or(0),

@@ -74,8 +74,11 @@ impl SlotPool {
                 record.pending.store(false, Ordering::Release);
                 return Ok(());
             }
-        } else if !slot.is_untouched(&state) {
-            return Err(Error::Written { slot: id.slot });
+        } else {
+            slot.loosen_in_use(&mut state);
+            if !slot.is_untouched(&state) {
+                return Err(Error::Written { slot: id.slot });
+            }
         }
         // What it takes is built first: the memory stays as it is if that fails.
         for nth in 0..last.div_ceil(ENTRIES_PER_TABLE) {

@@ -226,6 +226,7 @@ impl<A: Arch> Slot<'_, A> {
             // carve, or went back.
             unsafe { self.vm.arch.zero_frame(self.near_table(nth)) };
             self.set_groups(nth, self.near_table(nth), 0);
+            self.streaks(nth).store(0, Ordering::Relaxed);
         }
     }
 }

@@ -22,6 +22,7 @@ impl<A: Arch> Slot<'_, A> {
         if self.record.pending.load(Ordering::Acquire) {
             self.link_zeros(state);
         }
+        self.loosen_in_use(state);
         let (vm, record, last) = (self.vm, self.record, state.present);
         record.accessible.store(keep * PAGE_SIZE, Ordering::Release);
         state.spoiled |= record.image().is_some_and(|image| image.record(vm).end() > keep);

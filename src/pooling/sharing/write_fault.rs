@@ -26,6 +26,7 @@ use super::{
         slot_pool::{SlotBacking, SlotPool},
     },
     granule::{Attempt, is_shared, own_table},
+    larger::is_block,
 };
 pub(super) use crate::vm::copy_on_write::is_own;
 use crate::{
@@ -139,7 +140,7 @@ impl<'p, A: Arch> Slot<'p, A> {
         let nth = page / ENTRIES_PER_TABLE;
         let Some(place) = self.directory_entry(nth) else { return Touch::NotHere };
         let mut entry = place.load(Ordering::Acquire);
-        let Some(entries) = self.vm.table_of(entry) else { return self.touch_unlinked(entry) };
+        let Some(entries) = self.vm.table_of(entry) else { return self.touch_unlinked(entry, access) };
         let mut leaf = &entries[page % ENTRIES_PER_TABLE];
         let mut old = leaf.load(Ordering::Acquire);
         let is_shared_page = |entry: u64| {
@@ -204,11 +205,16 @@ impl<'p, A: Arch> Slot<'p, A> {
         last - first - (first..last).filter_map(|page| self.leaf(page)).filter(own).count()
     }
 
-    /// The leaf entry of a page, in whatever table its granule has.
+    /// The leaf entry of a page, in whatever table its granule has, or the granule's if it
+    /// is a block.
     #[inline]
     pub(in crate::pooling) fn leaf(&self, page: usize) -> Option<&'p AtomicU64> {
-        let entry = self.directory_entry(page / ENTRIES_PER_TABLE)?.load(Ordering::Acquire);
-        Some(&self.vm.table_of(entry)?[page % ENTRIES_PER_TABLE])
+        let place = self.directory_entry(page / ENTRIES_PER_TABLE)?;
+        let entry = place.load(Ordering::Acquire);
+        match self.vm.table_of(entry) {
+            Some(table) => Some(&table[page % ENTRIES_PER_TABLE]),
+            None => is_block::<A>(entry).then_some(place),
+        }
     }
 
     /// Makes a page the slot's own, if it is shared.
