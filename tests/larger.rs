@@ -9,12 +9,18 @@ mod common;
 
 use alloc::vec::Vec;
 
-use allotment::{Backing, Commit, Memory, MemoryImage, PoolingAllocationConfig, arch::Format};
-use common::{MIB, Machine, PAGE, TestArch, WASM_PAGE, on, pool, pooled};
+use allotment::{
+    Backing, Commit, FaultAccess, Memory, MemoryImage, PoolingAllocationConfig, Verdict, arch::Format,
+};
+use common::{MIB, Machine, PAGE, TestArch, WASM_PAGE, at, on, pool, pooled};
 
 harness::tests! {
     fn a_wasm_page_that_is_always_written_becomes_one_run() {
         on_every_machine!(runs);
+    }
+
+    fn memories_of_zeros_have_runs_too() {
+        on_every_machine!(zeros);
     }
 
     fn what_is_written_here_and_there_stays_pages() {
@@ -43,6 +49,14 @@ harness::tests! {
 
     fn it_is_taken_apart_now_and_then() {
         on_every_machine!(taken_apart);
+    }
+
+    fn what_nobody_writes_any_more_is_given_up() {
+        on_every_machine!(given_up);
+    }
+
+    fn late_faults_in_it_are_resumed() {
+        on_every_machine!(late_faults);
     }
 
     fn another_cpu_goes_on_with_it() {
@@ -140,6 +154,31 @@ fn runs<A: TestArch>() {
     assert_eq!(larger(m), expected(m, 2, 0));
     users(m, &image, (2, 3 * WASM_PAGE), 2 * WASM_PAGE);
     assert_eq!(larger(m), expected(m, 2, 0));
+}
+
+fn zeros<A: TestArch>() {
+    for pools in [fixed(), fixed().clean_when_idle(true), fixed().poison(true)] {
+        let m = &Machine::<A>::new(&pooled(pools), 48 * MIB);
+        let user = |size: usize, written: &[usize]| {
+            let memory = m.allocator.allocate_memory(size).unwrap();
+            for page in 0..size / PAGE {
+                assert_eq!(m.load(&memory, (page * PAGE + page) as i64), Ok(0), "page {page}");
+            }
+            write(m, &memory, written.iter().copied());
+            m.assert_ends_at(&memory, size);
+            m.allocator.deallocate_memory(memory);
+        };
+        let all: Vec<usize> = (0..16).collect();
+        (0..STEADY).for_each(|_| user(WASM_PAGE, &all));
+        assert_eq!(larger(m), expected(m, 1, 0));
+        // The end of it is written too, to see that it can be.
+        user(WASM_PAGE, &[3, 9]);
+        user(WASM_PAGE, &[]);
+        assert_eq!(larger(m), expected(m, 1, 0));
+        user(WASM_PAGE - 3 * PAGE, &[12]);
+        assert_eq!(larger(m), (0, 0));
+        user(WASM_PAGE, &[]);
+    }
 }
 
 fn sparse<A: TestArch>() {
@@ -269,6 +308,37 @@ fn taken_apart<A: TestArch>() {
     assert_eq!(larger(m), (0, 0));
     users(m, &image, (STEADY, size), size);
     assert_eq!(larger(m), expected(m, 33, 1), "it is steady again");
+}
+
+fn given_up<A: TestArch>() {
+    let m = &machine::<A>();
+    let image = image(m, 3 * WASM_PAGE);
+    users(m, &image, (STEADY, 3 * WASM_PAGE), 3 * WASM_PAGE);
+    assert_eq!(larger(m), expected(m, 3, 0));
+    users(m, &image, (PERIOD / 2, 3 * WASM_PAGE), WASM_PAGE);
+    let left = larger(m);
+    assert!(left.0 <= expected(m, 1, 0).0, "{left:?}");
+    users(m, &image, (STEADY, 3 * WASM_PAGE), 3 * WASM_PAGE);
+    users(m, &image, (1, 3 * WASM_PAGE), 0);
+}
+
+fn late_faults<A: TestArch>() {
+    let m = &machine::<A>();
+    let image = image(m, GRANULE);
+    let size = GRANULE + WASM_PAGE;
+    users(m, &image, (STEADY, size), size);
+    let memory = m.allocator.allocate_memory_from(&image, size).unwrap();
+    assert_eq!(larger(m), expected(m, 33, 1));
+    for offset in [0, GRANULE - 1, GRANULE, size - 1] {
+        for access in [FaultAccess::Read, FaultAccess::Write] {
+            let verdict = m.allocator.fault(at(&memory, offset as i64), access);
+            assert_eq!(verdict, Verdict::Resume, "{access:?} at {offset:#x}");
+        }
+        let verdict = m.allocator.fault(at(&memory, offset as i64), FaultAccess::Execute);
+        assert_ne!(verdict, Verdict::Resume, "at {offset:#x}");
+    }
+    m.assert_ends_at(&memory, size);
+    m.allocator.deallocate_memory(memory);
 }
 
 fn moved<A: TestArch>() {

@@ -155,6 +155,9 @@ impl<'p, A: Arch> Slot<'p, A> {
     #[inline(never)]
     fn clear_written(&self, state: &mut SlotState) {
         self.record.revoke(self.vm, Pages { start: self.base(), count: state.present });
+        if self.pool.settings.shares && A::Format::RUN > 1 && self.adjacent_frames().is_some() {
+            self.note_streaks(state);
+        }
         let (poison, later) = (self.pool.settings.poison, self.pool.settings.clean_when_idle);
         self.for_each_run(0, state.present, |run| {
             if poison {
@@ -204,6 +207,7 @@ impl<'p, A: Arch> Slot<'p, A> {
     #[inline(never)]
     fn drop_present(&self, state: &mut SlotState, last: usize) {
         let pages = Pages { start: self.base().offset(last * PAGE_SIZE), count: state.present - last };
+        self.loosen_range(state, last, state.present);
         if last > 0 {
             // For nobody at all the entries may stay: no table is linked.
             state.retained = state.retained.max(state.present);
@@ -273,6 +277,7 @@ impl<'p, A: Arch> Slot<'p, A> {
         if state.linked == 0 || keep >= state.present {
             return;
         }
+        self.loosen_in_use(state);
         let last = state.present;
         self.record.accessible.store(keep * PAGE_SIZE, Ordering::Release);
         self.vm.await_marks();

@@ -57,7 +57,7 @@ pub(in crate::pooling) struct Larger {
 impl<A: Arch> Slot<'_, A> {
     /// The first of the slot's own frames, if translations may be larger than a page.
     #[inline]
-    pub(super) fn adjacent_frames(&self) -> Option<PhysAddr> {
+    pub(in crate::pooling) fn adjacent_frames(&self) -> Option<PhysAddr> {
         match self.pool.settings.backing {
             SlotBacking::Fixed { first } if self.vm.arch.hardware_dirty() => Some(first),
             _ => None,
@@ -91,6 +91,28 @@ impl<A: Arch> Slot<'_, A> {
             entry.store(entry.load(Ordering::Relaxed) | A::Format::RUN_HINT, Ordering::Relaxed);
         }
         true
+    }
+
+    /// The same of all pages of a slot at rest that does not share, before they are cleared.
+    pub(in crate::pooling) fn note_streaks(&self, state: &mut SlotState) {
+        let last = state.present.min(self.near_pages());
+        let (groups, _) = self.near(0, last).as_chunks::<GROUP>();
+        let before = state.larger.runs;
+        for (at, group) in groups.iter().enumerate() {
+            if Self::is_run(group) {
+                spread_marks::<A>(group);
+            }
+            let written = |entry: &&AtomicU64| pages::is_written::<A>(entry.load(Ordering::Relaxed));
+            let written = group.iter().filter(written).count();
+            if written > 0 {
+                let (nth, first) = (at * GROUP / ENTRIES_PER_TABLE, at * GROUP % ENTRIES_PER_TABLE);
+                let formed = self.note_streak(nth, first, group, written == GROUP);
+                state.larger.runs += usize::from(formed);
+            }
+        }
+        if state.larger.runs > before {
+            self.replaced_at_rest(Pages { start: self.base(), count: last });
+        }
     }
 
     /// Has a granule at rest be linked as a block from now on, if all its groups are steady.
@@ -172,7 +194,7 @@ impl<A: Arch> Slot<'_, A> {
     }
 
     /// The same of all granules that pages `first..last` of a slot at rest are in.
-    pub(super) fn loosen_range(&self, state: &mut SlotState, first: usize, last: usize) {
+    pub(in crate::pooling) fn loosen_range(&self, state: &mut SlotState, first: usize, last: usize) {
         if state.larger == Larger::default() {
             return;
         }
@@ -185,7 +207,7 @@ impl<A: Arch> Slot<'_, A> {
 
     /// The same of all granules of a slot in use, which nobody writes meanwhile. Who reads
     /// faults, and tries again.
-    pub(super) fn loosen_in_use(&self, state: &mut SlotState) {
+    pub(in crate::pooling) fn loosen_in_use(&self, state: &mut SlotState) {
         if state.larger == Larger::default() {
             return;
         }
