@@ -155,7 +155,7 @@ impl<'p, A: Arch> Slot<'p, A> {
     #[inline(never)]
     fn clear_written(&self, state: &mut SlotState) {
         self.record.revoke(self.vm, Pages { start: self.base(), count: state.present });
-        if self.pool.settings.shares && A::Format::RUN > 1 && self.adjacent_frames().is_some() {
+        if self.pool.settings.shares && A::Format::RUN > 1 && self.has_adjacent_frames() {
             self.note_streaks(state);
         }
         let (poison, later) = (self.pool.settings.poison, self.pool.settings.clean_when_idle);

@@ -8,7 +8,7 @@ use allotment_arch::{Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, PhysAddr};
 use super::{
     super::{slot::SlotState, slot_edits::Slot, slot_pool::SlotBacking},
     GROUP,
-    larger::{Larger, are_adjacent, is_parked_block},
+    larger::{Larger, STEADY, are_adjacent, is_parked_block},
     write_fault::is_own,
 };
 use crate::vm::pages;
@@ -74,7 +74,7 @@ impl<A: Arch> Slot<'_, A> {
         let mut runs = 0;
         for (at, group) in groups.iter().enumerate().filter(|(_, group)| group.iter().any(hinted)) {
             let is_whole = group.iter().all(hinted) && are_adjacent::<A>(group);
-            let is_steady = self.is_near(nth) && self.is_steady(nth, at * GROUP);
+            let is_steady = self.streak(nth, at * GROUP) == STEADY;
             assert!(is_whole && is_steady, "run {at} of granule {nth} of slot {}", self.number);
             runs += 1;
         }

@@ -12,7 +12,10 @@
 //! the fault. It is given up where that is not worth it: beyond so many pages in
 //! one run, and in groups that nobody wrote for some runs.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::{
+    mem,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use allotment_arch::{Access, Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, Pages, PhysAddr};
 
@@ -20,7 +23,7 @@ use super::{
     super::{slot::SlotState, slot_edits::Slot, slot_pool::SlotBacking},
     GROUP,
     granule::{is_shared, own_table},
-    larger::{Larger, spread_marks},
+    larger::{Larger, STEADY, spread_marks},
     write_fault::is_own,
 };
 use crate::vm::{ImageRecord, pages};
@@ -52,8 +55,9 @@ struct Reset<'r> {
     end: usize,
     /// The page after the last that is shared again.
     shared: usize,
-    /// Whether translations may be larger than a page, and which became so.
-    adjacent: bool,
+    /// Whether a group of the table at hand was written as a whole.
+    whole: bool,
+    /// What became larger than a page.
     formed: Larger,
 }
 
@@ -173,9 +177,9 @@ impl<A: Arch> Slot<'_, A> {
         let faulted = record.faulted.swap(false, Ordering::Relaxed);
         let learn = faulted && image.is_some_and(|image| image.learns.load(Ordering::Relaxed));
         let (first, copies) = (usize::MAX, state.copies);
-        let (adjacent, formed) = (self.adjacent_frames().is_some(), Larger::default());
+        let formed = Larger::default();
         let mut reset =
-            Reset { image, learn, copies, left: most, first, end: 0, shared: 0, adjacent, formed };
+            Reset { image, learn, copies, left: most, first, end: 0, shared: 0, whole: false, formed };
         self.for_each_parked(own, state.present, |nth, table| self.reset_table(nth, table, &mut reset));
         state.larger.runs += reset.formed.runs;
         state.larger.blocks += reset.formed.blocks;
@@ -269,7 +273,7 @@ impl<A: Arch> Slot<'_, A> {
                 self.reset_group(nth, first, run, reset);
             }
         }
-        if reset.adjacent && self.note_block(nth, table) {
+        if mem::take(&mut reset.whole) && self.note_block(nth, table) {
             reset.formed.blocks += 1;
             reset.touched(nth * ENTRIES_PER_TABLE);
             reset.touched((nth + 1) * ENTRIES_PER_TABLE - 1);
@@ -282,7 +286,8 @@ impl<A: Arch> Slot<'_, A> {
         let master = self.master(reset, nth);
         let zero = self.vm.zeros.frame();
         let gives_up = matches!(self.pool.settings.backing, SlotBacking::Fixed { .. });
-        let gives_up = gives_up && !self.is_steady(nth, first);
+        let streak = self.streak(nth, first);
+        let gives_up = gives_up && streak < STEADY;
         if Self::is_run(run) {
             spread_marks::<A>(run);
         }
@@ -322,9 +327,10 @@ impl<A: Arch> Slot<'_, A> {
         if self.is_near(nth) {
             let written = 1 << (first / GROUP + u32::BITS as usize);
             self.near_summary(nth).fetch_or(written, Ordering::Relaxed);
-            if reset.adjacent {
-                let all = before - reset.left == GROUP;
+            let all = before - reset.left == GROUP;
+            if (all || streak > 0) && self.has_adjacent_frames() {
                 reset.formed.runs += usize::from(self.note_streak(nth, first, run, all));
+                reset.whole |= all;
             }
         }
     }

@@ -39,7 +39,7 @@ use crate::vm::pages;
 
 /// How often a group has to be written as a whole, in a row, until it is steady. Two
 /// bits for each group: a word for a table.
-const STEADY: u64 = 3;
+pub(super) const STEADY: u64 = 3;
 
 /// The lower bit of each group's streak.
 const LOWER: u64 = u64::MAX / STEADY;
@@ -55,20 +55,20 @@ pub(in crate::pooling) struct Larger {
 }
 
 impl<A: Arch> Slot<'_, A> {
-    /// The first of the slot's own frames, if translations may be larger than a page.
+    /// Whether translations may be larger than a page.
     #[inline]
-    pub(in crate::pooling) fn adjacent_frames(&self) -> Option<PhysAddr> {
-        match self.pool.settings.backing {
-            SlotBacking::Fixed { first } if self.vm.arch.hardware_dirty() => Some(first),
-            _ => None,
-        }
+    pub(in crate::pooling) fn has_adjacent_frames(&self) -> bool {
+        matches!(self.pool.settings.backing, SlotBacking::Fixed { .. }) && self.vm.arch.hardware_dirty()
     }
 
-    /// Whether the 16 pages from `first` on of granule `nth` are written as a whole in each
-    /// run: they are worth their copies, however many those are.
+    /// How often in a row the 16 pages from `first` on of granule `nth` were written as a
+    /// whole. Steady ones are worth their copies, however many those are.
     #[inline]
-    pub(super) fn is_steady(&self, nth: usize, first: usize) -> bool {
-        self.is_near(nth) && self.streaks(nth).load(Ordering::Relaxed) >> shift(first) & STEADY == STEADY
+    pub(super) fn streak(&self, nth: usize, first: usize) -> u64 {
+        if !self.is_near(nth) {
+            return 0;
+        }
+        self.streaks(nth).load(Ordering::Relaxed) >> shift(first) & STEADY
     }
 
     /// Whether a group is one contiguous run.
@@ -254,7 +254,10 @@ pub(super) fn are_adjacent<A: Arch>(entries: &[AtomicU64]) -> bool {
 /// Has all pages of a run at rest be marked, if any is: the CPU marks one for all.
 pub(super) fn spread_marks<A: Arch>(group: &[AtomicU64]) {
     if pages::any_written::<A>(group) {
-        pages::mark_all_written::<A>(group);
+        for entry in group {
+            let old = entry.load(Ordering::Relaxed);
+            entry.store(A::Format::mark_written(old).unwrap_or(old), Ordering::Relaxed);
+        }
     }
 }
 

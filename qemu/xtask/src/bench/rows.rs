@@ -29,6 +29,7 @@ pub(super) const ROWS: &[Row] = &[
     row("c-image-64m-16", "c'. image of 64 MiB, 16 adjacent pages").x86_64(13_770),
     row("c-image-64m-16-spread", "c'. the same, 16 pages in as many tables").x86_64(19_000),
     row("i-dirty-page", "i. of b, for each page written, from the second run on").x86_64(320),
+    row("j-cold-slot", "j. first use of a cold slot: cycle with a call, one page of memory").x86_64(12_000),
     row("d-grow-one-page-warm", "d. memory.grow by one wasm page, warm slot").x86_64(600),
     row("d-grow-one-page-cold", "d. the same, cold slot: 16 frames cleared"),
     row("d-share-mprotect", "our share of d: 64 KiB made accessible").x86_64(150),
@@ -82,6 +83,10 @@ pub(super) const ROWS: &[Row] = &[
     row("image-64m", "the same, image of 64 MiB"),
     row("image-64m-spread", "the same, image of 64 MiB, 16 pages in as many tables"),
     row("image-dirty-page", "of the first, for each page written").x86_64(320).aarch64(320),
+    row("clone-capture-elastic", "capture of a memory that shows 16 MiB and wrote 1 MiB of it, `Elastic`"),
+    row("clone-capture-fixed", "the same, `Fixed`: 256 pages are copied, 66,560 of it"),
+    row("clone-elastic", "a clone of it allocated, `Elastic`"),
+    row("clone-fixed", "the same, `Fixed`"),
     row("pool-create-1000", "a pool of 1,000 slots with 1 MiB premapped")
         .x86_64(1_000_000)
         .aarch64(1_000_000),

@@ -2,35 +2,43 @@
 
 use core::hint::black_box;
 
-use allotment::{Allocator, Memory, MemoryImage, arch::PAGE_SIZE};
+use allotment::{Allocator, Backing, Commit, Config, Memory, MemoryImage, arch::PAGE_SIZE};
 use kernel::{BootInfo, clock::instructions};
 
 use crate::{
     count::{average, row},
     curves::{allocator, image, showing, with_faults_answered},
     group::{Group, group},
-    pools::MIB,
+    pools::{MIB, carve, parts, pool},
 };
 
-pub(crate) const GROUPS: &[Group] = &[group(
-    "images",
-    true,
-    &[
-        "image-first-read",
-        "image-first-write",
-        "zero-first-write",
-        "image-reset-16",
-        "image-reset-0",
-        "image-reset-table",
-        "image-warm-clean",
-        "image-64k",
-        "image-dirty-page",
-        "image-1m",
-        "image-64m",
-        "image-64m-spread",
-    ],
-    images,
-)];
+pub(crate) const GROUPS: &[Group] = &[
+    group(
+        "images",
+        true,
+        &[
+            "image-first-read",
+            "image-first-write",
+            "zero-first-write",
+            "image-reset-16",
+            "image-reset-0",
+            "image-reset-table",
+            "image-warm-clean",
+            "image-64k",
+            "image-dirty-page",
+            "image-1m",
+            "image-64m",
+            "image-64m-spread",
+        ],
+        images,
+    ),
+    group(
+        "clones",
+        true,
+        &["clone-capture-elastic", "clone-elastic", "clone-capture-fixed", "clone-fixed"],
+        clones,
+    ),
+];
 
 const WASM_PAGE: usize = 0x1_0000;
 const TABLE: usize = 2 * MIB;
@@ -128,6 +136,41 @@ fn lives(allocator: &Allocator) {
     let large = &image(allocator, 64 * MIB, 64 * MIB);
     row("image-64m", live(large, 64 * MIB, 16, PAGE_SIZE));
     row("image-64m-spread", live(large, 64 * MIB, 16, 2 * TABLE));
+}
+
+/// Of a memory that shows 16 MiB, of which it has written one.
+fn clones(boot: &'static BootInfo) {
+    let ways = [
+        (Backing::Elastic(Commit::Strict), "clone-capture-elastic", "clone-elastic"),
+        (Backing::Fixed, "clone-capture-fixed", "clone-fixed"),
+    ];
+    // Both at once in the machine's memory.
+    for ((backing, captured, cloned), part) in ways.into_iter().zip(parts(boot, &[256 * MIB, 256 * MIB])) {
+        let pool = pool(2).max_memory_size(16 * MIB).backing(backing);
+        let allocator = &carve(part, &Config::new().region_space(1 << 30).allocation_strategy(pool));
+        with_faults_answered(allocator, || {
+            let image = image(allocator, 16 * MIB, 16 * MIB);
+            let (mut capture, mut clone) = (0, 0);
+            for round in 0..20 {
+                let memory = showing(allocator, &image, 16 * MIB);
+                (0..MIB / PAGE_SIZE).for_each(|page| write(&memory, page * PAGE_SIZE));
+                let before = instructions();
+                let taken = allocator.capture_memory(&memory).expect("frames for it");
+                let between = instructions();
+                let other = allocator.allocate_memory_from(&taken, 16 * MIB).expect("a slot");
+                let after = instructions();
+                // What was learned while it warmed up.
+                if round >= 10 {
+                    capture += between - before;
+                    clone += after - between;
+                }
+                allocator.deallocate_memory(other);
+                allocator.deallocate_memory(memory);
+            }
+            row(captured, capture / 10);
+            row(cloned, clone / 10);
+        });
+    }
 }
 
 fn write(memory: &Memory<'_>, offset: usize) {

@@ -31,6 +31,7 @@ pub(crate) const GROUPS: &[Group] = &[
         ],
         image_cycles,
     ),
+    group("cold", false, &["j-cold-slot"], cold),
     group("growth", false, &["d-grow-one-page-cold", "d-grow-one-page-warm"], growth),
     group("traps", false, &["e-trap-with-backtrace", "e-trap-without-backtrace"], traps),
 ];
@@ -114,6 +115,30 @@ fn image_cycles(boot: &'static BootInfo) {
         row("c-image-64m-16", cycle(pre, 16, PAGE));
         row("c-image-64m-16-spread", cycle(pre, 16, 2 * TABLE));
     });
+}
+
+/// Cycles in slots that nobody used before, each of which is kept until all are.
+fn cold(boot: &'static BootInfo) {
+    /// Less than the machine has.
+    const SLOTS: usize = 10;
+    let engine = engine(boot);
+    let linker: Linker<()> = Linker::new(&engine);
+    let pre = linker.instantiate_pre(&bench(boot, &engine)).expect("no imports");
+    let begin = || {
+        let mut store = Store::new(&engine, ());
+        let instance = pre.instantiate(&mut store).expect("an instance");
+        let nothing = instance.get_typed_func::<(), ()>(&mut store, "nothing").expect("the export");
+        nothing.call(&mut store, ()).expect("a result");
+        store
+    };
+    // What Wasmtime itself does once.
+    let first = begin();
+    let mut stores: [Option<Store<()>>; SLOTS] = [const { None }; SLOTS];
+    let before = instructions();
+    stores.iter_mut().for_each(|place| *place = Some(begin()));
+    drop(stores);
+    row("j-cold-slot", (instructions() - before) / SLOTS as u64);
+    drop(first);
 }
 
 fn growth(boot: &'static BootInfo) {
