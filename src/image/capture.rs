@@ -69,7 +69,7 @@ impl<'a, A: Arch> DynamicMemory<'a, A> {
             let copies = (0..end).filter(|&page| source(page) == PageSource::Copy).count();
             // SAFETY: frames that are shared do not change, and the memory shows an image that
             // keeps them.
-            let image = unsafe { vm.build_image(0, end, copies, source, &mut fill) }?;
+            let image = unsafe { vm.build_image(0, end, copies, |_| None, source, &mut fill) }?;
             Ok(MemoryImage { allocator, image })
         })
     }

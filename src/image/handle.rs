@@ -50,8 +50,9 @@ impl<A: Arch> Allocator<A> {
         };
         self.with_room(|| {
             // SAFETY: no frame is named.
-            let image =
-                unsafe { self.vm.build_image(first, end, end - first, |_| PageSource::Copy, &mut fill) }?;
+            let image = unsafe {
+                self.vm.build_image(first, end, end - first, |_| None, |_| PageSource::Copy, &mut fill)
+            }?;
             Ok(MemoryImage { allocator: self, image })
         })
     }
@@ -127,7 +128,7 @@ impl<A: Arch> Allocator<A> {
     ) -> Result<MemoryImage<'_, A>, Error> {
         self.with_room(|| {
             // SAFETY: by this function's contract.
-            let image = unsafe { self.vm.build_image(first, end, 0, &source, |_, _| false) }?;
+            let image = unsafe { self.vm.build_image(first, end, 0, |_| None, &source, |_, _| false) }?;
             Ok(MemoryImage { allocator: self, image })
         })
     }

@@ -17,7 +17,7 @@
 //! Where frames leave the slot all CPUs forget that they could be written there:
 //! one round, however many they are.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use allotment_arch::{Access, Arch, ENTRIES_PER_TABLE, Format, Invalidation, PAGE_SIZE, Pages, PhysAddr};
 
@@ -66,7 +66,13 @@ impl SlotPool {
 impl<A: Arch> Slot<'_, A> {
     /// Pages that show something else than the image, as far as that is known.
     fn count_written(&self, state: &SlotState, last: usize) -> usize {
-        (0..last).filter(|&page| is_new::<A>(state, self.entry_of(page))).count()
+        let mut written = 0;
+        self.for_each_own(last, |nth, _, table| {
+            let pages = ENTRIES_PER_TABLE.min(last - nth * ENTRIES_PER_TABLE);
+            let is_new = |entry: &&AtomicU64| is_new::<A>(state, entry.load(Ordering::Acquire));
+            written += self.vm.table(table)[..pages].iter().filter(is_new).count();
+        });
+        written
     }
 
     /// Sets aside what first writes will take of pages that are the slot's own now and
@@ -83,7 +89,9 @@ impl<A: Arch> Slot<'_, A> {
         let promised = record.promised.load(Ordering::Relaxed);
         let more = most.saturating_sub(private.saturating_sub(written)).saturating_sub(promised);
         // Its record, its tables with one that ends in their midst, its copies.
-        let image = 2 + last.div_ceil(ENTRIES_PER_TABLE) + self.copies(written);
+        let tables = last.div_ceil(ENTRIES_PER_TABLE);
+        let shared = (0..tables).filter(|&nth| self.whole_shared_table(nth, last).is_some()).count();
+        let image = 2 + tables - shared + self.copies(written);
         arena.set_aside(more + image)?;
         arena.release(image);
         Ok(more)
@@ -101,6 +109,7 @@ impl<A: Arch> Slot<'_, A> {
     /// The image, with all tables that the slot will link.
     fn image_of(&self, state: &SlotState, last: usize, written: usize) -> Result<Image, Error> {
         let vm = self.vm;
+        let table = |nth| self.whole_shared_table(nth, last);
         let source = |page| self.source(state, page);
         let fill = |page, to: PhysAddr| {
             let Some(own) = pages::shown_frame::<A>(self.entry_of(page)) else { return false };
@@ -111,7 +120,7 @@ impl<A: Arch> Slot<'_, A> {
         };
         // SAFETY: what another image shows does not change, nor does from now on what this
         // slot gives away: it only shows it, and copies it on write.
-        let image = unsafe { vm.build_image(0, last, self.copies(written), source, fill) }?;
+        let image = unsafe { vm.build_image(0, last, self.copies(written), table, source, fill) }?;
         for nth in 0..last.div_ceil(ENTRIES_PER_TABLE) {
             let shared =
                 self.directory_entry(nth).is_some_and(|entry| is_shared::<A>(entry.load(Ordering::Relaxed)));
@@ -122,6 +131,13 @@ impl<A: Arch> Slot<'_, A> {
             }
         }
         Ok(image)
+    }
+
+    /// The directory entry of a granule that nobody wrote, if all of it is accessible: its
+    /// table is the new image's too.
+    fn whole_shared_table(&self, nth: usize, last: usize) -> Option<u64> {
+        let entry = self.directory_entry(nth)?.load(Ordering::Acquire);
+        ((nth + 1) * ENTRIES_PER_TABLE <= last && is_shared::<A>(entry)).then_some(entry)
     }
 
     /// Where the image's page is.

@@ -15,7 +15,8 @@
 //!
 //! An image has owners: handles, and slots that show it or did so last. The
 //! last one takes it apart, once no CPU can walk its tables any more. A frame can
-//! be in several images, and in a region as well: the arena counts its owners.
+//! be in several images, and in a region as well, and a master table in several
+//! images: the arena counts their owners. Frames are a table's, not an image's.
 
 mod shown;
 mod working_set;
@@ -100,19 +101,22 @@ pub(crate) enum PageSource {
 }
 
 impl<A: Arch> Vm<A> {
-    /// Builds the image of pages `first..end` of a memory. `source` says of each
-    /// where its bytes are, at most `copies` times to be copied: then `fill` writes
-    /// them, over zeros, and says whether any is not zero.
+    /// Builds the image of pages `first..end` of a memory. `table` gives the directory
+    /// entries of granules for which there is a master table already, another image's or
+    /// that of zeros. `source` says of each page of the others where its bytes are, at
+    /// most `copies` times to be copied: then `fill` writes them, over zeros, and says
+    /// whether any is not zero.
     ///
     /// # Safety
     ///
     /// Frames that `source` names can be read, and are written by nobody for as
-    /// long as the image lives.
+    /// long as the image lives. Tables that `table` names have an owner during the call.
     pub(crate) unsafe fn build_image(
         &self,
         first: usize,
         end: usize,
         copies: usize,
+        table: impl Fn(usize) -> Option<u64>,
         mut source: impl FnMut(usize) -> PageSource,
         mut fill: impl FnMut(usize, PhysAddr) -> bool,
     ) -> Result<Image, Error> {
@@ -123,15 +127,23 @@ impl<A: Arch> Vm<A> {
             return Err(Error::ImageTooLarge { bytes: (end - first) * PAGE_SIZE, limit });
         }
         self.zeros.make(self)?;
-        let mut promise = self.promise(1 + granules + copies)?;
+        let found = (0..granules).filter(|&nth| table(first_granule + nth).is_some()).count();
+        let mut promise = self.promise(1 + granules - found + copies)?;
         let missing = Error::OutOfFrames { needed: 1, available: 0 };
         let record = promise.take().ok_or(missing)?;
-        self.arena.lend(1 + granules);
+        self.arena.lend(1 + granules - found);
         let place = self.arch.physical(record).cast::<ImageRecord>();
         // SAFETY: the frame is ours alone, large enough, and aligned as a page.
         unsafe { place.write(ImageRecord::new(record, first, end, first_granule, granules)) };
         let image = Image(record);
         for nth in 0..granules {
+            if let Some(entry) = table(first_granule + nth) {
+                if let Upper::Table { frame, .. } = A::Format::upper(1, entry) {
+                    self.arena.share(frame);
+                }
+                image.record(self).masters[nth].store(entry, Ordering::Relaxed);
+                continue;
+            }
             let Some(table) = promise.take() else { break };
             let start = (first_granule + nth) * ENTRIES_PER_TABLE;
             for (at, entry) in self.table(table).iter().enumerate() {
@@ -171,7 +183,8 @@ impl<A: Arch> Vm<A> {
         let source =
             |page: usize| record.frame_of(self, page - first).map_or(PageSource::Zeros, PageSource::Frame);
         // SAFETY: the frames of an image do not change.
-        let placed = unsafe { self.build_image(first, first + record.end, 0, source, |_, _| false) }?;
+        let placed =
+            unsafe { self.build_image(first, first + record.end, 0, |_| None, source, |_, _| false) }?;
         match record.placed.compare_exchange(0, placed.0.0, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Ok(placed),
             Err(_) => {
@@ -333,6 +346,9 @@ impl Image {
             else {
                 continue;
             };
+            if !vm.arena.unshare(table) {
+                continue;
+            }
             for entry in vm.table(table) {
                 if let Some(frame) = pages::shown_frame::<A>(entry.load(Ordering::Relaxed))
                     && frame != vm.zeros.frame()
