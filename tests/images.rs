@@ -9,7 +9,7 @@ mod common;
 
 use alloc::vec::Vec;
 
-use allotment::{Backing, Commit, Error, Memory, MemoryImage, PoolingAllocationConfig};
+use allotment::{Backing, Commit, Config, Error, Memory, MemoryImage, PoolingAllocationConfig};
 use common::{MIB, Machine, PAGE, TestArch, WASM_PAGE, pool, pooled};
 
 harness::tests! {
@@ -35,6 +35,10 @@ harness::tests! {
 
     fn a_second_run_takes_no_write_faults() {
         on_every_machine!(learned);
+    }
+
+    fn what_is_no_longer_written_is_forgotten() {
+        on_every_machine!(aged);
     }
 
     fn large_images_share_their_tables() {
@@ -249,6 +253,32 @@ fn learned<A: TestArch>() {
         run(false);
         run(false);
     });
+}
+
+fn aged<A: TestArch>() {
+    const OFTEN: usize = 3;
+    const ONCE: usize = 200;
+    let backings = [Backing::Fixed, Backing::Elastic(Commit::Strict)].map(|b| pooled(few().backing(b)));
+    for config in backings.into_iter().chain([Config::new()]) {
+        let m = Machine::<A>::new(&config, 64 * MIB);
+        let image = image(&m, 8, 0, MIB);
+        let run = |pages: &[usize]| {
+            let memory = m.allocator.allocate_memory_from(&image, MIB).unwrap();
+            assert_shows(&m, &memory, Some((8, &image)));
+            pages.iter().for_each(|&page| m.store(&memory, (page * PAGE) as i64, 1).unwrap());
+            m.allocator.deallocate_memory(memory);
+        };
+        let written = |page: usize| {
+            let mut found = false;
+            image.for_each_written_page(|offset| found |= offset == page * PAGE);
+            found
+        };
+        run(&[OFTEN, ONCE]);
+        assert!(written(OFTEN) && written(ONCE));
+        (0..100).for_each(|_| run(&[OFTEN]));
+        assert!(written(OFTEN), "what each run writes is known");
+        assert!(!written(ONCE), "what was written once is not, after a while");
+    }
 }
 
 fn large<A: TestArch>() {

@@ -59,6 +59,10 @@ harness::tests! {
         on_every_machine!(late_faults);
     }
 
+    fn idle_work_resets_it_in_parts() {
+        on_every_machine!(in_parts);
+    }
+
     fn another_cpu_goes_on_with_it() {
         on_every_machine!(moved);
     }
@@ -339,6 +343,29 @@ fn late_faults<A: TestArch>() {
     }
     m.assert_ends_at(&memory, size);
     m.allocator.deallocate_memory(memory);
+}
+
+fn in_parts<A: TestArch>() {
+    let m = &Machine::<A>::new(&pooled(fixed().clean_when_idle(true)), 48 * MIB);
+    let image = image(m, GRANULE);
+    let size = GRANULE + 2 * WASM_PAGE;
+    for budget in [1, 5, 16, 40, 1000] {
+        users(m, &image, (STEADY + 1, size), size);
+        // The next users do what idle work does not.
+        assert_eq!(larger(m), expected(m, 34, 1), "before {budget}");
+        let memory = m.allocator.allocate_memory_from(&image, size).unwrap();
+        write(m, &memory, [3, 9, 515, 516, 543].into_iter());
+        m.allocator.deallocate_memory(memory);
+        let mut rounds = 0;
+        while m.allocator.idle_work(budget) > 0 {
+            rounds += 1;
+            assert!(rounds < 10_000, "it comes to no end");
+        }
+        assert_eq!(m.allocator.idle_work_left().slots, 0);
+        let all = m.allocator.allocate_memory_from(&image, size).unwrap();
+        assert_fresh(m, &all, &image);
+        m.allocator.deallocate_memory(all);
+    }
 }
 
 fn moved<A: TestArch>() {

@@ -252,7 +252,7 @@ impl<A: Arch> MemoryImage<'_, A> {
     /// Forgets what instances write.
     pub fn forget_writes(&self) {
         let record = self.image.record(&self.allocator.vm);
-        record.working_set.lock().clear();
+        record.forget_writes();
     }
 
     /// Whether what instances write is noted, for those after them. It is, at first.

@@ -32,7 +32,8 @@ impl<A: Arch> Slot<'_, A> {
             larger.runs += self.audit_runs(nth, table);
             larger.blocks += usize::from(self.audit_block(nth, place, table));
             let groups = self.groups(nth, table);
-            for (at, entry) in vm.table(table).iter().enumerate() {
+            let entries = vm.table(table);
+            for (at, entry) in entries.iter().enumerate() {
                 let entry = entry.load(Ordering::Relaxed);
                 let page = nth * ENTRIES_PER_TABLE + at;
                 let Some(frame) = pages::shown_frame::<A>(entry) else {
@@ -53,7 +54,10 @@ impl<A: Arch> Slot<'_, A> {
                 let writable = pages::is_writable_or_written::<A>(entry);
                 let named = groups & 1 << (at / GROUP) != 0;
                 assert!(named || !writable, "page {page} of slot {slot} is in no group of the summary");
-                let left_for_later = pages::is_written::<A>(entry);
+                // The CPU marks one page of a run for all of it.
+                let group = &entries[at / GROUP * GROUP..][..GROUP];
+                let left_for_later = pages::is_written::<A>(entry)
+                    || (state.unwiped > 0 && Self::is_run(group) && pages::any_written::<A>(group));
                 if !left_for_later && (state.top <= SAMPLED_ABOVE || page.is_multiple_of(SAMPLE)) {
                     self.assert_same(frame, shown, page);
                 }

@@ -23,7 +23,7 @@ use super::{
     super::{slot::SlotState, slot_edits::Slot, slot_pool::SlotBacking},
     GROUP,
     granule::{is_shared, own_table},
-    larger::{Larger, STEADY, spread_marks},
+    larger::{Larger, STEADY, break_run, spread_marks},
     write_fault::is_own,
 };
 use crate::vm::{ImageRecord, pages};
@@ -57,8 +57,11 @@ struct Reset<'r> {
     shared: usize,
     /// Whether a group of the table at hand was written as a whole.
     whole: bool,
-    /// What became larger than a page.
+    /// What became larger than a page, and how many runs are no longer.
     formed: Larger,
+    broken: usize,
+    /// Whether it may stop before all is reset, or went on where another one stopped.
+    in_parts: bool,
 }
 
 /// Which granules have own tables: the first 64, and whether any further does.
@@ -177,11 +180,21 @@ impl<A: Arch> Slot<'_, A> {
         let faulted = record.faulted.swap(false, Ordering::Relaxed);
         let learn = faulted && image.is_some_and(|image| image.learns.load(Ordering::Relaxed));
         let (first, copies) = (usize::MAX, state.copies);
-        let formed = Larger::default();
-        let mut reset =
-            Reset { image, learn, copies, left: most, first, end: 0, shared: 0, whole: false, formed };
+        let mut reset = Reset {
+            image,
+            learn,
+            copies,
+            left: most,
+            first,
+            end: 0,
+            shared: 0,
+            whole: false,
+            formed: Larger::default(),
+            broken: 0,
+            in_parts: state.unwiped > 0,
+        };
         self.for_each_parked(own, state.present, |nth, table| self.reset_table(nth, table, &mut reset));
-        state.larger.runs += reset.formed.runs;
+        state.larger.runs = state.larger.runs + reset.formed.runs - reset.broken;
         state.larger.blocks += reset.formed.blocks;
         if reset.left > 0 {
             self.finish(state, own, &mut reset);
@@ -202,7 +215,7 @@ impl<A: Arch> Slot<'_, A> {
             let pages = Pages { start, count: reset.end - reset.first };
             // Where pages are shared again, others may have cached their own frames; and
             // pages where there is something larger.
-            let replaced = reset.shared > 0 || reset.formed != Larger::default();
+            let replaced = reset.shared > 0 || reset.broken > 0 || reset.formed != Larger::default();
             if replaced { self.replaced_at_rest(pages) } else { record.revoke(self.vm, pages) }
         }
         most - reset.left
@@ -290,6 +303,13 @@ impl<A: Arch> Slot<'_, A> {
         let gives_up = gives_up && streak < STEADY;
         if Self::is_run(run) {
             spread_marks::<A>(run);
+            if reset.left < GROUP {
+                // What is left of it for later is to be told from what is done.
+                break_run::<A>(run);
+                reset.broken += 1;
+                reset.touched(nth * ENTRIES_PER_TABLE + first);
+                reset.touched(nth * ENTRIES_PER_TABLE + first + GROUP - 1);
+            }
         }
         let before = reset.left;
         for (at, entry) in (first..).zip(run) {
@@ -328,7 +348,9 @@ impl<A: Arch> Slot<'_, A> {
             let written = 1 << (first / GROUP + u32::BITS as usize);
             self.near_summary(nth).fetch_or(written, Ordering::Relaxed);
             let all = before - reset.left == GROUP;
-            if (all || streak > 0) && self.has_adjacent_frames() {
+            // Of what was reset in parts nobody knows.
+            let known = all || (streak > 0 && !reset.in_parts);
+            if known && self.has_adjacent_frames() {
                 reset.formed.runs += usize::from(self.note_streak(nth, first, run, all));
                 reset.whole |= all;
             }
@@ -348,8 +370,11 @@ impl<A: Arch> Slot<'_, A> {
         let (writable, written) = (both & u64::from(u32::MAX), both >> u32::BITS);
         if !matches!(self.pool.settings.backing, SlotBacking::Fixed { .. }) {
             // Frames of the arena would have to be forgotten everywhere first: the
-            // batch that takes what may not be kept does it.
+            // batch that takes what may not be kept does it. Other slots do without them.
             summary.store(writable, Ordering::Relaxed);
+            if let Some(image) = reset.image {
+                forget_groups(image, nth, writable & !written);
+            }
             return;
         }
         summary.store(writable & written, Ordering::Relaxed);
@@ -370,10 +395,10 @@ impl<A: Arch> Slot<'_, A> {
                 self.share_again(entry, shown::<A>(master, at).unwrap_or(self.vm.zeros.frame()));
                 reset.touched(page);
                 reset.shared = reset.shared.max(page + 1);
-                if let Some(image) = reset.image {
-                    image.working_set.lock().remove(page);
-                }
             }
+        }
+        if let Some(image) = reset.image {
+            forget_groups(image, nth, writable & !written);
         }
     }
 
@@ -390,6 +415,15 @@ impl<A: Arch> Slot<'_, A> {
         }
         entry.store(A::Format::present(shown, Access::CopyOnWrite, false), Ordering::Relaxed);
         self.record.private.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Has the working set be without the pages of some groups of a granule.
+fn forget_groups(image: &ImageRecord, nth: usize, groups: u64) {
+    let mut working_set = image.working_set.lock();
+    for group in (0..ENTRIES_PER_TABLE / GROUP).filter(|group| groups & 1 << group != 0) {
+        let first = nth * ENTRIES_PER_TABLE + group * GROUP;
+        (first..first + GROUP).for_each(|page| _ = working_set.remove(page));
     }
 }
 

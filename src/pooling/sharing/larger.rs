@@ -170,18 +170,11 @@ impl<A: Arch> Slot<'_, A> {
         }
         let streaks = self.streaks(nth);
         let old = streaks.load(Ordering::Relaxed);
-        let steady = old & old >> 1 & LOWER;
-        if steady == 0 {
-            return false;
-        }
-        streaks.store(old & !steady, Ordering::Relaxed);
+        streaks.store(old & !(old & old >> 1 & LOWER), Ordering::Relaxed);
         let (table, before) = (self.near_table(nth), state.larger);
         let (groups, _) = self.vm.table(table).as_chunks::<GROUP>();
         for group in groups.iter().filter(|group| Self::is_run(*group)) {
-            spread_marks::<A>(group);
-            for entry in group {
-                entry.store(entry.load(Ordering::Relaxed) & !A::Format::RUN_HINT, Ordering::Relaxed);
-            }
+            break_run::<A>(group);
             state.larger.runs -= 1;
         }
         if let Some(place) = self.directory_entry(nth)
@@ -249,6 +242,14 @@ pub(super) fn are_adjacent<A: Arch>(entries: &[AtomicU64]) -> bool {
         entry & A::Format::PRESENT != 0 && is_own::<A>(entry)
     };
     first.is_some_and(|first| first.is_aligned(entries.len() * PAGE_SIZE)) && entries.iter().all(own)
+}
+
+/// Has a run at rest be pages.
+pub(super) fn break_run<A: Arch>(group: &[AtomicU64]) {
+    spread_marks::<A>(group);
+    for entry in group {
+        entry.store(entry.load(Ordering::Relaxed) & !A::Format::RUN_HINT, Ordering::Relaxed);
+    }
 }
 
 /// Has all pages of a run at rest be marked, if any is: the CPU marks one for all.

@@ -44,6 +44,9 @@ pub(crate) const MOST_GRANULES: usize = 256;
 /// refused by pools; on demand they get a table of their own.
 const MOST_TAILS: usize = 8;
 
+/// Memories on demand, of one image, until what they write is learned anew.
+const MEMORIES_ON_DEMAND: u32 = 64;
+
 /// An image, by the frame that its record is in. Whoever keeps one is among its
 /// owners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +78,10 @@ pub(crate) struct ImageRecord {
     /// Changes whenever the working set does.
     pub(crate) version: AtomicU32,
     pub(crate) working_set: SpinMutex<WorkingSet>,
+    /// How often that was forgotten: memories on demand note nothing that began before.
+    forgotten: AtomicU32,
+    /// How many of them began since.
+    begun: AtomicU32,
     /// Directory entries for the master tables.
     masters: [AtomicU64; MOST_GRANULES],
 }
@@ -378,6 +385,8 @@ impl ImageRecord {
             learns: AtomicBool::new(true),
             version: AtomicU32::new(0),
             working_set: SpinMutex::new(WorkingSet::default()),
+            forgotten: AtomicU32::new(0),
+            begun: AtomicU32::new(0),
             masters: [const { AtomicU64::new(0) }; MOST_GRANULES],
         }
     }
@@ -404,6 +413,29 @@ impl ImageRecord {
         if self.working_set.lock().add(page) {
             self.version.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// Notes that instances write what is not known any more.
+    pub(crate) fn forget_writes(&self) {
+        self.working_set.lock().clear();
+        self.begun.store(0, Ordering::Relaxed);
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Notes that a memory on demand begins. Returns what it is to have in hand when it
+    /// ends, to note what it wrote: of many one begins with nothing, so that what nobody
+    /// writes any more is forgotten.
+    pub(crate) fn begin(&self) -> u32 {
+        let learns = self.learns.load(Ordering::Relaxed);
+        if learns && self.begun.fetch_add(1, Ordering::Relaxed) >= MEMORIES_ON_DEMAND {
+            self.forget_writes();
+        }
+        self.forgotten.load(Ordering::Acquire)
+    }
+
+    /// Whether what it wrote is to be noted that has this in hand.
+    pub(crate) fn is_noted(&self, begun: u32) -> bool {
+        self.learns.load(Ordering::Relaxed) && self.forgotten.load(Ordering::Acquire) == begun
     }
 
     /// The directory entry for the master table of a memory's granule `nth`.

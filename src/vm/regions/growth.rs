@@ -90,6 +90,7 @@ impl<A: Arch> Sharing<'_, A> {
         self.record.image.set(image);
         let image = image.map(|image| image.record(self.vm));
         if let Some(image) = image {
+            self.record.begun.store(image.begin(), Ordering::Relaxed);
             self.make_working_set_own(image, last, frames);
         }
         for nth in 0..last.div_ceil(ENTRIES_PER_TABLE) {

@@ -253,8 +253,8 @@ impl Regions {
         record.close();
         let settled = vm.settle(tables::unlink(vm, pages));
         let image = record.image.take();
-        let learning =
-            image.map(|image| image.record(vm)).filter(|image| image.learns.load(Ordering::Relaxed));
+        let begun = record.begun.load(Ordering::Relaxed);
+        let learning = image.map(|image| image.record(vm)).filter(|image| image.is_noted(begun));
         tables::collect(vm, pages, settled, |page| {
             if let (Some(image), Some(offset)) = (learning, distance(pages.start, page)) {
                 image.learn(offset / PAGE_SIZE);

@@ -65,6 +65,8 @@ pub(crate) struct RegionRecord {
     /// Frames that first writes may take, for pages and tables.
     pub(super) promised: AtomicUsize,
     pub(super) image: ShownImage,
+    /// What the image [says](crate::vm::ImageRecord::begin) of when it began.
+    pub(super) begun: AtomicU32,
     /// What CPUs other than the last may still have cached of what was replaced.
     pub(super) revoked: Revoked,
     /// Held while the region's entries are edited.
