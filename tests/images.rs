@@ -29,6 +29,10 @@ harness::tests! {
         on_every_machine!(grow);
     }
 
+    fn pages_that_were_long_out_of_reach_are_reset_after_growth() {
+        on_every_machine!(regrown);
+    }
+
     fn an_image_outlives_its_handles_as_long_as_memories_show_it() {
         on_every_machine!(lifetime);
     }
@@ -183,6 +187,31 @@ fn grow<A: TestArch>() {
             m.store(&memory, 3 * MIB as i64, 0xaa).unwrap();
             m.store(&memory, 8 * MIB as i64 - 1, 0xaa).unwrap();
             m.allocator.deallocate_memory(memory);
+        }
+    });
+}
+
+/// Of pages that nobody writes for long a slot forgets that they may be written: also of
+/// those that are its own and lie beyond what its users have. Who grows there writes again.
+fn regrown<A: TestArch>() {
+    machines::<A>(|m| {
+        let image = image(m, 11, 0, WASM_PAGE);
+        let user = |growth: &[usize]| {
+            let mut memory = m.allocator.allocate_memory_from(&image, WASM_PAGE).unwrap();
+            growth.iter().for_each(|pages| memory.grow_to(pages * WASM_PAGE).unwrap());
+            let wasm_pages = memory.size() / WASM_PAGE;
+            assert_shows(m, &memory, Some((11, &image)));
+            m.assert_ends_at(&memory, wasm_pages * WASM_PAGE);
+            for nth in 0..wasm_pages {
+                m.store(&memory, (nth * WASM_PAGE + nth % 16 * PAGE) as i64, 0xee).unwrap();
+            }
+            m.allocator.deallocate_memory(memory);
+        };
+        // Within the first granule, and beyond.
+        for growth in [&[2, 5][..], &[2, 32, 33, 35]] {
+            (0..2).for_each(|_| user(growth));
+            (0..40).for_each(|_| user(&[]));
+            (0..2).for_each(|_| user(growth));
         }
     });
 }

@@ -182,6 +182,14 @@ pub trait Format: Send + Sync + 'static {
     /// `hidden` in a few instructions, for the path that takes access away.
     fn hide(present: u64) -> u64;
 
+    /// The same of a page of 4 KiB that [`present`](Self::present) or
+    /// [`reveal`](Self::reveal) made one of the two, in as few instructions as can be:
+    /// growth and its end do little else.
+    #[inline(always)]
+    fn hide_data(present: u64) -> u64 {
+        Self::hide(present)
+    }
+
     /// A present entry, marked as written, if it is
     /// [`ReadWrite`](Access::ReadWrite): what the CPU does by itself where it
     /// keeps dirty state.
@@ -276,10 +284,13 @@ pub(crate) mod tests {
         for written in [false, true] {
             let present = F::present(FRAME, Access::ReadWrite, written);
             assert_eq!(F::hide(present), F::hidden(FRAME, written));
+            assert_eq!(F::hide_data(present), F::hidden(FRAME, written));
+            assert_eq!(F::reveal(F::hide_data(present)), present);
             assert_eq!(F::reveal(F::hidden(FRAME, written)), present);
         }
         let shared = F::present(FRAME, Access::CopyOnWrite, false);
         let hidden = F::hide(shared);
+        assert_eq!(F::hide_data(shared), hidden);
         assert_ne!(hidden & F::SHARED, 0);
         assert_eq!(F::decode(hidden), Entry::Hidden { frame: FRAME, written: false, shared: true });
         assert_eq!((hidden ^ F::CLEAN) & F::WRITTEN, 0);

@@ -193,6 +193,21 @@ impl Pools {
         offset: usize,
         len: usize,
     ) -> Result<(), Error> {
+        if pool.reveal_further(vm, id, offset, len) {
+            return Ok(());
+        }
+        self.make_accessible_slowly(vm, pool, id, offset, len)
+    }
+
+    #[inline(never)]
+    fn make_accessible_slowly<A: Arch>(
+        &self,
+        vm: &Vm<A>,
+        pool: &SlotPool,
+        id: SlotId,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
         loop {
             let error = match pool.make_accessible(vm, id, offset, len) {
                 Ok(()) => return Ok(()),

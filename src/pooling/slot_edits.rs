@@ -60,13 +60,18 @@ impl<'p, A: Arch> Slot<'p, A> {
     /// show `image` over zeros.
     #[inline(always)]
     pub(super) fn open(&self, state: &mut SlotState, image: Option<Image>, last: usize) -> Result<(), Error> {
-        if state.sharing && last == 0 && image.is_none() {
-            // What it will show is decided when it becomes accessible. Until then it shows
-            // nothing, nor what this CPU caches of former users.
-            if state.present > 0 {
-                self.record.revoke(self.vm, Pages { start: self.base(), count: state.present });
+        if state.sharing {
+            if last == 0 && image.is_none() {
+                // What it will show is decided when it becomes accessible. Until then it shows
+                // nothing, nor what this CPU caches of former users.
+                if state.present > 0 {
+                    self.record.revoke(self.vm, Pages { start: self.base(), count: state.present });
+                }
+                return Ok(());
             }
-            return Ok(());
+            if self.reopen_sharing(state, image, last) {
+                return Ok(());
+            }
         }
         let zeros = state.sharing || self.begins_sharing(state, last);
         if image.is_some() || (zeros && self.can_share_zeros(last)) {
@@ -110,6 +115,28 @@ impl<'p, A: Arch> Slot<'p, A> {
             self.record.accessible.store(last * PAGE_SIZE, Ordering::Release);
         }
         same
+    }
+
+    /// Makes `[offset, offset + len)` of a slot in use accessible if that is growth by pages
+    /// that it has, in tables that are linked. `false` if it is not; nothing happened then.
+    #[inline(always)]
+    pub(super) fn reveal_further(&self, state: &mut SlotState, offset: usize, len: usize) -> bool {
+        let from = state.present;
+        let last = offset.saturating_add(len).div_ceil(PAGE_SIZE);
+        let ready = state.resident.min(self.near_pages()).min(state.linked * ENTRIES_PER_TABLE);
+        if last > ready || last <= from || offset > from * PAGE_SIZE {
+            return false;
+        }
+        // All hidden; and its own, if it shares: of what others show nothing is `resident`
+        // that is not present.
+        if state.sharing {
+            self.note_revealed(from, last);
+        }
+        pages::reveal::<A>(self.near(from, last));
+        self.vm.arch.publish();
+        state.present = last;
+        self.record.accessible.store(last * PAGE_SIZE, Ordering::Release);
+        true
     }
 
     /// Has all written pages cleared, nothing accessible, and the slot at rest.

@@ -21,7 +21,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use allotment_arch::{Arch, ENTRIES_PER_TABLE, PAGE_SIZE, PhysAddr, Table, VirtAddr, page_ceil};
+use allotment_arch::{Arch, PAGE_SIZE, PhysAddr, Table, VirtAddr, page_ceil};
 use spin::mutex::SpinMutexGuard;
 
 use super::{
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     Error, MemoryInModule,
-    vm::{Image, Records, Vm, distance, pages},
+    vm::{Image, Records, Vm, distance},
 };
 
 /// What a pool is made of, and how it treats its slots.
@@ -193,9 +193,17 @@ impl SlotPool {
         Ok(())
     }
 
+    /// Makes `[offset, offset + len)` accessible if no more is needed than to reveal pages
+    /// that the slot has, in tables that are linked: most growth of a slot that was used
+    /// before. If it is `false`, nothing happened: [`make_accessible`](Self::make_accessible)
+    /// says why, or does what it takes.
+    #[inline(always)]
+    pub(crate) fn reveal_further<A: Arch>(&self, vm: &Vm<A>, id: SlotId, offset: usize, len: usize) -> bool {
+        self.hold(vm, id).is_ok_and(|(slot, mut state)| slot.reveal_further(&mut state, offset, len))
+    }
+
     /// Makes `[offset, offset + len)` accessible, where `offset` does not go
     /// beyond what is accessible already.
-    #[inline]
     pub(crate) fn make_accessible<A: Arch>(
         &self,
         vm: &Vm<A>,
@@ -224,16 +232,7 @@ impl SlotPool {
             }
             slot.make_fresh(&mut state);
         }
-        // In tables that are linked, all with frames: nothing but to reveal.
-        let linked = slot.near_pages().min(state.linked * ENTRIES_PER_TABLE);
-        if last <= state.resident && last <= linked {
-            pages::reveal::<A>(slot.near(state.present, last));
-            vm.arch.publish();
-            if state.sharing {
-                slot.note_revealed(state.present, last);
-            }
-            state.present = last;
-            slot.record.accessible.store(end, Ordering::Release);
+        if state.sharing && slot.grow_into_parked(&mut state, last) {
             return Ok(());
         }
         if state.linked == 0 && !state.sharing && slot.reopen(&mut state, last) {

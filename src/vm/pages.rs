@@ -22,7 +22,7 @@
 //! for the edit. The last three are what [`space`](super::space) edits with: pages in any
 //! state, which others may be using, in tables that come and go.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 use allotment_arch::{Access, Arch, Entry, Format, PAGE_SIZE, PhysAddr};
 
@@ -64,10 +64,13 @@ pub(crate) fn fill<A: Arch>(run: &[AtomicU64], frames: &mut Promise<'_, A>) {
 /// is taken away: there is nothing to invalidate.
 #[inline(always)]
 pub(crate) fn reveal<A: Arch>(run: &[AtomicU64]) {
+    // Once for all of them, as a store that releases costs more than the rest of it:
+    // who finds a page finds its frame cleared.
+    fence(Ordering::Release);
     let reveal = |entry: &AtomicU64| {
         let hidden = entry.load(Ordering::Relaxed);
         debug_assert!(matches!(A::Format::decode(hidden), Entry::Hidden { .. }), "{hidden:#x} is not hidden");
-        entry.store(A::Format::reveal(hidden), Ordering::Release);
+        entry.store(A::Format::reveal(hidden), Ordering::Relaxed);
     };
     // By eights: growth by a wasm page is sixteen of these.
     let (eights, rest) = run.as_chunks::<8>();
@@ -113,7 +116,7 @@ pub(crate) fn hide<A: Arch>(run: &[AtomicU64]) -> Hidden {
     let mut hide = |entry: &AtomicU64| {
         let present = entry.load(Ordering::Relaxed);
         debug_assert!(present & A::Format::PRESENT != 0, "{present:#x} is not present");
-        let hidden = A::Format::hide(present);
+        let hidden = A::Format::hide_data(present);
         marks |= hidden ^ A::Format::CLEAN;
         entry.store(hidden, Ordering::Relaxed);
     };
@@ -210,14 +213,20 @@ pub(crate) fn any_written_or_empty<A: Arch>(run: &[AtomicU64]) -> bool {
 pub(crate) fn hide_at_rest<A: Arch>(run: &[AtomicU64]) {
     let hide = |entry: &AtomicU64| {
         let old = entry.load(Ordering::Relaxed);
-        if old & A::Format::PRESENT != 0 {
-            entry.store(A::Format::hide(old), Ordering::Relaxed);
-        }
+        entry.store(A::Format::hide_data(old), Ordering::Relaxed);
     };
-    // By eights: a table may be full of them.
+    let is_present = |entry: &&AtomicU64| entry.load(Ordering::Relaxed) & A::Format::PRESENT != 0;
+    // By eights: a table may be full of them, and as a rule all of eight are alike.
     let (eights, rest) = run.as_chunks::<8>();
-    eights.iter().for_each(|eight| eight.iter().for_each(hide));
-    rest.iter().for_each(hide);
+    for eight in eights {
+        let all = eight.iter().fold(A::Format::PRESENT, |all, entry| all & entry.load(Ordering::Relaxed));
+        if all != 0 {
+            eight.iter().for_each(hide);
+        } else {
+            eight.iter().filter(is_present).for_each(hide);
+        }
+    }
+    rest.iter().filter(is_present).for_each(hide);
 }
 
 /// Reveals what is hidden.

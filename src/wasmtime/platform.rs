@@ -186,6 +186,28 @@ impl<A: Arch> Platform<A> {
         protection: Protection,
     ) -> Result<(), PlatformError> {
         let start = virt(start);
+        // As a rule it is that, which is tried first, and by itself.
+        if protection == Protection(Some(Access::ReadWrite))
+            && self.memories().give_access_at(&self.allocator.vm, start, bytes)
+        {
+            return Ok(());
+        }
+        // SAFETY: by this function's contract.
+        unsafe { self.protect_otherwise(start, bytes, protection) }
+    }
+
+    /// The same where it is not mere growth.
+    ///
+    /// # Safety
+    ///
+    /// Nobody relies on an access that the call takes away.
+    #[inline(never)]
+    unsafe fn protect_otherwise(
+        &self,
+        start: VirtAddr,
+        bytes: usize,
+        protection: Protection,
+    ) -> Result<(), PlatformError> {
         self.note(match self.memories().find(start) {
             Some((id, offset)) => self.protect_slot(id, offset, bytes, protection),
             // SAFETY: by this function's contract.

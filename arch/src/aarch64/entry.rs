@@ -109,7 +109,8 @@ impl Format for Aarch64 {
     }
 
     fn reveal(hidden: u64) -> u64 {
-        (hidden ^ HIDDEN) | PAGE | PRIVILEGED_NO_EXECUTE
+        // By one exclusive or: a hidden entry has none of the others.
+        hidden ^ (HIDDEN | PAGE | PRIVILEGED_NO_EXECUTE)
     }
 
     fn hide(present: u64) -> u64 {

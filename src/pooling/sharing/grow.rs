@@ -48,6 +48,57 @@ struct Need {
 }
 
 impl<'p, A: Arch> Slot<'p, A> {
+    /// Notes that hidden pages of the slot's own, in the first granules, can be written
+    /// again: groups that nobody wrote for long are no longer noted.
+    #[inline(always)]
+    pub(in crate::pooling) fn note_revealed(&self, first: usize, last: usize) {
+        let nth = first / ENTRIES_PER_TABLE;
+        let start = nth * ENTRIES_PER_TABLE;
+        if last - start <= ENTRIES_PER_TABLE {
+            self.mark_groups(nth, self.near_table(nth), first - start, last - start);
+        } else {
+            self.mark_many(first, last);
+        }
+        self.record.private.fetch_add(last - first, Ordering::Relaxed);
+    }
+
+    /// Notes the same of pages in several granules.
+    #[cold]
+    fn mark_many(&self, first: usize, last: usize) {
+        for nth in first / ENTRIES_PER_TABLE..last.div_ceil(ENTRIES_PER_TABLE) {
+            let start = nth * ENTRIES_PER_TABLE;
+            let (first, last) = (first.max(start) - start, last.min(start + ENTRIES_PER_TABLE) - start);
+            self.mark_groups(nth, self.near_table(nth), first, last);
+        }
+    }
+
+    /// Growth in a granule whose table is parked, by pages that former users made the
+    /// slot's own: nothing is to be promised, and no other table to be looked at. `false`
+    /// if it is not that.
+    pub(in crate::pooling) fn grow_into_parked(&self, state: &mut SlotState, last: usize) -> bool {
+        let (first, nth) = (state.present, state.linked);
+        // Nothing is linked of a slot that waits for what it is to show; and where each page
+        // counts that an instance may write, own ones do.
+        let own = state.shared <= first && last <= state.resident && !self.pool.is_sparse();
+        if !own || nth == 0 || first != nth * ENTRIES_PER_TABLE || last > first + ENTRIES_PER_TABLE {
+            return false;
+        }
+        let Some(place) = self.directory_entry(nth) else { return false };
+        let Some(table) = own_table::<A>(place.load(Ordering::Relaxed)) else { return false };
+        let (run, behind) = self.vm.table(table).split_at(last - first);
+        // Noted before any can be written.
+        self.mark_groups(nth, table, 0, run.len());
+        // It was parked with whatever its last user could access.
+        pages::reveal_some::<A>(run);
+        pages::hide_at_rest::<A>(behind);
+        place.store(A::Format::table(table), Ordering::Release);
+        self.record.private.fetch_add(run.len(), Ordering::Relaxed);
+        self.vm.arch.publish();
+        (state.present, state.linked) = (last, nth + 1);
+        self.record.accessible.store(last * PAGE_SIZE, Ordering::Release);
+        true
+    }
+
     /// Makes pages up to `last` accessible, which is more than now.
     #[cold]
     #[inline(never)]
@@ -249,17 +300,6 @@ impl<'p, A: Arch> Slot<'p, A> {
         self.mark_groups(part.nth, table, part.first, part.end);
         self.record.private.fetch_add(part.end - part.first, Ordering::Relaxed);
         self.link_own(part, table);
-    }
-
-    /// Notes that hidden pages of the slot's own, in the first granules, can be written
-    /// again.
-    pub(in crate::pooling) fn note_revealed(&self, first: usize, last: usize) {
-        for nth in first / ENTRIES_PER_TABLE..last.div_ceil(ENTRIES_PER_TABLE) {
-            let start = nth * ENTRIES_PER_TABLE;
-            let (first, last) = (first.max(start) - start, last.min(start + ENTRIES_PER_TABLE) - start);
-            self.mark_groups(nth, self.near_table(nth), first, last);
-        }
-        self.record.private.fetch_add(last - first, Ordering::Relaxed);
     }
 
     /// Links an own table that is parked, or new. What follows the part in it is not

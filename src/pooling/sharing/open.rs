@@ -29,6 +29,45 @@ impl<A: Arch> Slot<'_, A> {
         self.link_sharing(state, last)
     }
 
+    /// Makes a slot at rest accessible again if its last user left it just so, in one
+    /// granule: the short way of [`open_sharing`](Self::open_sharing). If it is `false`
+    /// nothing happened.
+    #[inline(always)]
+    pub(in crate::pooling) fn reopen_sharing(
+        &self,
+        state: &mut SlotState,
+        image: Option<Image>,
+        last: usize,
+    ) -> bool {
+        let record = self.record;
+        let same = last == state.present && last.wrapping_sub(1) < ENTRIES_PER_TABLE;
+        if !same || !state.sharing || state.unwiped > 0 || record.image() != image {
+            return false;
+        }
+        let image = image.map(|image| image.record(self.vm));
+        // Others may have written since what is to be made its own first.
+        if image.is_some_and(|image| image.version.load(Ordering::Acquire) != state.version) {
+            return false;
+        }
+        let Some(place) = self.directory_entry(0) else { return false };
+        let parked = place.load(Ordering::Relaxed);
+        let entry = match image {
+            _ if parked != 0 => Some(self.own_link(0, parked)),
+            Some(image) => self.vm.view(Some(image), 0, last).ok(),
+            None => self.vm.zeros.find(self.vm, last),
+        };
+        let Some(entry) = entry else { return false };
+        // One granule takes no table of the arena's, where the carve made the first.
+        if !self.is_near(0) || self.promise_pages(last, 0).is_err() {
+            return false;
+        }
+        place.store(entry, Ordering::Release);
+        state.linked = 1;
+        self.vm.arch.publish();
+        record.accessible.store(last * PAGE_SIZE, Ordering::Release);
+        true
+    }
+
     /// Has a slot at rest be paired with `image`, and ready for so many pages.
     #[inline]
     pub(super) fn prepare_sharing(
@@ -114,8 +153,19 @@ impl<A: Arch> Slot<'_, A> {
 
     /// Sets aside what first writes may take: for each page that is accessible and not
     /// the slot's own, and for tables beyond the premapped ones.
-    #[inline]
     pub(super) fn promise_sharing(&self, last: usize) -> Result<(), Error> {
+        let promised = &self.record.promised_tables;
+        let tables = self.missing_far_tables(last).saturating_sub(promised.load(Ordering::Relaxed));
+        self.promise_pages(last, tables)?;
+        if tables > 0 && !matches!(self.pool.settings.backing, SlotBacking::Fixed { .. }) {
+            promised.fetch_add(tables, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
+    /// The same for pages, and so many tables, which the caller counts.
+    #[inline(always)]
+    fn promise_pages(&self, last: usize, tables: usize) -> Result<(), Error> {
         let record = self.record;
         let most = match self.pool.settings.backing {
             SlotBacking::Fixed { .. } => return Ok(()),
@@ -126,11 +176,8 @@ impl<A: Arch> Slot<'_, A> {
         let pages = most.saturating_sub(record.private.load(Ordering::Relaxed));
         // Some of it may be promised from when it was accessible before.
         let pages = pages.saturating_sub(record.promised.load(Ordering::Relaxed));
-        let tables = self.missing_far_tables(last);
-        let tables = tables.saturating_sub(record.promised_tables.load(Ordering::Relaxed));
         self.vm.arena.set_aside(pages + tables)?;
         record.promised.fetch_add(pages, Ordering::AcqRel);
-        record.promised_tables.fetch_add(tables, Ordering::AcqRel);
         Ok(())
     }
 

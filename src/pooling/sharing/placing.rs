@@ -2,15 +2,36 @@
 
 use core::sync::atomic::Ordering;
 
-use allotment_arch::{Arch, ENTRIES_PER_TABLE, PAGE_SIZE, page_ceil};
+use allotment_arch::{Arch, ENTRIES_PER_TABLE, PAGE_SIZE, VirtAddr, page_ceil};
 
 use super::super::{SlotId, slot::SlotState, slot_edits::Slot, slot_pool::SlotPool};
 use crate::{
     Error,
-    vm::{Image, Vm, pages},
+    vm::{Image, Vm, distance, pages},
 };
 
 impl SlotPool {
+    /// Makes `[start, start + len)` accessible in the usual cases: growth that is
+    /// [mere revealing](Self::reveal_further), and a slot that shows zeros, from its first
+    /// byte on, just as its last user left it. If it is `false`, nothing happened.
+    #[inline(always)]
+    pub(crate) fn give_access_at<A: Arch>(&self, vm: &Vm<A>, start: VirtAddr, len: usize) -> bool {
+        let place = distance(self.start, start).and_then(|offset| self.settings.layout.locate(offset));
+        let Some((number, offset)) = place else { return false };
+        let Some(record) = self.slots.as_slice().get(number) else { return false };
+        let mut state = record.state.lock();
+        if !record.is_in_use() || record.detached.load(Ordering::Relaxed) {
+            return false;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "slots are numbered with u32 at the carve")]
+        let slot = Slot { pool: self, vm, number: number as u32, record };
+        if state.linked > 0 {
+            return offset.is_multiple_of(PAGE_SIZE) && slot.reveal_further(&mut state, offset, len);
+        }
+        // One that is paired with an image waits for it.
+        offset == 0 && slot.reopen_sharing(&mut state, None, len.div_ceil(PAGE_SIZE))
+    }
+
     /// Makes the first `len` bytes accessible, of which nothing is: zeros, unless
     /// [`show_image`](Self::show_image) says something else before they are touched.
     pub(crate) fn make_accessible_at_first<A: Arch>(

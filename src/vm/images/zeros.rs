@@ -54,14 +54,18 @@ impl Zeros {
     /// The directory entry for a table whose first `pages` are zeros, 1 to 512.
     #[inline]
     pub(crate) fn view<A: Arch>(&self, vm: &Vm<A>, pages: usize) -> Result<u64, Error> {
+        self.find(vm, pages).map_or_else(|| self.build(vm, pages), Ok)
+    }
+
+    /// The same if there is such a table.
+    #[inline(always)]
+    pub(crate) fn find<A: Arch>(&self, vm: &Vm<A>, pages: usize) -> Option<u64> {
         let tables = PhysAddr(self.tables.load(Ordering::Acquire));
-        if tables.0 != 0 {
-            let entry = vm.table(tables)[pages - 1].load(Ordering::Acquire);
-            if entry != 0 {
-                return Ok(entry);
-            }
+        if tables.0 == 0 {
+            return None;
         }
-        self.build(vm, pages)
+        let entry = vm.table(tables).get(pages.wrapping_sub(1))?.load(Ordering::Acquire);
+        (entry != 0).then_some(entry)
     }
 
     #[cold]
