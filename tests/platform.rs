@@ -8,6 +8,12 @@ mod common;
 mod exhausted;
 #[path = "platform/images.rs"]
 mod images;
+#[path = "platform/locks.rs"]
+mod locks;
+#[path = "platform/threads.rs"]
+mod threads;
+
+extern crate alloc;
 
 use core::ptr::NonNull;
 
@@ -118,6 +124,42 @@ harness::tests! {
 
     fn bytes_of_an_image_are_not_made_writable() {
         on_every_machine!(images::protected);
+    }
+
+    fn each_cpu_has_the_words_of_its_thread() {
+        on_every_machine!(threads::words_are_per_cpu);
+    }
+
+    fn words_move_with_their_thread() {
+        on_every_machine!(threads::words_move_with_their_thread);
+    }
+
+    fn words_are_used_without_a_switch() {
+        on_every_machine!(threads::words_without_a_switch);
+    }
+
+    fn a_thread_that_moves_sees_its_memory_as_it_left_it() {
+        on_every_machine!(threads::a_thread_moves);
+    }
+
+    fn a_store_that_is_handed_over_is_as_it_was_left() {
+        on_every_machine!(threads::a_store_is_handed_over);
+    }
+
+    fn a_lock_serves_who_came_first() {
+        locks::first_come_first_served();
+    }
+
+    fn neither_readers_nor_writers_are_passed() {
+        locks::writers_are_not_passed();
+    }
+
+    fn locks_keep_cpus_apart() {
+        on_every_machine!(locks::cpus_at_once);
+    }
+
+    fn who_holds_a_lock_stays_on_its_cpu() {
+        on_every_machine!(locks::holders_stay);
     }
 }
 

@@ -20,9 +20,17 @@
 //! 4. asks `deliver` from its exception handlers.
 //!
 //! `install`, `installed`, `deliver` and `configure` exist on bare metal only, as do the C
-//! symbols: on an operating system Wasmtime has a platform of its own. One
-//! CPU runs wasm, for now: its two thread-local words are global. A kernel
-//! that switches threads while wasm runs saves and restores them.
+//! symbols: on an operating system Wasmtime has a platform of its own.
+//!
+//! Every CPU that the allocator counts may run wasm. What a kernel does that switches
+//! threads meanwhile, or goes on with a store on another CPU:
+//!
+//! | | |
+//! |---|---|
+//! | threads run to their end | nothing |
+//! | it switches threads | [`Platform::suspend_thread`] and [`Platform::resume_thread`], which see to the CPU as well |
+//! | also in the midst of Wasmtime | besides, [`Platform::with_preemption`] |
+//! | a store, or a call that waits, goes on on another CPU | [`Platform::arrive`] there |
 //!
 //! The host that precompiles modules passes its own through
 //! [`configure_compiler!`](crate::configure_compiler), so that both sides
@@ -31,7 +39,9 @@
 
 mod config;
 mod images;
+mod locks;
 mod platform;
+mod threads;
 mod traps;
 
 #[cfg(target_os = "none")]
@@ -43,7 +53,9 @@ pub use crate::configure_compiler;
 #[cfg(all(target_os = "none", feature = "wasmtime"))]
 pub use config::configure;
 pub use config::{GUARD_SIZE, RESERVATION, Target, allocator_config};
+pub use locks::{Lock, RwLock, RwTurn, Turn};
 pub use platform::{Platform, PlatformError, Protection};
 #[cfg(target_os = "none")]
 pub use symbols::{AlreadyInstalled, deliver, install, installed};
+pub use threads::{Preemption, ThreadWords};
 pub use traps::{Delivery, Diversion, Exception, TrapHandler};

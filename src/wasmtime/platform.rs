@@ -7,7 +7,7 @@ use core::{fmt, ptr::NonNull};
 use allotment_arch::{Access, Arch, Native, PAGE_SIZE, VirtAddr, page_ceil};
 use spin::Mutex;
 
-use super::{GUARD_SIZE, RESERVATION};
+use super::{GUARD_SIZE, Preemption, RESERVATION};
 use crate::{
     Allocator, Error,
     pooling::{SlabLayout, SlotId, SlotPool, is_in_use},
@@ -100,12 +100,18 @@ impl From<Error> for PlatformError {
 }
 
 /// An allocator as Wasmtime's platform.
-#[derive(Debug)]
 pub struct Platform<A: Arch = Native> {
     allocator: Allocator<A>,
     /// Whether each slot has what a mapping promises.
     slots_are_mappings: bool,
     last_error: Mutex<Option<PlatformError>>,
+    pub(super) preemption: Option<&'static dyn Preemption>,
+}
+
+impl<A: Arch> fmt::Debug for Platform<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Platform").field("plan", self.allocator.plan()).finish_non_exhaustive()
+    }
 }
 
 impl<A: Arch> Platform<A> {
@@ -115,7 +121,14 @@ impl<A: Arch> Platform<A> {
     pub fn new(allocator: Allocator<A>) -> Self {
         let slots_are_mappings =
             !allocator.on_demand.is_strategy && slots_are_mappings(allocator.pools.memories.layout());
-        Self { allocator, slots_are_mappings, last_error: Mutex::new(None) }
+        Self { allocator, slots_are_mappings, last_error: Mutex::new(None), preemption: None }
+    }
+
+    /// For a kernel that switches threads while they use Wasmtime: has them stay where they
+    /// are for the length of each call that Wasmtime makes, and while it holds a lock.
+    #[must_use]
+    pub fn with_preemption(self, preemption: &'static dyn Preemption) -> Self {
+        Self { preemption: Some(preemption), ..self }
     }
 
     /// The allocator.
