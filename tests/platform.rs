@@ -3,6 +3,8 @@
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+#[path = "platform/code.rs"]
+mod code_in_place;
 mod common;
 #[path = "platform/exhausted.rs"]
 mod exhausted;
@@ -124,6 +126,23 @@ harness::tests! {
 
     fn bytes_of_an_image_are_not_made_writable() {
         on_every_machine!(images::protected);
+    }
+
+    fn code_is_published_where_it_was_loaded() {
+        on_every_machine!(code_in_place::in_place);
+    }
+
+    fn what_the_kernel_does_not_map_as_code_is_not_published() {
+        on_every_machine!(code_in_place::not_mapped_as_code);
+    }
+
+    #[cfg(target_os = "none")]
+    fn code_of_the_kernels_is_known_until_it_is_forgotten() {
+        on_every_machine!(code_in_place::outside);
+    }
+
+    fn an_image_of_writable_bytes_is_a_copy() {
+        on_every_machine!(code_in_place::image_of_writable);
     }
 
     fn each_cpu_has_the_words_of_its_thread() {

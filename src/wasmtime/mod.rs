@@ -20,7 +20,14 @@
 //! 4. asks `deliver` from its exception handlers.
 //!
 //! `install`, `installed`, `deliver` and `configure` exist on bare metal only, as do the C
-//! symbols: on an operating system Wasmtime has a platform of its own.
+//! symbols: on an operating system Wasmtime has a platform of its own. So do what an
+//! engine may be given besides, each by a function that takes its `wasmtime::Config`:
+//!
+//! | | feature | |
+//! |---|---|---|
+//! | `configure_stacks` | `wasmtime-async` | asynchronous calls run on the allocator's stacks, with guards |
+//! | `configure_code_memory` | `wasmtime` | `deserialize_raw` runs modules where they were loaded |
+//! | `configure_memories` | `wasmtime` | memories by Wasmtime's `MemoryCreator`, without images |
 //!
 //! Every CPU that the allocator counts may run wasm. What a kernel does that switches
 //! threads meanwhile, or goes on with a store on another CPU:
@@ -37,10 +44,17 @@
 //! agree. Slots of the pool are used for reservations of exactly the
 //! configured size; everything else is a region, in which images are copied.
 
+mod code;
+#[cfg(all(target_os = "none", feature = "wasmtime"))]
+mod code_memory;
 mod config;
 mod images;
 mod locks;
+#[cfg(all(target_os = "none", feature = "wasmtime"))]
+mod memories;
 mod platform;
+#[cfg(all(target_os = "none", feature = "wasmtime-async"))]
+mod stacks;
 mod threads;
 mod traps;
 
@@ -51,10 +65,16 @@ mod sync;
 
 pub use crate::configure_compiler;
 #[cfg(all(target_os = "none", feature = "wasmtime"))]
+pub use code_memory::{CodeMemory, configure_code_memory};
+#[cfg(all(target_os = "none", feature = "wasmtime"))]
 pub use config::configure;
 pub use config::{GUARD_SIZE, RESERVATION, Target, allocator_config};
 pub use locks::{Lock, RwLock, RwTurn, Turn};
+#[cfg(all(target_os = "none", feature = "wasmtime"))]
+pub use memories::{HostMemories, configure_memories};
 pub use platform::{Platform, PlatformError, Protection};
+#[cfg(all(target_os = "none", feature = "wasmtime-async"))]
+pub use stacks::{FiberStacks, configure_stacks};
 #[cfg(target_os = "none")]
 pub use symbols::{AlreadyInstalled, deliver, install, installed};
 pub use threads::{Preemption, ThreadWords};

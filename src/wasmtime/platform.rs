@@ -7,7 +7,7 @@ use core::{fmt, ptr::NonNull};
 use allotment_arch::{Access, Arch, Native, PAGE_SIZE, VirtAddr, page_ceil};
 use spin::Mutex;
 
-use super::{GUARD_SIZE, Preemption, RESERVATION};
+use super::{GUARD_SIZE, Preemption, RESERVATION, code::CodeOutside};
 use crate::{
     Allocator, Error,
     pooling::{SlabLayout, SlotId, SlotPool, is_in_use},
@@ -57,6 +57,30 @@ pub enum PlatformError {
         /// Bytes in the part.
         bytes: usize,
     },
+    /// Code outside the window is not mapped as code.
+    NotExecutable {
+        /// The first page that is not executable, or that is writable.
+        address: VirtAddr,
+    },
+    /// Code outside the window is in too many pieces.
+    TooManyPieces {
+        /// How many there can be.
+        limit: usize,
+    },
+    /// A stack is to be larger than the allocator's are.
+    StackTooLarge {
+        /// Bytes asked for.
+        requested: usize,
+        /// Bytes that each stack has: the allocator's `async_stack_size`.
+        limit: usize,
+    },
+    /// A memory is to reserve more than the allocator's do, or to have a larger guard.
+    Reservation {
+        /// Bytes to reserve, and of the guard after them.
+        requested: (usize, usize),
+        /// What the allocator's memories have of both.
+        limit: (usize, usize),
+    },
 }
 
 impl PlatformError {
@@ -87,6 +111,36 @@ impl fmt::Display for PlatformError {
             Self::SlotAccess { offset, bytes } => {
                 write!(f, "{bytes:#x} bytes at offset {offset:#x} of a memory slot cannot have that access")
             }
+            Self::NotExecutable { address } => {
+                write!(
+                    f,
+                    "no code can run at {address}: the kernel does not map it as read-only and executable; \
+                     map it so, or load it into a mapping of the platform's"
+                )
+            }
+            Self::TooManyPieces { limit } => {
+                write!(
+                    f,
+                    "there is code in {limit} places outside the window already; load more of it into \
+                     mappings of the platform's, or forget what is gone"
+                )
+            }
+            Self::StackTooLarge { requested, limit } => {
+                write!(
+                    f,
+                    "a stack of {requested:#x} bytes was asked for, and those of the allocator have \
+                     {limit:#x}; give both the same async_stack_size"
+                )
+            }
+            Self::Reservation { requested, limit } => {
+                write!(
+                    f,
+                    "a memory that reserves {:#x} bytes before a guard of {:#x} was asked for, and those of \
+                     the allocator have {:#x} and {:#x}; give both the same memory_reservation and \
+                     memory_guard_size",
+                    requested.0, requested.1, limit.0, limit.1
+                )
+            }
         }
     }
 }
@@ -106,6 +160,7 @@ pub struct Platform<A: Arch = Native> {
     slots_are_mappings: bool,
     last_error: Mutex<Option<PlatformError>>,
     pub(super) preemption: Option<&'static dyn Preemption>,
+    pub(super) code_outside: CodeOutside,
 }
 
 impl<A: Arch> fmt::Debug for Platform<A> {
@@ -121,7 +176,13 @@ impl<A: Arch> Platform<A> {
     pub fn new(allocator: Allocator<A>) -> Self {
         let slots_are_mappings =
             !allocator.on_demand.is_strategy && slots_are_mappings(allocator.pools.memories.layout());
-        Self { allocator, slots_are_mappings, last_error: Mutex::new(None), preemption: None }
+        Self {
+            allocator,
+            slots_are_mappings,
+            last_error: Mutex::new(None),
+            preemption: None,
+            code_outside: CodeOutside::new(),
+        }
     }
 
     /// For a kernel that switches threads while they use Wasmtime: has them stay where they
