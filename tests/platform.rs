@@ -12,6 +12,8 @@ mod exhausted;
 mod images;
 #[path = "platform/locks.rs"]
 mod locks;
+#[path = "platform/next.rs"]
+mod next;
 #[path = "platform/threads.rs"]
 mod threads;
 
@@ -143,6 +145,22 @@ harness::tests! {
 
     fn an_image_of_writable_bytes_is_a_copy() {
         on_every_machine!(code_in_place::image_of_writable);
+    }
+
+    fn modules_that_take_turns_keep_their_slots() {
+        on_every_machine!(next::turns);
+    }
+
+    fn a_module_that_is_named_gets_its_slots_again() {
+        on_every_machine!(next::named);
+    }
+
+    fn faults_name_the_module_that_was_named() {
+        on_every_machine!(next::reports);
+    }
+
+    fn a_wrong_guess_shows_the_right_image() {
+        on_every_machine!(next::surprises);
     }
 
     fn each_cpu_has_the_words_of_its_thread() {

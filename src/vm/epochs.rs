@@ -52,7 +52,7 @@ pub(crate) struct CpuRecord {
 #[derive(Debug, Default)]
 pub(crate) struct AboveCpu {
     pub(crate) pointers: [AtomicPtr<u8>; 2],
-    pub(crate) numbers: [AtomicUsize; 2],
+    pub(crate) numbers: [AtomicUsize; 4],
 }
 
 #[derive(Debug)]

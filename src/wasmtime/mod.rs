@@ -13,6 +13,10 @@
 //!   init_traps(handler)      -> kept for `deliver`
 //! ```
 //!
+//! A slot is best taken by the module that had it last, as it shows that one's images
+//! still. Wasmtime says which module it is for only afterwards: [`Platform::for_module`]
+//! tells it before, and without it the platform guesses from the order so far.
+//!
 //! An embedder
 //! 1. carves an [`Allocator`](crate::Allocator) by [`allocator_config`],
 //! 2. calls `install` with a [`Platform`] over it, before the first `Engine`,
@@ -52,6 +56,7 @@ mod images;
 mod locks;
 #[cfg(all(target_os = "none", feature = "wasmtime"))]
 mod memories;
+mod next;
 mod platform;
 #[cfg(all(target_os = "none", feature = "wasmtime-async"))]
 mod stacks;

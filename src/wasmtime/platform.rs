@@ -7,7 +7,7 @@ use core::{fmt, ptr::NonNull};
 use allotment_arch::{Access, Arch, Native, PAGE_SIZE, VirtAddr, page_ceil};
 use spin::Mutex;
 
-use super::{GUARD_SIZE, Preemption, RESERVATION, code::CodeOutside};
+use super::{GUARD_SIZE, Preemption, RESERVATION, code::CodeOutside, next::Successors};
 use crate::{
     Allocator, Error,
     pooling::{SlabLayout, SlotId, SlotPool, is_in_use},
@@ -161,6 +161,7 @@ pub struct Platform<A: Arch = Native> {
     last_error: Mutex<Option<PlatformError>>,
     pub(super) preemption: Option<&'static dyn Preemption>,
     pub(super) code_outside: CodeOutside,
+    pub(super) successors: Successors,
 }
 
 impl<A: Arch> fmt::Debug for Platform<A> {
@@ -182,6 +183,7 @@ impl<A: Arch> Platform<A> {
             last_error: Mutex::new(None),
             preemption: None,
             code_outside: CodeOutside::new(),
+            successors: Successors::new(),
         }
     }
 
@@ -230,6 +232,7 @@ impl<A: Arch> Platform<A> {
         self.note(if self.memories().contains(start) {
             match self.slot_of(start) {
                 Some((id, 0)) if bytes == MEMORY_MAPPING => {
+                    self.note_shown(id);
                     self.memories().deallocate(&self.allocator.vm, id);
                     Ok(())
                 }
@@ -290,7 +293,7 @@ impl<A: Arch> Platform<A> {
         })
     }
 
-    fn memories(&self) -> &SlotPool {
+    pub(super) fn memories(&self) -> &SlotPool {
         &self.allocator.pools.memories
     }
 
@@ -300,7 +303,9 @@ impl<A: Arch> Platform<A> {
     }
 
     fn map_slot(&self) -> Result<NonNull<u8>, PlatformError> {
-        let id = self.allocator.pools.allocate(&self.allocator.vm, self.memories(), None, None, 0)?;
+        let next = self.next_memory();
+        let id = self.allocator.pools.allocate(&self.allocator.vm, self.memories(), next.key, None, 0)?;
+        self.begin_memory(id, next);
         let base = self.memories().base(id.slot);
         Ok(pointer(VirtAddr(base.0 - GUARD_SIZE as u64)))
     }

@@ -154,7 +154,7 @@ impl<A: Arch> Platform<A> {
     pub(super) fn stay(&self) {
         let Some(preemption) = self.preemption else { return };
         let before = preemption.disable();
-        let [held, outermost] = &self.here().numbers;
+        let [held, outermost, ..] = &self.here().numbers;
         if held.fetch_add(1, Ordering::Relaxed) == 0 {
             outermost.store(before, Ordering::Relaxed);
         }
@@ -164,14 +164,14 @@ impl<A: Arch> Platform<A> {
     #[inline]
     pub(super) fn leave(&self) {
         let Some(preemption) = self.preemption else { return };
-        let [held, outermost] = &self.here().numbers;
+        let [held, outermost, ..] = &self.here().numbers;
         let before = outermost.load(Ordering::Relaxed);
         if held.fetch_sub(1, Ordering::Relaxed) == 1 {
             preemption.enable(before);
         }
     }
 
-    fn here(&self) -> &AboveCpu {
+    pub(super) fn here(&self) -> &AboveCpu {
         let vm = &self.allocator().vm;
         vm.epochs.above(vm.arch.current_cpu())
     }
