@@ -151,6 +151,10 @@ harness::tests! {
         on_every_machine!(next::turns);
     }
 
+    fn a_slot_counts_as_one_of_what_it_showed() {
+        on_every_machine!(next::surprise);
+    }
+
     fn a_module_that_is_named_gets_its_slots_again() {
         on_every_machine!(next::named);
     }

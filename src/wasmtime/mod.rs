@@ -17,6 +17,12 @@
 //! still. Wasmtime says which module it is for only afterwards: [`Platform::for_module`]
 //! tells it before, and without it the platform guesses from the order so far.
 //!
+//! It is for Wasmtime 48, the line with long-term support, on x86_64 and aarch64, with its
+//! features `custom-virtual-memory`, `custom-native-signals` and
+//! `custom-sync-primitives`; `async`, `component-model`, `component-model-async` and
+//! all collectors of `gc` go with them. Symbols of `custom-fiber` are not defined: Wasmtime
+//! switches fibers by itself here.
+//!
 //! An embedder
 //! 1. carves an [`Allocator`](crate::Allocator) by [`allocator_config`],
 //! 2. calls `install` with a [`Platform`] over it, before the first `Engine`,

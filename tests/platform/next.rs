@@ -61,6 +61,19 @@ pub(crate) fn turns<A: TestArch>() {
     }
 }
 
+/// A slot counts as one of what it showed, and not of what was expected.
+pub(crate) fn surprise<A: TestArch>() {
+    with::<A>(&pooling(), |calls| {
+        let modules = Modules::new(calls);
+        let run = |module| modules.run(calls, module);
+        (0..4).for_each(|_| drop([0, 1].map(run)));
+        let [first, second] = [0, 1].map(run);
+        assert_eq!([0, 0].map(run), [first, second], "not the slot of the module whose turn it was");
+        // That one shows the first module's image now, and is the youngest that does.
+        assert_eq!([1, 0, 1, 0].map(run), [second, first, second, first]);
+    });
+}
+
 /// Without any order, and with two memories each.
 pub(crate) fn named<A: TestArch>() {
     with::<A>(&pooling(), |calls| {
