@@ -14,6 +14,8 @@ mod images;
 mod locks;
 #[path = "platform/next.rs"]
 mod next;
+#[path = "platform/protect.rs"]
+mod protect;
 #[path = "platform/threads.rs"]
 mod threads;
 
@@ -128,6 +130,14 @@ harness::tests! {
 
     fn bytes_of_an_image_are_not_made_writable() {
         on_every_machine!(images::protected);
+    }
+
+    fn any_part_of_a_mapping_gets_any_access() {
+        on_every_machine!(protect::parts);
+    }
+
+    fn parts_of_no_mapping_are_refused() {
+        on_every_machine!(protect::beyond);
     }
 
     fn code_is_published_where_it_was_loaded() {

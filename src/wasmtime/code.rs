@@ -6,14 +6,17 @@
 //!                         protect, read           |
 //!   deserialize_raw  ->   publish_code: text      publish_code: looks at the tables, and
 //!                         read-execute            keeps in mind where code is
-//!   module is gone        unmap                   forget_code
+//!   module is gone        unpublish_code, then    unpublish_code
+//!                         unmap
 //! ```
 //!
 //! `Module::deserialize` copies what it is given into a mapping of its own. With a
 //! `wasmtime::CustomCodeMemory` over this, `Module::deserialize_raw` runs a module where it
 //! was loaded: in a mapping of the platform's, which never is writable and executable at
 //! once; or in memory that the kernel itself maps for that, such as a module in its own
-//! image.
+//! image. It stays there until the module is gone, and with it every error that a trap of
+//! the module's ended in: backtraces name modules, and keep them. It is one module's: the
+//! first of two that ends would take the code from the other.
 
 use core::{
     ptr::NonNull,
@@ -58,10 +61,11 @@ impl CodeOutside {
         Ok(())
     }
 
-    fn remove(&self, first: usize) -> bool {
+    fn remove(&self, first: usize) {
         let _editing = self.editing.lock();
-        let found = self.pieces.iter().find(|piece| piece[0].load(Ordering::Relaxed) == first);
-        found.map(|[start, _]| start.store(0, Ordering::Release)).is_some()
+        if let Some([start, _]) = self.pieces.iter().find(|piece| piece[0].load(Ordering::Relaxed) == first) {
+            start.store(0, Ordering::Release);
+        }
     }
 }
 
@@ -71,7 +75,7 @@ impl<A: Arch> Platform<A> {
     /// compiled code's.
     ///
     /// In a mapping of the platform's that is an edit. Elsewhere the kernel's own tables must
-    /// say so already: its code is kept in mind until [`forget_code`](Self::forget_code).
+    /// say so already: its code is kept in mind until [`unpublish_code`](Self::unpublish_code).
     ///
     /// # Errors
     ///
@@ -93,35 +97,28 @@ impl<A: Arch> Platform<A> {
         })
     }
 
-    /// Makes the pages of published code writable again and not executable, such as for
-    /// breakpoints. Outside the window it only forgets them: what they are mapped
-    /// as is the kernel's affair.
+    /// Makes the pages of published code writable again and not executable: when its module
+    /// is gone, or for breakpoints. Outside the window it only forgets them: what
+    /// they are mapped as is the kernel's affair. Of what is not published there nothing is
+    /// forgotten: Wasmtime takes back what could not be published, too.
     ///
     /// # Errors
     ///
-    /// [`PlatformError::NotExecutable`] of what was not published; those of
-    /// [`protect`](Self::protect). Nothing changed then.
+    /// Those of [`protect`](Self::protect); nothing changed then. Wasmtime panics, if it is
+    /// at a module's end: somebody unmapped the module before.
     ///
     /// # Safety
     ///
     /// No CPU runs this code, or is to return to it before it is published anew.
     pub unsafe fn unpublish_code(&self, start: NonNull<u8>, bytes: usize) -> Result<(), PlatformError> {
         let first = virt(start);
-        self.note(if self.allocator().regions.contains(first) {
-            // SAFETY: by this function's contract.
-            unsafe { self.allocator().protect_region(first, bytes, Some(Access::ReadWrite)) }
-                .map_err(Into::into)
-        } else if self.forget_code(start) {
-            Ok(())
-        } else {
-            Err(PlatformError::NotExecutable { address: first })
-        })
-    }
-
-    /// Forgets code outside the window that was published at `start`, since its module is
-    /// gone: Wasmtime does not say so. Whether there was any.
-    pub fn forget_code(&self, start: NonNull<u8>) -> bool {
-        self.code_outside.remove(start.as_ptr().addr())
+        if !self.allocator().regions.contains(first) {
+            self.code_outside.remove(to_usize(first.0));
+            return Ok(());
+        }
+        // SAFETY: by this function's contract.
+        let edited = unsafe { self.allocator().protect_region(first, bytes, Some(Access::ReadWrite)) };
+        self.note(edited.map_err(Into::into))
     }
 
     /// Whether compiled code is at `address`. Takes no lock.

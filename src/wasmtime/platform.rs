@@ -122,7 +122,7 @@ impl fmt::Display for PlatformError {
                 write!(
                     f,
                     "there is code in {limit} places outside the window already; load more of it into \
-                     mappings of the platform's, or forget what is gone"
+                     mappings of the platform's"
                 )
             }
             Self::StackTooLarge { requested, limit } => {

@@ -66,7 +66,9 @@ pub(crate) fn surprise<A: TestArch>() {
     with::<A>(&pooling(), |calls| {
         let modules = Modules::new(calls);
         let run = |module| modules.run(calls, module);
-        (0..4).for_each(|_| drop([0, 1].map(run)));
+        for _ in 0..4 {
+            let _ = [0, 1].map(run);
+        }
         let [first, second] = [0, 1].map(run);
         assert_eq!([0, 0].map(run), [first, second], "not the slot of the module whose turn it was");
         // That one shows the first module's image now, and is the youngest that does.
