@@ -53,7 +53,7 @@ impl Successors {
 
     fn place(&self, shown: u64) -> &[AtomicU64; 2] {
         // Records of images are whole pages.
-        &self.0[(shown >> 12 ^ shown >> 18) as usize % MOST]
+        &self.0[to_usize(shown >> 12 ^ shown >> 18) % MOST]
     }
 }
 
@@ -75,18 +75,21 @@ impl<A: Arch> Platform<A> {
     /// without, but for the time that it takes. When the module is gone,
     /// [`purge_module`](crate::Allocator::purge_module) forgets it.
     pub fn for_module<T>(&self, module: CompiledModuleId, work: impl FnOnce() -> T) -> T {
-        self.tell(module.0, TOLD);
-        let done = work();
-        self.tell(0, 0);
-        done
-    }
-
-    fn tell(&self, module: u64, state: usize) {
-        self.unswitched(|| {
-            let [.., first, second] = &self.here().numbers;
-            first.store(from_u64(module), Ordering::Relaxed);
-            second.store(state, Ordering::Relaxed);
+        let here = self.unswitched(|| {
+            let here = self.here();
+            let [.., first, second] = &here.numbers;
+            first.store(to_usize(module.0), Ordering::Relaxed);
+            second.store(TOLD, Ordering::Relaxed);
+            here
         });
+        let done = work();
+        // There, wherever this goes on now.
+        let [.., first, second] = &here.numbers;
+        if second.load(Ordering::Relaxed) & TOLD != 0 {
+            first.store(0, Ordering::Relaxed);
+            second.store(0, Ordering::Relaxed);
+        }
+        done
     }
 
     /// Whose the memory is that this CPU maps next.
@@ -119,7 +122,7 @@ impl<A: Arch> Platform<A> {
             Some(before) => {
                 // The key is no module that anybody knows.
                 self.memories().disown(id.slot);
-                first.store(from_u64(before), Ordering::Relaxed);
+                first.store(to_usize(before), Ordering::Relaxed);
                 second.store(id.slot as usize + 1, Ordering::Relaxed);
             }
         }
@@ -143,6 +146,6 @@ fn key(shown: u64) -> Option<MemoryInModule> {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "usize is 64 bits on every supported target")]
-fn from_u64(number: u64) -> usize {
+fn to_usize(number: u64) -> usize {
     number as usize
 }

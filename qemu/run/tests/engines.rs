@@ -65,7 +65,8 @@ mod bare {
         }
     }
 
-    const STACKS: usize = 3;
+    /// Three calls at once, one of which calls wasm from the host: on a stack of its own.
+    const STACKS: usize = 4;
     const READ: u32 = 1;
     const READ_WRITE: u32 = 3;
 
@@ -144,6 +145,12 @@ mod bare {
         run.as_mut().poll(&mut Context::from_waker(Waker::noop()))
     }
 
+    #[track_caller]
+    fn assert_out_of_bounds(result: wasmtime::Result<()>) {
+        let error = result.unwrap_err();
+        assert_eq!(error.downcast_ref::<Trap>(), Some(&Trap::MemoryOutOfBounds), "{error:?}");
+    }
+
     /// Gives all their turns until all have ended.
     fn run_all(mut runs: Vec<Run>) -> Vec<wasmtime::Result<()>> {
         let mut ended: Vec<_> = runs.iter().map(|_| None).collect();
@@ -169,7 +176,7 @@ mod bare {
             let results = run_all(calls.iter().map(|name| call(&linker, &module, name)).collect());
             let [overflow, nest, fail] = results.try_into().unwrap();
             overflow.unwrap();
-            assert_eq!(nest.unwrap_err().downcast_ref::<Trap>(), Some(&Trap::MemoryOutOfBounds));
+            assert_out_of_bounds(nest);
             assert_eq!(fail.unwrap_err().root_cause().to_string(), "host says no");
             // All that they took is back; the first time leaves what is shared.
             let now = (platform.allocator().metrics().stacks, kernel::heap::used());
@@ -216,7 +223,7 @@ mod bare {
             }
             let [overflow, nest, fail] = runs.map(|run| run.into_inner().1.expect("it had its turns"));
             overflow.unwrap();
-            assert_eq!(nest.unwrap_err().downcast_ref::<Trap>(), Some(&Trap::MemoryOutOfBounds));
+            assert_out_of_bounds(nest);
             fail.unwrap_err();
         }
         assert_eq!(platform.allocator().metrics().stacks, 0);
