@@ -106,7 +106,7 @@ pub(crate) fn cpus_at_once<A: TestArch>() {
     });
     let writes = (0..cpus()).map(|cpu| (0..ROUNDS).filter(|round| (round + cpu).is_multiple_of(3)).count());
     assert_eq!(by_lock.numbers[0].load(Ordering::Relaxed), ROUNDS * cpus());
-    assert_eq!(by_rw.numbers[1].load(Ordering::Relaxed), writes.sum());
+    assert_eq!(by_rw.numbers[1].load(Ordering::Relaxed), writes.sum::<usize>());
 }
 
 /// A thread stays on its CPU while it holds any lock, in whatever order they end.
