@@ -2,7 +2,7 @@
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(feature = "instance")]
+#[cfg(any(feature = "instance", all(target_os = "none", feature = "wasmtime")))]
 extern crate alloc;
 
 pub use allotment_arch as arch;

@@ -3,11 +3,23 @@
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+#[path = "platform/code.rs"]
+mod code_in_place;
 mod common;
 #[path = "platform/exhausted.rs"]
 mod exhausted;
 #[path = "platform/images.rs"]
 mod images;
+#[path = "platform/locks.rs"]
+mod locks;
+#[path = "platform/next.rs"]
+mod next;
+#[path = "platform/protect.rs"]
+mod protect;
+#[path = "platform/threads.rs"]
+mod threads;
+
+extern crate alloc;
 
 use core::ptr::NonNull;
 
@@ -118,6 +130,87 @@ harness::tests! {
 
     fn bytes_of_an_image_are_not_made_writable() {
         on_every_machine!(images::protected);
+    }
+
+    fn any_part_of_a_mapping_gets_any_access() {
+        on_every_machine!(protect::parts);
+    }
+
+    fn parts_of_no_mapping_are_refused() {
+        on_every_machine!(protect::beyond);
+    }
+
+    fn code_is_published_where_it_was_loaded() {
+        on_every_machine!(code_in_place::in_place);
+    }
+
+    fn what_the_kernel_does_not_map_as_code_is_not_published() {
+        on_every_machine!(code_in_place::not_mapped_as_code);
+    }
+
+    #[cfg(target_os = "none")]
+    fn code_of_the_kernels_is_known_until_it_is_forgotten() {
+        on_every_machine!(code_in_place::outside);
+    }
+
+    fn an_image_of_writable_bytes_is_a_copy() {
+        on_every_machine!(code_in_place::image_of_writable);
+    }
+
+    fn modules_that_take_turns_keep_their_slots() {
+        on_every_machine!(next::turns);
+    }
+
+    fn a_slot_counts_as_one_of_what_it_showed() {
+        on_every_machine!(next::surprise);
+    }
+
+    fn a_module_that_is_named_gets_its_slots_again() {
+        on_every_machine!(next::named);
+    }
+
+    fn faults_name_the_module_that_was_named() {
+        on_every_machine!(next::reports);
+    }
+
+    fn a_wrong_guess_shows_the_right_image() {
+        on_every_machine!(next::surprises);
+    }
+
+    fn each_cpu_has_the_words_of_its_thread() {
+        on_every_machine!(threads::words_are_per_cpu);
+    }
+
+    fn words_move_with_their_thread() {
+        on_every_machine!(threads::words_move_with_their_thread);
+    }
+
+    fn words_are_used_without_a_switch() {
+        on_every_machine!(threads::words_without_a_switch);
+    }
+
+    fn a_thread_that_moves_sees_its_memory_as_it_left_it() {
+        on_every_machine!(threads::a_thread_moves);
+    }
+
+    fn a_store_that_is_handed_over_is_as_it_was_left() {
+        on_every_machine!(threads::a_store_is_handed_over);
+    }
+
+    fn a_lock_serves_who_came_first() {
+        locks::first_come_first_served();
+    }
+
+    fn neither_readers_nor_writers_are_passed() {
+        locks::writers_are_not_passed();
+    }
+
+    fn locks_keep_cpus_apart() {
+        on_every_machine!(locks::cpus_at_once);
+    }
+
+    fn who_holds_a_lock_stays_on_its_cpu() {
+        on_every_machine!(locks::holders_stay);
     }
 }
 

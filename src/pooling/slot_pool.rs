@@ -269,6 +269,29 @@ impl SlotPool {
         Ok(())
     }
 
+    /// The image that a slot shows or waits for.
+    #[cfg(feature = "wasmtime-platform")]
+    #[inline]
+    pub(crate) fn image_of(&self, slot: u32) -> Option<Image> {
+        self.slots.as_slice().get(slot as usize)?.image()
+    }
+
+    /// Who has a slot, or had it last.
+    #[cfg(feature = "wasmtime-platform")]
+    #[inline]
+    pub(crate) fn owner_of(&self, slot: u32) -> Option<MemoryInModule> {
+        self.slots.as_slice().get(slot as usize)?.owner()
+    }
+
+    /// Has a slot in use be nobody's, in what is reported.
+    #[cfg(feature = "wasmtime-platform")]
+    #[inline]
+    pub(crate) fn disown(&self, slot: u32) {
+        if let Some(record) = self.slots.as_slice().get(slot as usize) {
+            record.set_owner(None);
+        }
+    }
+
     /// Slots that somebody has.
     pub(crate) fn in_use(&self) -> usize {
         self.index.used().saturating_sub(self.queued() + self.dormant())

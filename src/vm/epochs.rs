@@ -13,6 +13,8 @@
 //! slot's last revocation. No other is interrupted. Frames and tables that
 //! become something else concern all: they wait for a [`Settled`].
 
+#[cfg(feature = "wasmtime-platform")]
+use core::sync::atomic::AtomicPtr;
 use core::{
     marker::PhantomData,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -41,6 +43,16 @@ pub(crate) struct CpuRecord {
     forgotten: AtomicU64,
     /// How often it invalidated by itself.
     local: AtomicUsize,
+    #[cfg(feature = "wasmtime-platform")]
+    above: AboveCpu,
+}
+
+/// Room on each CPU for whoever stands above: nothing here reads or writes it.
+#[cfg(feature = "wasmtime-platform")]
+#[derive(Debug, Default)]
+pub(crate) struct AboveCpu {
+    pub(crate) pointers: [AtomicPtr<u8>; 2],
+    pub(crate) numbers: [AtomicUsize; 4],
 }
 
 #[derive(Debug)]
@@ -113,6 +125,13 @@ impl Epochs {
     pub(crate) fn counts(&self) -> Invalidations {
         let local = self.cpus.as_slice().iter().map(|cpu| cpu.local.load(Ordering::Relaxed)).sum();
         Invalidations { local, everywhere: self.everywhere.load(Ordering::Relaxed) }
+    }
+
+    /// The room of CPU `cpu`.
+    #[cfg(feature = "wasmtime-platform")]
+    #[inline]
+    pub(crate) fn above(&self, cpu: usize) -> &AboveCpu {
+        &self.of(cpu).above
     }
 
     fn of(&self, cpu: usize) -> &CpuRecord {

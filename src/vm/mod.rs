@@ -34,6 +34,8 @@ pub(crate) use arena::{Arena, Promise};
 pub(crate) use carve::{Carving, POOLS, Places, PoolPlaces, PoolSpec};
 pub(crate) use checks::check_ranges;
 use checks::{check_mappings, check_reach};
+#[cfg(feature = "wasmtime-platform")]
+pub(crate) use epochs::AboveCpu;
 pub(crate) use epochs::{CpuRecord, Epoch, Epochs, Settled};
 pub(crate) use images::{Image, ImageRecord, PageSource, ShownImage, Zeros};
 pub(crate) use records::Records;

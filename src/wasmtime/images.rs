@@ -21,7 +21,7 @@ use crate::{Error, vm::Image};
 impl<A: Arch> Platform<A> {
     /// `wasmtime_memory_image_new`: an image of `len` bytes at `bytes`, both multiples of
     /// 4 KiB. What lies in a region, read-only as Wasmtime maps modules, is shared;
-    /// anything else is copied. `None` if it is larger than an image can be: Wasmtime
+    /// anything else is copied, also what is writable there. `None` if it is larger than an image can be: Wasmtime
     /// then copies data segments itself.
     ///
     /// # Errors
@@ -37,17 +37,23 @@ impl<A: Arch> Platform<A> {
         len: usize,
     ) -> Result<Option<NonNull<u8>>, PlatformError> {
         let start = super::platform::virt(bytes);
+        let copied = || {
+            self.allocator().build_image(0, len, |offset, page| {
+                // By the machine's own loads: they may be a mapping's.
+                let (from, to) = (start.offset(offset), NonNull::from(page).cast());
+                // SAFETY: by this function's contract.
+                let _ = unsafe { self.allocator().vm.arch.read_bytes(from, to, PAGE_SIZE) };
+            })
+        };
         let built = if self.allocator().regions.contains(start) {
             // SAFETY: what is mapped read-only there is not made writable while it is in
             // an image, and not reused.
-            unsafe { self.allocator().image_of_mapped(0, start, len) }
+            match unsafe { self.allocator().image_of_mapped(0, start, len) } {
+                Err(Error::UnknownRange { .. }) => copied(),
+                result => result,
+            }
         } else {
-            self.allocator().build_image(0, len, |offset, page| {
-                // SAFETY: `offset` is within the bytes, by whole pages.
-                let from = unsafe { bytes.add(offset) }.cast::<[u8; PAGE_SIZE]>();
-                // SAFETY: by this function's contract.
-                *page = unsafe { from.read() };
-            })
+            copied()
         };
         match built {
             Ok(image) => Ok(Some(self.allocator().vm.arch.physical(image.into_image().frame()))),

@@ -7,7 +7,7 @@ use core::{fmt, ptr::NonNull};
 use allotment_arch::{Access, Arch, Native, PAGE_SIZE, VirtAddr, page_ceil};
 use spin::Mutex;
 
-use super::{GUARD_SIZE, RESERVATION};
+use super::{GUARD_SIZE, Preemption, RESERVATION, code::CodeOutside, next::Successors};
 use crate::{
     Allocator, Error,
     pooling::{SlabLayout, SlotId, SlotPool, is_in_use},
@@ -57,6 +57,30 @@ pub enum PlatformError {
         /// Bytes in the part.
         bytes: usize,
     },
+    /// Code outside the window is not mapped as code.
+    NotExecutable {
+        /// The first page that is not executable, or that is writable.
+        address: VirtAddr,
+    },
+    /// Code outside the window is in too many pieces.
+    TooManyPieces {
+        /// How many there can be.
+        limit: usize,
+    },
+    /// A stack is to be larger than the allocator's are.
+    StackTooLarge {
+        /// Bytes asked for.
+        requested: usize,
+        /// Bytes that each stack has: the allocator's `async_stack_size`.
+        limit: usize,
+    },
+    /// A memory is to reserve more than the allocator's do, or to have a larger guard.
+    Reservation {
+        /// Bytes to reserve, and of the guard after them.
+        requested: (usize, usize),
+        /// What the allocator's memories have of both.
+        limit: (usize, usize),
+    },
 }
 
 impl PlatformError {
@@ -87,6 +111,36 @@ impl fmt::Display for PlatformError {
             Self::SlotAccess { offset, bytes } => {
                 write!(f, "{bytes:#x} bytes at offset {offset:#x} of a memory slot cannot have that access")
             }
+            Self::NotExecutable { address } => {
+                write!(
+                    f,
+                    "no code can run at {address}: the kernel does not map it as read-only and executable; \
+                     map it so, or load it into a mapping of the platform's"
+                )
+            }
+            Self::TooManyPieces { limit } => {
+                write!(
+                    f,
+                    "there is code in {limit} places outside the window already; load more of it into \
+                     mappings of the platform's"
+                )
+            }
+            Self::StackTooLarge { requested, limit } => {
+                write!(
+                    f,
+                    "a stack of {requested:#x} bytes was asked for, and those of the allocator have \
+                     {limit:#x}; give both the same async_stack_size"
+                )
+            }
+            Self::Reservation { requested, limit } => {
+                write!(
+                    f,
+                    "a memory that reserves {:#x} bytes before a guard of {:#x} was asked for, and those of \
+                     the allocator have {:#x} and {:#x}; give both the same memory_reservation and \
+                     memory_guard_size",
+                    requested.0, requested.1, limit.0, limit.1
+                )
+            }
         }
     }
 }
@@ -100,12 +154,20 @@ impl From<Error> for PlatformError {
 }
 
 /// An allocator as Wasmtime's platform.
-#[derive(Debug)]
 pub struct Platform<A: Arch = Native> {
     allocator: Allocator<A>,
     /// Whether each slot has what a mapping promises.
     slots_are_mappings: bool,
     last_error: Mutex<Option<PlatformError>>,
+    pub(super) preemption: Option<&'static dyn Preemption>,
+    pub(super) code_outside: CodeOutside,
+    pub(super) successors: Successors,
+}
+
+impl<A: Arch> fmt::Debug for Platform<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Platform").field("plan", self.allocator.plan()).finish_non_exhaustive()
+    }
 }
 
 impl<A: Arch> Platform<A> {
@@ -115,7 +177,21 @@ impl<A: Arch> Platform<A> {
     pub fn new(allocator: Allocator<A>) -> Self {
         let slots_are_mappings =
             !allocator.on_demand.is_strategy && slots_are_mappings(allocator.pools.memories.layout());
-        Self { allocator, slots_are_mappings, last_error: Mutex::new(None) }
+        Self {
+            allocator,
+            slots_are_mappings,
+            last_error: Mutex::new(None),
+            preemption: None,
+            code_outside: CodeOutside::new(),
+            successors: Successors::new(),
+        }
+    }
+
+    /// For a kernel that switches threads while they use Wasmtime: has them stay where they
+    /// are for the length of each call that Wasmtime makes, and while it holds a lock.
+    #[must_use]
+    pub fn with_preemption(self, preemption: &'static dyn Preemption) -> Self {
+        Self { preemption: Some(preemption), ..self }
     }
 
     /// The allocator.
@@ -156,6 +232,7 @@ impl<A: Arch> Platform<A> {
         self.note(if self.memories().contains(start) {
             match self.slot_of(start) {
                 Some((id, 0)) if bytes == MEMORY_MAPPING => {
+                    self.note_shown(id);
                     self.memories().deallocate(&self.allocator.vm, id);
                     Ok(())
                 }
@@ -238,7 +315,7 @@ impl<A: Arch> Platform<A> {
         })
     }
 
-    fn memories(&self) -> &SlotPool {
+    pub(super) fn memories(&self) -> &SlotPool {
         &self.allocator.pools.memories
     }
 
@@ -248,7 +325,9 @@ impl<A: Arch> Platform<A> {
     }
 
     fn map_slot(&self) -> Result<NonNull<u8>, PlatformError> {
-        let id = self.allocator.pools.allocate(&self.allocator.vm, self.memories(), None, None, 0)?;
+        let next = self.next_memory();
+        let id = self.allocator.pools.allocate(&self.allocator.vm, self.memories(), next.key, None, 0)?;
+        self.begin_memory(id, next);
         let base = self.memories().base(id.slot);
         Ok(pointer(VirtAddr(base.0 - GUARD_SIZE as u64)))
     }

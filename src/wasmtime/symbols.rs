@@ -1,7 +1,7 @@
 //! The C symbols themselves: the only global state of the crate.
 //!
 //! Declarations: `crates/wasmtime/src/runtime/vm/sys/custom/capi.rs` of
-//! Wasmtime 48.
+//! Wasmtime 48. A test compares them with these definitions.
 
 use core::{
     fmt,
@@ -18,10 +18,6 @@ static PLATFORM: Once<(Platform, fn(ip: usize) -> !)> = Once::new();
 
 /// Wasmtime's handler, as the stub finds it.
 static HANDLER: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
-
-/// Wasmtime's two words per thread of execution. One CPU for now; who switches
-/// threads on it exchanges them.
-static TLS: [AtomicPtr<u8>; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
 
 /// A platform was installed before: the C symbols can serve one only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +90,7 @@ extern "C" fn stub(ip: usize, fp: usize, has_faulting_addr: usize, faulting_addr
 fn call<T>(run: impl FnOnce(&Platform) -> Result<T, PlatformError>, done: impl FnOnce(T)) -> i32 {
     const ENODEV: i32 = 19;
     let Some(platform) = installed() else { return ENODEV };
-    match run(platform) {
+    match platform.unswitched(|| run(platform)) {
         Ok(value) => {
             done(value);
             0
@@ -166,18 +162,18 @@ unsafe extern "C" fn wasmtime_memory_image_map_at(image: *mut u8, addr: *mut u8,
 unsafe extern "C" fn wasmtime_memory_image_free(image: *mut u8) {
     if let (Some(platform), Some(image)) = (installed(), NonNull::new(image)) {
         // SAFETY: Wasmtime frees an image once, and uses it no more.
-        unsafe { platform.free_image(image) };
+        platform.unswitched(|| unsafe { platform.free_image(image) });
     }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn wasmtime_tls_get(slot: usize) -> *mut u8 {
-    TLS.get(slot).map_or(ptr::null_mut(), |word| word.load(Ordering::Relaxed))
+    installed().map_or(ptr::null_mut(), |platform| platform.tls(slot))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn wasmtime_tls_set(slot: usize, ptr: *mut u8) {
-    if let Some(word) = TLS.get(slot) {
-        word.store(ptr, Ordering::Relaxed);
+    if let Some(platform) = installed() {
+        platform.set_tls(slot, ptr);
     }
 }

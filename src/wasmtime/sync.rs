@@ -1,74 +1,44 @@
-//! Wasmtime's locks, each one zero-initialised word.
+//! The C symbols of Wasmtime's [locks](super::locks).
 //!
-//! ```text
-//!   mutex:   0 free, 1 held
-//!   rwlock:  0 free, n readers, usize::MAX a writer
-//! ```
-//!
-//! They spin. Wasmtime holds them briefly, around its registries of engines
-//! and code; on one CPU without preemption nobody else runs meanwhile.
+//! Before a platform is installed they are as good, but no thread stays on its CPU.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
-
-const WRITER: usize = usize::MAX;
+use super::{Lock, RwLock, installed};
 
 /// # Safety
 ///
-/// `lock` is a lock word of Wasmtime's, live for `'a`.
-unsafe fn word<'a>(lock: *mut usize) -> &'a AtomicUsize {
-    // SAFETY: by this function's contract; Wasmtime gives an aligned word and
-    // touches it through these functions only.
-    unsafe { AtomicUsize::from_ptr(lock) }
+/// `word` is a lock word of Wasmtime's, live for `'a`, which nobody touches but the
+/// functions of one kind of lock.
+unsafe fn lock_at<'a, L>(word: *mut usize) -> &'a L {
+    // SAFETY: by this function's contract: both kinds are atomics that fit a word, and begin
+    // as zeros.
+    unsafe { &*word.cast::<L>() }
 }
 
-fn spin_until(mut taken: impl FnMut() -> bool) {
-    while !taken() {
-        core::hint::spin_loop();
-    }
+macro_rules! symbols {
+    ($($symbol:ident: $lock:ty => $method:ident;)*) => {$(
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $symbol(lock: *mut usize) {
+            // SAFETY: Wasmtime passes its lock, of this kind.
+            let lock: &$lock = unsafe { lock_at(lock) };
+            match installed() {
+                Some(platform) => platform.$method(lock),
+                None => lock.$method(),
+            }
+        }
+    )*};
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn wasmtime_sync_lock_acquire(lock: *mut usize) {
-    // SAFETY: Wasmtime passes its lock.
-    let lock = unsafe { word(lock) };
-    spin_until(|| lock.compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok());
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn wasmtime_sync_lock_release(lock: *mut usize) {
-    // SAFETY: as above.
-    unsafe { word(lock) }.store(0, Ordering::Release);
+symbols! {
+    wasmtime_sync_lock_acquire: Lock => acquire;
+    wasmtime_sync_lock_release: Lock => release;
+    wasmtime_sync_rwlock_read: RwLock => read;
+    wasmtime_sync_rwlock_read_release: RwLock => release_read;
+    wasmtime_sync_rwlock_write: RwLock => write;
+    wasmtime_sync_rwlock_write_release: RwLock => release_write;
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn wasmtime_sync_lock_free(_lock: *mut usize) {}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn wasmtime_sync_rwlock_read(lock: *mut usize) {
-    // SAFETY: as above.
-    let lock = unsafe { word(lock) };
-    let one_more = |readers: usize| (readers < WRITER - 1).then(|| readers + 1);
-    spin_until(|| lock.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more).is_ok());
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn wasmtime_sync_rwlock_read_release(lock: *mut usize) {
-    // SAFETY: as above.
-    unsafe { word(lock) }.fetch_sub(1, Ordering::Release);
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn wasmtime_sync_rwlock_write(lock: *mut usize) {
-    // SAFETY: as above.
-    let lock = unsafe { word(lock) };
-    spin_until(|| lock.compare_exchange_weak(0, WRITER, Ordering::Acquire, Ordering::Relaxed).is_ok());
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn wasmtime_sync_rwlock_write_release(lock: *mut usize) {
-    // SAFETY: as above.
-    unsafe { word(lock) }.store(0, Ordering::Release);
-}
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn wasmtime_sync_rwlock_free(_lock: *mut usize) {}

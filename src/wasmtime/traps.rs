@@ -79,7 +79,7 @@ impl<A: Arch> Platform<A> {
         // Nothing more can run on a stack that is full, the stub no more than
         // wasm. Compiled code checks its stack, so that this is a host's doing.
         let overflowed = report.is_some_and(|report| report.region == FaultRegion::StackGuard);
-        if overflowed || !self.allocator().is_code(VirtAddr(exception.pc as u64)) {
+        if overflowed || !self.is_code(exception.pc) {
             return Delivery::NotWasm(report);
         }
         let (has_address, address) = match exception.fault {

@@ -24,7 +24,7 @@ fn pooling() -> Config {
 
 /// Runs `test` with a platform whose faults are answered, also those of the core's own
 /// accesses.
-fn with<A: TestArch>(config: &Config, test: impl FnOnce(&Calls<A>)) {
+pub(crate) fn with<A: TestArch>(config: &Config, test: impl FnOnce(&Calls<A>)) {
     let (arch, window, arena) = A::machine(16 * MIB);
     // SAFETY: every test has a machine, window and arena of its own.
     let calls = Calls(Platform::new(unsafe { Allocator::new(arch, window, arena, config) }.unwrap()));
@@ -35,7 +35,7 @@ fn with<A: TestArch>(config: &Config, test: impl FnOnce(&Calls<A>)) {
 
 impl<A: TestArch> Calls<A> {
     /// A module's read-only mapping, of bytes that are `seed` and more.
-    fn data(&self, seed: u8) -> NonNull<u8> {
+    pub(crate) fn data(&self, seed: u8) -> NonNull<u8> {
         let start = self.0.map(PAGES * PAGE, flags(READ_WRITE)).unwrap();
         for page in 0..PAGES {
             self.store(after(start, page * PAGE), seed + u8::try_from(page).unwrap()).unwrap();
@@ -44,35 +44,35 @@ impl<A: TestArch> Calls<A> {
         start
     }
 
-    fn image(&self, data: NonNull<u8>) -> NonNull<u8> {
+    pub(crate) fn image(&self, data: NonNull<u8>) -> NonNull<u8> {
         // SAFETY: the mapping has so many bytes.
         unsafe { self.0.new_image(data, PAGES * PAGE) }.unwrap().expect("it is small")
     }
 
-    fn begin(&self) -> NonNull<u8> {
+    pub(crate) fn begin(&self) -> NonNull<u8> {
         let memory = after(self.0.map(MAPPING, flags(NONE)).unwrap(), GUARD_SIZE);
         self.protect(memory, SIZE, READ_WRITE).unwrap();
         memory
     }
 
-    fn place(&self, image: NonNull<u8>, memory: NonNull<u8>) {
+    pub(crate) fn place(&self, image: NonNull<u8>, memory: NonNull<u8>) {
         // SAFETY: the image is there, and nobody uses the memory.
         unsafe { self.0.map_image(image, after(memory, PLACE * PAGE), PAGES * PAGE) }.unwrap();
     }
 
-    fn end(&self, memory: NonNull<u8>) {
+    pub(crate) fn end(&self, memory: NonNull<u8>) {
         let mapping = NonNull::new(memory.as_ptr().wrapping_sub(GUARD_SIZE)).unwrap();
         self.unmap(mapping, MAPPING).unwrap();
     }
 
-    fn free(&self, image: NonNull<u8>) {
+    pub(crate) fn free(&self, image: NonNull<u8>) {
         // SAFETY: it is freed once, and used no more.
         unsafe { self.0.free_image(image) };
     }
 
     /// Asserts that a memory shows the image of `seed`, or zeros, and ends where it does.
     #[track_caller]
-    fn assert_shows(&self, memory: NonNull<u8>, seed: Option<u8>) {
+    pub(crate) fn assert_shows(&self, memory: NonNull<u8>, seed: Option<u8>) {
         for page in 0..SIZE / PAGE {
             let within = page.checked_sub(PLACE).filter(|&page| page < PAGES);
             let expected = seed.zip(within).map_or(0, |(seed, page)| seed + u8::try_from(page).unwrap());
@@ -83,7 +83,7 @@ impl<A: TestArch> Calls<A> {
     }
 
     #[track_caller]
-    fn scribble(&self, memory: NonNull<u8>) {
+    pub(crate) fn scribble(&self, memory: NonNull<u8>) {
         for page in [0, PLACE, PLACE + 1, 20, SIZE / PAGE - 1] {
             self.store(after(memory, page * PAGE), 0xee).unwrap();
             assert_eq!(self.load(after(memory, page * PAGE)), Some(0xee));

@@ -54,6 +54,11 @@ impl Link {
         self.module.load(Relaxed) == key.module && self.tag.load(Relaxed) == key.tag
     }
 
+    #[cfg(feature = "wasmtime-platform")]
+    pub(super) fn is_used_by(&self, key: Key) -> bool {
+        self.module.load(Relaxed) == key.module && self.tag.load(Relaxed) == key.tag ^ WARM ^ USED
+    }
+
     /// The number of its shard, once it was used.
     #[inline]
     pub(super) fn shard(&self) -> usize {

@@ -170,6 +170,18 @@ impl<L: AsRef<[Link]>, B: AsRef<[AtomicU32]>> ModuleAffinityIndexAllocator<L, B>
         found.is_some_and(|(shard, link)| shard.free(self.storage(), place, link, bytes_resident))
     }
 
+    /// Says whose a slot in use is: who has it knows better than who asked for it.
+    /// Nobody but who has it may.
+    #[cfg(feature = "wasmtime-platform")]
+    pub(crate) fn set_key(&self, slot: u32, key: Option<MemoryInModule>) {
+        let place = Place::of(slot);
+        let Some((shard, link)) = self.find(place) else { return };
+        let key = Key::new(key, shard.number);
+        if !link.is_used_by(key) {
+            shard.set_key(link, key);
+        }
+    }
+
     /// Takes back a slot that has nothing resident, and forgets whose it was.
     ///
     /// Returns `false`, and changes nothing, if the slot is not in use.

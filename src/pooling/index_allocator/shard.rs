@@ -160,6 +160,15 @@ impl Shard {
         true
     }
 
+    /// Has a slot in use be `key`'s.
+    #[cfg(feature = "wasmtime-platform")]
+    pub(super) fn set_key(&self, link: &Link, key: Key) {
+        let _lists = self.lists.lock();
+        if link.is_used() {
+            link.become_used(key);
+        }
+    }
+
     /// Gives back a slot with nothing resident. Whether it was in use.
     pub(super) fn free_cold(&self, place: Place, link: &Link) -> bool {
         let mut lists = self.lists.lock();

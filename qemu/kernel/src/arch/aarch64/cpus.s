@@ -11,7 +11,8 @@ cpus_start:
         mrs     x9, CurrentEL
         cmp     x9, #(2 << 2)
         adr     x19, 1f
-        b.eq    drop_to_el1                     // of `boot.s`, goes on at x19
+        b.ne    1f
+        b       drop_to_el1                     // of `boot.s`, goes on at x19; may be far: a large kernel lies between
 
 1:      mov     x9, #0x0800                     // a known SCTLR_EL1, as in `boot.s`
         movk    x9, #0x30d0, lsl #16
