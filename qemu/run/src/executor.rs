@@ -16,11 +16,16 @@ use kernel::clock::monotonic_ns;
 /// Futures of one CPU, the next one first.
 pub struct Row<'a, R> {
     waiting: VecDeque<Waiting<'a, R>>,
+    /// All turns there were.
+    turns: u64,
 }
 
 struct Waiting<'a, R> {
     number: u32,
     turns: u64,
+    /// When its last turn was, or when it came, in turns of the row.
+    last: u64,
+    waited: u64,
     future: Pin<Box<dyn Future<Output = R> + 'a>>,
 }
 
@@ -31,13 +36,15 @@ pub struct Done<R> {
     pub number: u32,
     /// How many turns it had.
     pub turns: u64,
+    /// For how many turns of others it waited at most.
+    pub waited: u64,
     /// Its result.
     pub result: R,
 }
 
 impl<R> Default for Row<'_, R> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new() }
+        Self { waiting: VecDeque::new(), turns: 0 }
     }
 }
 
@@ -50,7 +57,8 @@ impl<R> core::fmt::Debug for Row<'_, R> {
 impl<'a, R> Row<'a, R> {
     /// Adds a future at the end, under a number of the caller's.
     pub fn push(&mut self, number: u32, future: impl Future<Output = R> + 'a) {
-        self.waiting.push_back(Waiting { number, turns: 0, future: Box::pin(future) });
+        let future = Box::pin(future);
+        self.waiting.push_back(Waiting { number, turns: 0, last: self.turns, waited: 0, future });
     }
 
     /// Whether nothing waits.
@@ -63,9 +71,12 @@ impl<'a, R> Row<'a, R> {
     pub fn turn(&mut self) -> Option<Done<R>> {
         let mut first = self.waiting.pop_front()?;
         first.turns += 1;
-        let Waiting { number, turns, .. } = first;
+        first.waited = first.waited.max(self.turns - first.last);
+        self.turns += 1;
+        first.last = self.turns;
+        let Waiting { number, turns, waited, .. } = first;
         match first.future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(result) => Some(Done { number, turns, result }),
+            Poll::Ready(result) => Some(Done { number, turns, waited, result }),
             Poll::Pending => {
                 self.waiting.push_back(first);
                 None

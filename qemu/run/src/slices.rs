@@ -102,5 +102,7 @@ fn summary(ended: &[Ended], cpus: usize) -> String {
     for End { name, least, most, .. } in &ends {
         let _ = write!(text, "\n  {name}: {least} to {most}");
     }
+    let waited = ended.iter().map(|done| done.waited).max().unwrap_or(0);
+    let _ = write!(text, "\nlongest wait: {waited} turns of others");
     text
 }
