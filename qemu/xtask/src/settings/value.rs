@@ -83,7 +83,8 @@ fn number(text: &str) -> Option<u64> {
 }
 
 fn time(text: &str) -> Option<u64> {
-    let units: [(&str, fn(u64) -> Duration); 5] = [
+    type Unit = (&'static str, fn(u64) -> Duration);
+    let units: [Unit; 5] = [
         ("ms", Duration::from_millis),
         ("us", Duration::from_micros),
         ("μs", Duration::from_micros),
