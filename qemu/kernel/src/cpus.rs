@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Every CPU has stacks of its own, the boot CPU's page tables and its control registers. Interrupts are
-//! masked on all of them. What one CPU panics about ends the machine, whatever the others do.
+//! masked on all of them, but for the [timer](crate::timer)'s on one that wants it. What one CPU panics about ends the machine, whatever the others do.
 
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 

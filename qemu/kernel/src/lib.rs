@@ -14,10 +14,11 @@
 //!                  |- channel   virtio console: the program's bytes and status
 //!                  |- exception a hook that may answer faults by editing the frame
 //!                  |- cpus      work for all CPUs at once, interrupts between them
+//!                  |- timer     a tick every so often, while somebody wants it
 //!                  `- exit      the machine ends, with a verdict in words
 //! ```
 //!
-//! Interrupts masked throughout, all of RAM mapped at its physical address ("identity"), except
+//! Interrupts masked, but for the timer's while it is wanted, all of RAM mapped at its physical address ("identity"), except
 //! page 0 and the guard pages below stacks, which are not mapped at all. The top-level entries of
 //! [`window`] are left empty for Allotment.
 //!
@@ -49,6 +50,7 @@ mod power;
 pub mod random;
 mod ranges;
 pub mod stack;
+pub mod timer;
 mod virtio;
 
 pub use arch::exception::Frame;

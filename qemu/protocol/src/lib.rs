@@ -4,7 +4,7 @@
 //!   host (xtask)                                   machine (kernel)
 //!   ------------                                   ----------------
 //!   image::PayloadSlot, patched in the kernel ---> finds its payload archive
-//!   payload::Writer  -- one ELF segment ---------> payload::Payload, options::Options
+//!   payload::Writer  -- one ELF segment ---------> payload::Payload, options::Options, settings::Settings
 //!   Stdin, StdinEnd  ---- virtio console --------> frame::Header
 //!   frame::Header   <---- virtio console --------- Ready, Stdout, Stderr, ReadStdin, Exit(Status)
 //!   dump::Dump      <---- as Stdout ------------- dump::Line, for a picture of the machine
@@ -24,5 +24,6 @@ pub mod frame;
 pub mod image;
 pub mod options;
 pub mod payload;
+pub mod settings;
 pub mod status;
 pub mod verdict;

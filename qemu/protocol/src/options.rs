@@ -5,6 +5,7 @@
 //! ```text
 //!   strategy=pooling|on-demand   where memories come from          default: pooling
 //!   instances=N                  run the module N times, and sum up
+//!   slice=NS                     all at a time, in turns of so many nanoseconds
 //!   plan                         say first what was carved
 //!   metrics                      say last what is in use
 //!   draw                         keep instances, and write a dump of the machine
@@ -62,6 +63,8 @@ pub struct Options {
     pub strategy: Strategy,
     /// How many instances, one after another; if this is said, even of 1, the kernel sums up at the end.
     pub instances: Option<u32>,
+    /// Nanoseconds of a turn, if instances are to live all at a time and take turns.
+    pub slice: Option<u64>,
     /// Whether to say first what was carved.
     pub plan: bool,
     /// Whether to say last what is in use.
@@ -89,6 +92,9 @@ impl Options {
                     let count = count.parse().ok().filter(|count| INSTANCES.contains(count));
                     options.instances = Some(count.ok_or(unknown)?);
                 }
+                Some(("slice", time)) => {
+                    options.slice = Some(time.parse().ok().filter(|time| *time > 0).ok_or(unknown)?);
+                }
                 _ => return Err(unknown),
             }
         }
@@ -101,6 +107,9 @@ impl fmt::Display for Options {
         write!(f, "strategy={}", self.strategy)?;
         if let Some(count) = self.instances {
             write!(f, " instances={count}")?;
+        }
+        if let Some(time) = self.slice {
+            write!(f, " slice={time}")?;
         }
         for (is_set, word) in [(self.plan, " plan"), (self.metrics, " metrics"), (self.draw, " draw")] {
             f.write_str(if is_set { word } else { "" })?;
@@ -134,7 +143,8 @@ mod tests {
             for instances in [None, Some(1), Some(100_000)] {
                 for bits in 0..8_u32 {
                     let [plan, metrics, draw] = [0, 1, 2].map(|bit| bits & 1 << bit != 0);
-                    let options = Options { strategy, instances, plan, metrics, draw };
+                    let slice = plan.then_some(5_000_000);
+                    let options = Options { strategy, instances, slice, plan, metrics, draw };
                     assert_eq!(Options::parse(options.to_string().as_bytes()), Ok(options));
                 }
             }
@@ -152,6 +162,7 @@ mod tests {
             "instances=0",
             "instances=100001",
             "instances=-1",
+            "slice=0",
         ] {
             let line = format!("metrics {word}");
             assert_eq!(Options::parse(line.as_bytes()), Err(OptionsError { word }));

@@ -18,6 +18,7 @@
 //! | `module` | the `.cwasm` to run |
 //! | `module-name` | its name for messages |
 //! | `options` | what else the kernel is to do, see [`options`](crate::options) |
+//! | `settings` | settings of Wasmtime and Allotment, see [`settings`](crate::settings) |
 //! | `args` | strings, each ended by NUL; the first is the module's file name |
 //! | `env` | `KEY=VALUE` strings, each ended by NUL |
 //! | `preopens` | guest paths of the directories handed over, each ended by NUL |

@@ -16,6 +16,7 @@ use allotment::{
 };
 use kernel::{
     Frame,
+    cpus::{MAX, current},
     exception::{Access, Exception, Explainer, Handled, set_explainer, set_hook, set_resolver},
 };
 
@@ -26,18 +27,19 @@ pub fn init() {
     set_explainer(&Explainer { explain, readable });
 }
 
-/// What was accessed when wasm trapped last: the address, and one of
+/// By CPU, what was accessed when wasm trapped last: the address, and one of
 /// [`ACCESSES`]. Its number is past their end for a trap of another kind.
-static TRAPPED_AT: AtomicU64 = AtomicU64::new(0);
-static TRAPPED_ACCESS: AtomicU8 = AtomicU8::new(NO_ACCESS);
+static TRAPPED_AT: [AtomicU64; MAX] = [const { AtomicU64::new(0) }; MAX];
+static TRAPPED_ACCESS: [AtomicU8; MAX] = [const { AtomicU8::new(NO_ACCESS) }; MAX];
 const ACCESSES: [FaultAccess; 3] = [FaultAccess::Read, FaultAccess::Write, FaultAccess::Execute];
 const NO_ACCESS: u8 = 3;
 
 /// What Allotment says of the access by which wasm trapped last, if it was one
-/// of the window. To be asked while the instance still lives; once.
+/// of the window. To be asked on the same CPU while the instance still lives; once.
 pub fn take_last_trap() -> Option<FaultReport> {
-    let access = ACCESSES.get(usize::from(TRAPPED_ACCESS.swap(NO_ACCESS, Ordering::Relaxed)))?;
-    report(TRAPPED_AT.load(Ordering::Relaxed), *access)
+    let cpu = current();
+    let access = ACCESSES.get(usize::from(TRAPPED_ACCESS[cpu].swap(NO_ACCESS, Ordering::Relaxed)))?;
+    report(TRAPPED_AT[cpu].load(Ordering::Relaxed), *access)
 }
 
 /// Whether the access is allowed by now. What is more than that comes again, to `answer`.
@@ -79,9 +81,10 @@ fn answer(frame: &mut Frame, exception: &Exception) -> Handled {
 fn note_trap(fault: Option<(usize, FaultAccess)>) {
     let position = |access| ACCESSES.iter().position(|&one| one == access);
     let number = fault.and_then(|(_, access)| u8::try_from(position(access)?).ok());
-    TRAPPED_ACCESS.store(number.unwrap_or(NO_ACCESS), Ordering::Relaxed);
+    let cpu = current();
+    TRAPPED_ACCESS[cpu].store(number.unwrap_or(NO_ACCESS), Ordering::Relaxed);
     if let Some((address, _)) = fault {
-        TRAPPED_AT.store(address as u64, Ordering::Relaxed);
+        TRAPPED_AT[cpu].store(address as u64, Ordering::Relaxed);
     }
 }
 

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use allotment::{
-    Allocator, CarveError, InstanceAllocationStrategy, PoolingAllocationConfig,
+    Allocator, CarveError, Config as AllocatorConfig, InstanceAllocationStrategy, PoolingAllocationConfig,
     arch::{Cpus, Native, PhysOffset, VirtAddr},
     boot::{NoArena, largest_arena},
     wasmtime::{AlreadyInstalled, Platform, allocator_config, configure, install},
@@ -15,7 +15,7 @@ use wasmtime::{Config, Engine};
 use crate::exceptions;
 
 /// Memory slots. Any of them may grow to all of the arena.
-const SLOTS: usize = 16;
+pub(crate) const SLOTS: usize = 16;
 /// Bytes of address space for memories on demand, and for code: thirty of them
 /// live at a time.
 const ON_DEMAND_SPACE: usize = 128 << 30;
@@ -72,11 +72,23 @@ pub fn start_with(
     strategy: Strategy,
     adjust: impl FnOnce(PoolingAllocationConfig) -> PoolingAllocationConfig,
 ) -> Result<(Engine, &'static Platform), StartError> {
+    start_for(boot, strategy, adjust, |config| config, |_, _| {})
+}
+
+/// The same where `allocator` and `engine` change the usual configurations of
+/// both as well.
+pub(crate) fn start_for(
+    boot: &'static BootInfo,
+    strategy: Strategy,
+    adjust: impl FnOnce(PoolingAllocationConfig) -> PoolingAllocationConfig,
+    allocator: impl FnOnce(AllocatorConfig) -> AllocatorConfig,
+    engine: impl FnOnce(&mut Config, &'static Platform),
+) -> Result<(Engine, &'static Platform), StartError> {
     let arena = largest_arena(boot.usable.iter().cloned()).map_err(StartError::NoMemory)?;
     let bytes = usize::try_from(arena.end.0 - arena.start.0).unwrap_or(usize::MAX);
     let config = match strategy {
         Strategy::Pooling => {
-            // Tables, fiber stacks and GC heaps are Wasmtime's own, on the kernel's heap.
+            // Tables are Wasmtime's own, on the kernel's heap, and GC heaps are ranges. Stacks are for those who ask.
             let pool = PoolingAllocationConfig::new()
                 .total_memories(SLOTS)
                 .max_memory_size(bytes.min(MAX_MEMORY))
@@ -89,6 +101,7 @@ pub fn start_with(
             .allocation_strategy(InstanceAllocationStrategy::OnDemand)
             .region_space(ON_DEMAND_SPACE),
     };
+    let config = allocator(config);
     let window = kernel::window();
     // SAFETY: the kernel runs privileged with all of RAM mapped at its physical
     // address, and keeps its one root for ever, on the CPUs that it counts.
@@ -104,6 +117,7 @@ pub fn start_with(
 
     let mut config = Config::new();
     configure(&mut config);
+    engine(&mut config, platform);
     let engine = Engine::new(&config).map_err(StartError::Engine)?;
     Ok((engine, platform))
 }

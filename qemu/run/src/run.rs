@@ -2,15 +2,21 @@
 
 use alloc::{format, string::ToString};
 
+use allotment::wasmtime::{Platform, configure_stacks};
 use kernel::BootInfo;
 use protocol::{
     options::{ENTRY, Options},
     payload::Payload,
+    settings::{ENTRY as SETTINGS, Settings},
 };
+use wasmtime::Engine;
 
 use crate::{
     instance::Launcher,
-    machine, picture, series,
+    machine::{self, SLOTS, StartError},
+    picture, series,
+    settings::{self, Time},
+    slices,
     streams::{Outcome, Streams},
 };
 
@@ -27,13 +33,16 @@ fn follow(boot: &'static BootInfo, streams: &Streams) -> Result<Outcome, Outcome
     let payload = Payload::parse(bytes).map_err(|error| Outcome::Refused(error.to_string()))?;
     let options = Options::parse(payload.get(ENTRY).unwrap_or_default())
         .map_err(|error| Outcome::Refused(error.to_string()))?;
+    let settings = Settings::parse(payload.get(SETTINGS).unwrap_or_default())
+        .map_err(|error| Outcome::Refused(error.to_string()))?;
+    let time = Time::of(&settings, options.slice);
     let module = payload.get("module");
     if module.is_none() && !options.plan {
         return Err(Outcome::Refused("the payload has no module".to_string()));
     }
 
-    let (engine, platform) = machine::start_with(boot, options.strategy, |pools| pools)
-        .map_err(|error| Outcome::Refused(error.to_string()))?;
+    let (engine, platform) =
+        start(boot, &options, &settings, &time).map_err(|error| Outcome::Refused(error.to_string()))?;
     let allocator = platform.allocator();
     if options.plan {
         match module {
@@ -43,13 +52,20 @@ fn follow(boot: &'static BootInfo, streams: &Streams) -> Result<Outcome, Outcome
         }
     }
     let Some(compiled) = module else { return Ok(Outcome::Exited(0)) };
-    let launcher = Launcher::new(engine, payload, compiled)?;
-    let outcome = if options.draw {
-        picture::draw(&launcher, options.instances.unwrap_or(1), allocator, streams)
-    } else if let Some(count) = options.instances {
-        series::run(&launcher, count, allocator, streams)
+    let launcher = Launcher::new(engine, payload, compiled, settings, time)?;
+    let one_after_another = || {
+        if options.draw {
+            picture::draw(&launcher, options.instances.unwrap_or(1), allocator, streams)
+        } else if let Some(count) = options.instances {
+            series::run(&launcher, count, allocator, streams)
+        } else {
+            launcher.launch(streams.clone(), None).map(|launched| launched.outcome)
+        }
+    };
+    let outcome = if time.slice.is_some() {
+        slices::run(&launcher, options.instances.unwrap_or(1), streams)
     } else {
-        launcher.launch(streams.clone(), None).map(|launched| launched.outcome)
+        launcher.ticking(one_after_another).unwrap_or_else(|why| Err(Outcome::Refused(why)))
     };
     if options.metrics {
         let mut text = format!("metrics\n{}", allocator.metrics());
@@ -59,4 +75,33 @@ fn follow(boot: &'static BootInfo, streams: &Streams) -> Result<Outcome, Outcome
         streams.say(&format!("{text}\n{}", allocator.invalidations()));
     }
     outcome
+}
+
+/// Starts the machine as it is to be.
+fn start(
+    boot: &'static BootInfo,
+    options: &Options,
+    settings: &Settings,
+    time: &Time,
+) -> Result<(Engine, &'static Platform), StartError> {
+    let at_a_time = match time.slice {
+        Some(_) => usize::try_from(options.instances.unwrap_or(1)).unwrap_or(usize::MAX),
+        None => 1,
+    };
+    let has_stacks = time.slice.is_some() || settings::has_own_stack(settings);
+    machine::start_for(
+        boot,
+        options.strategy,
+        |pools| {
+            let pools = pools.total_memories(SLOTS.max(at_a_time));
+            settings::pools(settings, if has_stacks { pools.total_stacks(at_a_time) } else { pools })
+        },
+        |config| settings::allocator(settings, config),
+        |config, platform| {
+            settings::engine(settings, time, config);
+            if has_stacks {
+                configure_stacks(config, platform);
+            }
+        },
+    )
 }

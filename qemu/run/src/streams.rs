@@ -1,8 +1,7 @@
 //! The program's streams: over the channel, or over the serial console when
 //! the machine has no channel (an image that was booted by hand).
 
-use alloc::{rc::Rc, string::String};
-use core::cell::RefCell;
+use alloc::{string::String, sync::Arc};
 
 use kernel::{
     Exit,
@@ -10,6 +9,7 @@ use kernel::{
     clock, console, println, random,
 };
 use protocol::{frame::Kind, status::Status};
+use spin::Mutex;
 
 /// How the program ended, or why it never began.
 pub(crate) enum Outcome {
@@ -27,7 +27,7 @@ pub(crate) enum Outcome {
 /// reads on where the one before it stopped.
 #[derive(Clone)]
 pub(crate) enum Streams {
-    Channel(Rc<RefCell<Channel>>),
+    Channel(Arc<Mutex<Channel>>),
     Console,
     /// Nothing to read, and nobody listens.
     Silent,
@@ -36,7 +36,7 @@ pub(crate) enum Streams {
 impl Streams {
     /// The machine's own. Once per machine.
     pub(crate) fn open() -> Self {
-        channel::open().map_or(Self::Console, |channel| Self::Channel(Rc::new(RefCell::new(channel))))
+        channel::open().map_or(Self::Console, |channel| Self::Channel(Arc::new(Mutex::new(channel))))
     }
 
     /// A message of the kernel's, not of its program.
@@ -53,7 +53,7 @@ impl Streams {
     /// Says how the program ended, and ends the machine.
     pub(crate) fn finish(&self, outcome: &Outcome) -> ! {
         match self {
-            Self::Channel(channel) => channel.borrow_mut().exit(outcome.status()),
+            Self::Channel(channel) => channel.lock().exit(outcome.status()),
             Self::Console => match outcome {
                 Outcome::Exited(status) => println!("allotment: the program exited with status {status}"),
                 Outcome::Trapped { message, .. } => println!("allotment: the program trapped: {message}"),
@@ -66,7 +66,7 @@ impl Streams {
 
     fn write(&self, kind: Kind, bytes: &[u8]) {
         match self {
-            Self::Channel(channel) => channel.borrow_mut().write(kind, bytes),
+            Self::Channel(channel) => channel.lock().write(kind, bytes),
             Self::Console => console::write(bytes),
             Self::Silent => {}
         }
@@ -105,7 +105,7 @@ impl wasi::Host for Streams {
 
     fn stdin_read(&mut self, bytes: &mut [u8]) -> usize {
         match self {
-            Self::Channel(channel) => channel.borrow_mut().read_stdin(bytes),
+            Self::Channel(channel) => channel.lock().read_stdin(bytes),
             Self::Console => match bytes.first_mut() {
                 Some(first) => {
                     *first = console::read();

@@ -75,6 +75,8 @@ pub mod tree;
 pub use exit::Exit;
 pub use host::{Host, Stream};
 pub use linker::add_to_linker;
+#[cfg(feature = "async")]
+pub use linker::add_waiting_to_linker;
 pub use program::{Program, ProgramError};
 pub use state::Wasi;
 pub use tree::{Entry, Kind, Tree, TreeError};

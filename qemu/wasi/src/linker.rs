@@ -1,5 +1,8 @@
 //! The table of all preview 1 functions.
 
+#[cfg(feature = "async")]
+use alloc::boxed::Box;
+
 use wasmtime::{Caller, Extern, Linker, Result};
 
 use crate::{Exit, Guest, Host, Wasi, errno::returned};
@@ -27,12 +30,8 @@ where
                 MODULE,
                 stringify!($name),
                 move |mut caller: Caller<'_, T>, $($argument: $type),*| -> i32 {
-                    let memory = caller.get_export("memory").and_then(Extern::into_memory);
-                    let (bytes, data) = match memory {
-                        Some(memory) => memory.data_and_store_mut(&mut caller),
-                        None => (Default::default(), caller.data_mut()),
-                    };
-                    returned(state(data).$name(&mut Guest::new(bytes), $($argument),*))
+                    let (mut memory, data) = memory_and_data(&mut caller);
+                    returned(state(data).$name(&mut memory, $($argument),*))
                 },
             )?;
         )*};
@@ -86,4 +85,63 @@ where
     }
     linker.func_wrap(MODULE, "proc_exit", |code: u32| -> Result<()> { Err(Exit(code).into()) })?;
     Ok(())
+}
+
+/// Has the two calls that wait, `poll_oneoff` and `sched_yield`, give way to others: they await what `wait` says
+/// of a point of the monotonic clock, in nanoseconds, instead of having the machine sleep. For stores that are
+/// called asynchronously; after [`add_to_linker`], whose functions these take the place of.
+///
+/// # Errors
+/// If `linker` does not take them.
+#[cfg(feature = "async")]
+pub fn add_waiting_to_linker<T, H, F>(
+    linker: &mut Linker<T>,
+    state: impl Fn(&mut T) -> &mut Wasi<H> + Copy + Send + Sync + 'static,
+    wait: impl Fn(u64) -> F + Copy + Send + Sync + 'static,
+) -> Result<()>
+where
+    T: Send + 'static,
+    H: Host + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    linker.allow_shadowing(true);
+    linker.func_wrap_async(
+        MODULE,
+        "poll_oneoff",
+        move |mut caller: Caller<'_, T>, (subscriptions, events, count, happened): (u32, u32, u32, u32)| {
+            Box::new(async move {
+                let (memory, data) = memory_and_data(&mut caller);
+                let begun = state(data).begin_poll(&memory, subscriptions, events, count, happened);
+                let polling = match begun {
+                    Ok(polling) => polling,
+                    Err(errno) => return returned(Err(errno)),
+                };
+                if let Some(deadline) = polling.until() {
+                    wait(deadline).await;
+                }
+                let (mut memory, data) = memory_and_data(&mut caller);
+                let ended =
+                    state(data).end_poll(&mut memory, polling, subscriptions, events, count, happened);
+                returned(ended)
+            })
+        },
+    )?;
+    linker.func_wrap_async(MODULE, "sched_yield", move |_: Caller<'_, T>, (): ()| {
+        Box::new(async move {
+            wait(0).await;
+            returned(Ok(()))
+        })
+    })?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// The caller's memory, or none, and the store's data.
+fn memory_and_data<'a, T: 'static>(caller: &'a mut Caller<'_, T>) -> (Guest<'a>, &'a mut T) {
+    let memory = caller.get_export("memory").and_then(Extern::into_memory);
+    let (bytes, data) = match memory {
+        Some(memory) => memory.data_and_store_mut(caller),
+        None => (Default::default(), caller.data_mut()),
+    };
+    (Guest::new(bytes), data)
 }

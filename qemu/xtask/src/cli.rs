@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::arch::Arch;
 use crate::files::Directory;
+use crate::settings::Given;
 use crate::setup::{Cpus, Memory};
 use crate::test::Levels;
 use draw::parse_instances;
@@ -45,6 +46,12 @@ Examples:
   cargo xtask run --gdb --arch x86_64 hello.wasm
   cargo xtask run --instances 1000 hello.wasm     a fresh instance each, and a summary
   cargo xtask run --plan                          what is carved at boot, and nothing else
+  cargo xtask run --instances 8 --slice 5 --smp 4 hello.wasm
+  cargo xtask run -W fuel=1000000,max-wasm-stack=65536 hello.wasm
+  cargo xtask run -W help                         all settings of a group, and those there cannot be
+
+With --slice they run at a time instead, each with its number in ALLOTMENT_INSTANCE; none has a second turn before
+every other of its CPU had one. -W timeout ends those that would never end.
 
 With --instances each instance gets the same arguments, environment and files. Standard input is one for all:
 each reads on where the one before it stopped. The exit status is the first that is not 0.
@@ -93,6 +100,9 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) machine: Machine,
 
+    #[command(flatten)]
+    pub(crate) settings: Given,
+
     /// Where memories come from.
     #[arg(long, value_enum, default_value_t = Strategy::Pooling, hide_default_value = true)]
     pub(crate) strategy: Strategy,
@@ -100,6 +110,10 @@ pub(crate) struct Run {
     /// Run the program N times, one after another, a fresh instance each, and sum up.
     #[arg(long, value_name = "N", requires = "module", value_parser = parse_instances)]
     pub(crate) instances: Option<u32>,
+
+    /// With --instances: have them all live at a time and take turns of so many milliseconds, on all CPUs (--smp).
+    #[arg(long, value_name = "MS", requires = "instances", value_parser = parse_slice)]
+    pub(crate) slice: Option<Duration>,
 
     /// Say first what was carved: addresses, slots, bytes, and what limits them.
     #[arg(long)]
@@ -178,6 +192,9 @@ pub(crate) struct Compile {
     /// The module: `.wasm` or `.wat`.
     pub(crate) module: PathBuf,
 
+    #[command(flatten)]
+    pub(crate) settings: Given,
+
     /// The architecture it is to run on.
     #[arg(long)]
     pub(crate) arch: Arch,
@@ -203,6 +220,9 @@ pub(crate) struct Image {
 
     #[command(flatten)]
     pub(crate) machine: Machine,
+
+    #[command(flatten)]
+    pub(crate) settings: Given,
 
     /// Where to write the bootable file.
     #[arg(short, long, value_name = "OUT")]
@@ -316,6 +336,13 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is no number of seconds above 0"))
 }
 
+fn parse_slice(text: &str) -> Result<Duration, String> {
+    let slice = text.parse::<f64>().ok().map(|ms| Duration::try_from_secs_f64(ms / 1000.0));
+    let allowed = Duration::from_micros(100)..=Duration::from_secs(1);
+    let slice = slice.and_then(Result::ok).filter(|slice| allowed.contains(slice));
+    slice.ok_or_else(|| format!("`{text}` is no number of milliseconds from 0.1 to 1000"))
+}
+
 fn parse_variable(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some(("", _)) => Err(format!("`{text}` has no name in front of the `=`")),
@@ -361,6 +388,10 @@ mod tests {
             "xtask run --arch riscv64 m.wasm",
             "xtask run --instances 0 m.wasm",
             "xtask run --instances 2",
+            "xtask run --slice 5 m.wasm",
+            "xtask run --instances 2 --slice 0 m.wasm",
+            "xtask run --instances 2 --slice -1 m.wasm",
+            "xtask run --instances 2 --slice 2000 m.wasm",
             "xtask run --strategy slots m.wasm",
             "xtask draw --instances many",
             "xtask draw a.wasm b.wasm",

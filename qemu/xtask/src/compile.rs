@@ -9,10 +9,11 @@ use std::path::Path;
 use allotment::wasmtime::{Target, configure_compiler};
 use anyhow::{Context, Result, anyhow};
 use sha2::{Digest, Sha256};
-use wasmtime::Engine;
+use wasmtime::{Engine, WasmFeatures};
 
 use crate::arch::Arch;
-use crate::error::Refusal;
+use crate::error::{Refusal, Usage};
+use crate::settings::Given;
 use crate::{progress, workspace};
 
 /// A compiler for one architecture.
@@ -21,21 +22,39 @@ pub(crate) struct Compiler {
     engine: Engine,
     /// A digest of everything but the source that decides a result.
     settings: [u8; 16],
+    /// Whether results are kept for the next time.
+    keeps: bool,
 }
 
 impl Compiler {
     /// A compiler with the settings that Allotment's kernels expect.
     pub(crate) fn new(arch: Arch) -> Result<Self> {
+        Self::with(arch, &Given::default())
+    }
+
+    /// The same for a kernel without collected heaps, as the benchmark's.
+    pub(crate) fn for_plain_kernel(arch: Arch) -> Result<Self> {
+        Self::set_up(arch, &Given::default(), WasmFeatures::GC_TYPES | WasmFeatures::EXCEPTIONS)
+    }
+
+    /// The same but for those that are given, which the kernel is told as well.
+    pub(crate) fn with(arch: Arch, given: &Given) -> Result<Self> {
+        Self::set_up(arch, given, WasmFeatures::empty())
+    }
+
+    fn set_up(arch: Arch, given: &Given, without: WasmFeatures) -> Result<Self> {
         let set_up = || {
-            let engine = Engine::new(&config(arch)?)?;
+            let mut config = config(arch)?;
+            config.wasm_features(without, false);
+            given.configure(&mut config);
+            let engine = Engine::new(&config)?;
             // A compiled module says with which compiler and settings it was made, so that an engine
-            // can refuse it: in an empty module there is nothing else.
+            // can refuse it: in an empty module there is nothing else. Not all that decides is in there.
             let empty = engine.precompile_module(b"\0asm\x01\0\0\0")?;
-            Ok::<_, wasmtime::Error>((engine, digest(&[&empty])))
+            Ok::<_, wasmtime::Error>((engine, digest(&[&empty, format!("{given:?}").as_bytes()])))
         };
-        let (engine, settings) =
-            set_up().map_err(|error| anyhow!("cannot set up the compiler for {arch}: {error:#}"))?;
-        Ok(Self { arch, engine, settings })
+        let (engine, settings) = set_up().map_err(|error| explain(arch, given, &error))?;
+        Ok(Self { arch, engine, settings, keeps: given.keeps_compiled() })
     }
 
     /// The `.cwasm` of a module file: its own bytes if it is one, else compiled or kept from before.
@@ -56,7 +75,9 @@ impl Compiler {
     fn compile(&self, name: &str, source: &[u8]) -> Result<Vec<u8>> {
         check_kind(name, source)?;
         let kept = workspace::cache("cwasm")?.join(format!("{}.cwasm", self.key(source)));
-        if let Ok(compiled) = fs::read(&kept) {
+        if self.keeps
+            && let Ok(compiled) = fs::read(&kept)
+        {
             return Ok(compiled);
         }
         let what = format!("compiling {name} for {}", self.arch);
@@ -65,6 +86,9 @@ impl Compiler {
                 .precompile_module(source)
                 .map_err(|error| Refusal(format!("{name}: {error:#}")).into())
         })?;
+        if !self.keeps {
+            return Ok(compiled);
+        }
         workspace::write_atomically(&kept, |file| {
             std::io::Write::write_all(file, &compiled).context("cannot keep a compiled module")
         })?;
@@ -75,6 +99,14 @@ impl Compiler {
     fn key(&self, source: &[u8]) -> String {
         hex(&digest(&[&self.settings, source]))
     }
+}
+
+/// Why there is no compiler: most likely because settings contradict each other.
+fn explain(arch: Arch, given: &Given, error: &wasmtime::Error) -> anyhow::Error {
+    if given.is_empty() {
+        return anyhow!("cannot set up the compiler for {arch}: {error:#}");
+    }
+    Usage(format!("the compiler for {arch} refuses these settings: {error:#}")).into()
 }
 
 /// The first half of a SHA-256: enough to tell files apart that nobody forges.
@@ -119,6 +151,8 @@ fn config(arch: Arch) -> wasmtime::Result<wasmtime::Config> {
     };
     let mut config = wasmtime::Config::new();
     configure_compiler!(&mut config, target)?;
+    // A module says that it may need what the compiler has, and what kernels have no code for they refuse.
+    config.wasm_features(WasmFeatures::COMPONENT_MODEL | WasmFeatures::THREADS, false);
     Ok(config)
 }
 
@@ -127,6 +161,8 @@ mod tests {
     use super::{Compiler, check_kind};
     use crate::arch::Arch;
     use crate::error::Refusal;
+    use crate::settings::{Given, Group};
+    use crate::workspace;
 
     #[test]
     fn what_is_not_a_module_is_named() {
@@ -158,5 +194,19 @@ mod tests {
         assert_eq!(x86.key(b"a"), x86.key(b"a"));
         assert_ne!(x86.key(b"a"), x86.key(b"b"));
         assert_ne!(x86.key(b"a"), arm.key(b"a"));
+    }
+
+    #[test]
+    fn compiled_modules_are_kept_unless_that_is_not_wanted() {
+        let source = format!("(module (func (export \"f{}\")))", std::process::id());
+        for (setting, is_kept) in [("cache=n", false), ("cache", true)] {
+            let given = Given::of(&[(Group::Codegen, setting)]);
+            let compiler = Compiler::with(Arch::X86_64, &given).unwrap();
+            let compiled = compiler.compile("m.wat", source.as_bytes()).unwrap();
+            let kept =
+                workspace::cache("cwasm").unwrap().join(format!("{}.cwasm", compiler.key(source.as_bytes())));
+            assert_eq!(std::fs::read(&kept).ok(), is_kept.then_some(compiled), "{setting}");
+            drop(std::fs::remove_file(kept));
+        }
     }
 }

@@ -18,6 +18,10 @@ pub(crate) fn build(arch: Arch, program: &str) -> Result<PathBuf> {
     let mut command = cargo::command();
     command.args(["build", "--release", "--package", PACKAGE, "--bin", program]);
     command.args(["--target", arch.triple()]);
+    if program != RUN {
+        // The benchmark runs no programs.
+        command.arg("--no-default-features");
+    }
     let made =
         progress::step(&format!("building the kernel for {arch}"), |step| cargo::build(step, &mut command))?;
     made.into_iter()

@@ -12,6 +12,7 @@
 //!     runner ............ runner      called by cargo: a kernel's tests
 //!                               |
 //!   install   QEMU and Rust targets             kernel, guests   what cargo builds
+//!   settings  Wasmtime's names for what can be set: compiler, kernel, pools
 //!   compile   .wasm to .cwasm, kept             payload, files   what a machine is given
 //!   image     kernel + payload -> one ELF       setup            QEMU's command line
 //!   machine   a QEMU process and its deadline   channel          a program's streams
@@ -43,6 +44,7 @@ mod progress;
 mod reset;
 mod run;
 mod runner;
+mod settings;
 mod setup;
 mod symbols;
 mod test;
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Run(words) => match &words.module {
             Some(module) => run::run(&words, module),
             None if words.plan => run::plan(&words),
+            None if !words.settings.is_empty() => Err(settings::needs_module()),
             None => demo::run(&run::Options::of(&words)),
         },
         Command::Compile(words) => run::compile(&words),

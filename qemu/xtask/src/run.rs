@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
+use protocol::settings::{self, Settings};
 use protocol::{options, payload::Writer, status};
 
 use crate::arch::Arch;
@@ -39,19 +40,22 @@ pub(crate) struct Options<'a> {
     pub(crate) verbose: bool,
     /// What the kernel is told.
     pub(crate) told: options::Options,
+    pub(crate) settings: Settings,
 }
 
 impl<'a> Options<'a> {
     pub(crate) fn of(words: &'a cli::Run) -> Self {
         let told = options::Options {
-            strategy: words.strategy.told(),
+            strategy: words.settings.strategy().unwrap_or(words.strategy.told()),
             instances: words.instances,
+            slice: words.slice.map(|slice| u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX)),
             plan: words.plan,
             metrics: words.metrics,
             draw: false,
         };
         let cli::Run { machine, timeout, gdb, verbose, .. } = words;
-        Self { machine, timeout: *timeout, gdb: *gdb, verbose: *verbose, told }
+        let settings = words.settings.told();
+        Self { machine, timeout: *timeout, gdb: *gdb, verbose: *verbose, told, settings }
     }
 }
 
@@ -63,7 +67,8 @@ pub(crate) fn run(words: &cli::Run, module: &Path) -> Result<u8> {
     let arch = arch_for(words.machine.arch, module);
     install::qemu(arch)?;
     // The module first: a mistake there shows before the kernel is built.
-    let payload = payload::of_program(&Compiler::new(arch)?, &program)?;
+    let settings = words.settings.clone().with_epochs(words.slice.is_some());
+    let payload = payload::of_program(&Compiler::with(arch, &settings)?, &program)?;
     let kernel = words.kernel.clone().map_or_else(|| kernel::build(arch, kernel::RUN), Ok)?;
     boot(arch, &kernel, payload, &options)
 }
@@ -90,6 +95,7 @@ pub(crate) fn boot_to(
 ) -> Result<u8> {
     payload::add_here_and_now(&mut payload)?;
     payload.add(options::ENTRY, options.told.to_string().into_bytes())?;
+    payload.add(settings::ENTRY, options.settings.to_string().into_bytes())?;
     let image = TemporaryImage::new()?;
     let end = image::write(&read(kernel)?, &payload, &image.path)?;
     let mut setup = Setup::new(arch, &image.path);
@@ -120,7 +126,11 @@ pub(crate) fn image(words: &cli::Image) -> Result<u8> {
         env: &words.program.env,
         directories: &words.program.dir,
     };
-    let payload = payload::of_program(&Compiler::new(arch)?, &program)?;
+    let mut payload = payload::of_program(&Compiler::with(arch, &words.settings)?, &program)?;
+    let strategy = words.settings.strategy().unwrap_or_default();
+    let told = options::Options { strategy, ..Default::default() };
+    payload.add(options::ENTRY, told.to_string().into_bytes())?;
+    payload.add(settings::ENTRY, words.settings.told().to_string().into_bytes())?;
     let kernel = kernel::build(arch, kernel::RUN)?;
     let end = image::write(&read(&kernel)?, &payload, &words.output)?;
     let mut setup = Setup::new(arch, &words.output);
@@ -135,7 +145,7 @@ pub(crate) fn image(words: &cli::Image) -> Result<u8> {
 
 /// `cargo xtask compile`.
 pub(crate) fn compile(words: &cli::Compile) -> Result<u8> {
-    let compiled = Compiler::new(words.arch)?.load(&words.module)?;
+    let compiled = Compiler::with(words.arch, &words.settings)?.load(&words.module)?;
     workspace::write_atomically(&words.output, |file| Ok(io::Write::write_all(file, &compiled)?))?;
     Ok(0)
 }

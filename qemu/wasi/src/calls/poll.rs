@@ -25,9 +25,24 @@ enum Awaited {
 
 /// When a call began, by both clocks.
 #[derive(Clone, Copy)]
-struct Start {
+pub(crate) struct Start {
     monotonic: u64,
     realtime: u64,
+}
+
+/// A call that has begun and waits.
+#[derive(Clone, Copy)]
+pub(crate) struct Polling {
+    start: Start,
+    /// When something will have happened, by the monotonic clock.
+    earliest: u64,
+}
+
+impl Polling {
+    /// When to end the call, if that is not now.
+    pub(crate) fn until(self) -> Option<u64> {
+        (self.earliest > self.start.monotonic).then_some(self.earliest)
+    }
 }
 
 impl<H: Host> Wasi<H> {
@@ -39,6 +54,22 @@ impl<H: Host> Wasi<H> {
         count: u32,
         happened: u32,
     ) -> Result<(), Errno> {
+        let polling = self.begin_poll(memory, subscriptions, events, count, happened)?;
+        if let Some(deadline) = polling.until() {
+            self.host.sleep_until(deadline);
+        }
+        self.end_poll(memory, polling, subscriptions, events, count, happened)
+    }
+
+    /// All of a call until it waits.
+    pub(crate) fn begin_poll(
+        &mut self,
+        memory: &Guest<'_>,
+        subscriptions: u32,
+        events: u32,
+        count: u32,
+        happened: u32,
+    ) -> Result<Polling, Errno> {
         if count == 0 {
             return Err(Errno::Invalid);
         }
@@ -53,9 +84,19 @@ impl<H: Host> Wasi<H> {
                 Awaited::Ready { .. } => earliest = 0,
             }
         }
-        if earliest > start.monotonic {
-            self.host.sleep_until(earliest);
-        }
+        Ok(Polling { start, earliest })
+    }
+
+    /// All of a call after it has waited.
+    pub(crate) fn end_poll(
+        &mut self,
+        memory: &mut Guest<'_>,
+        Polling { start, earliest }: Polling,
+        subscriptions: u32,
+        events: u32,
+        count: u32,
+        happened: u32,
+    ) -> Result<(), Errno> {
         // Woken too early or with a clock that is not read anew, the earliest has happened nevertheless.
         let now = self.host.monotonic_ns().max(earliest);
 

@@ -80,7 +80,7 @@ impl Kernel {
         let mut guests: Vec<_> =
             guests::all()?.into_iter().filter(|guest| GUESTS.contains(&guest.name.as_str())).collect();
         guests.extend(modules::write_all()?);
-        let payload = payload::of_tests(&Compiler::new(arch)?, &guests)?;
+        let payload = payload::of_tests(&Compiler::for_plain_kernel(arch)?, &guests)?;
         let elf = kernel::build(arch, "bench")?;
         let image = workspace::cache("bench")?.join(format!("{arch}.elf"));
         image::write(&std::fs::read(&elf).context("cannot read the bench kernel")?, &payload, &image)?;

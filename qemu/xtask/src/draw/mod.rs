@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use protocol::dump::Dump;
-use protocol::options;
+use protocol::{options, settings::Settings};
 
 use crate::arch::Arch;
 use crate::cli;
@@ -68,6 +68,7 @@ fn dump(words: &cli::Draw, arch: Arch, module: &Path) -> Result<(u8, String)> {
             draw: true,
             ..options::Options::default()
         },
+        settings: Settings::default(),
     };
     let program = Program { module, args: &[], env: &[], directories: &[] };
     let payload = payload::of_program(&Compiler::new(arch)?, &program)?;

@@ -57,8 +57,6 @@ pub(super) fn read(blob: &'static [u8]) -> Tree {
         }
     }
     tree.discovered.cpus = tree.others.len() + 1;
-    // With one CPU there is nobody to interrupt.
-    tree.gic = tree.gic.filter(|_| !tree.others.is_empty());
     for base in tree.gic.into_iter().flatten() {
         add_device(&mut tree.discovered, base..base + PAGE);
     }

@@ -1,6 +1,6 @@
-//! The interrupt controller (GICv2, IHI 0048), as far as one CPU ends another's `wfi` with it.
+//! The interrupt controller (GICv2, IHI 0048), as far as one CPU ends another's `wfi` with it, and for the timer.
 //!
-//! Interrupts stay masked: one that is pending ends a `wfi` all the same, and is then taken from the
+//! Interrupts stay masked, but on a CPU that wants the timer's: one that is pending ends a `wfi` all the same, and is then taken from the
 //! controller by hand. With another kind of controller, or none, CPUs that wait go round in a loop.
 
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -11,8 +11,9 @@ use super::cpu;
 use crate::cpus::MAX;
 use crate::ranges::pointer;
 
-/// Registers of the distributor: its control, own CPU's place, software interrupts.
+/// Registers of the distributor: its control, enabled interrupts, own CPU's place, software interrupts.
 const GICD_CTLR: u64 = 0x000;
+const GICD_ISENABLER0: u64 = 0x100;
 const GICD_ITARGETSR0: u64 = 0x800;
 const GICD_SGIR: u64 = 0xf00;
 /// Registers of the CPU's interface: its control, priorities let through, acknowledgement, end.
@@ -60,16 +61,36 @@ pub(super) fn start_cpu(cpu: usize) {
     }
 }
 
-/// Idles until an interrupt is pending, and takes it.
-pub(super) fn wait(number: usize) {
-    let Some(interface) = base(&INTERFACE).filter(|_| TARGETS[number].load(Ordering::Relaxed) != 0) else {
-        return cpu::relax();
-    };
-    wfi();
+/// Lets one of the interrupts that each CPU has for itself come to this one; `false` if there is no such
+/// controller.
+pub(super) fn enable(interrupt: u32) -> bool {
+    let Some(distributor) = base(&DISTRIBUTOR).filter(|_| base(&INTERFACE).is_some()) else { return false };
+    start();
+    start_cpu(crate::cpus::current());
+    write(distributor + GICD_ISENABLER0, 1 << interrupt);
+    true
+}
+
+/// Takes the interrupt that is pending from the controller and has `answer` deal with it, by its number.
+///
+/// In this order: one whose cause is gone before it is taken is pending no more, and nobody hears of it.
+pub(super) fn take(answer: impl FnOnce(u32)) {
+    let Some(interface) = base(&INTERFACE) else { return };
     let interrupt = read(interface + GICC_IAR);
     if interrupt & 0x3ff < NONE {
+        answer(interrupt & 0x3ff);
         write(interface + GICC_EOIR, interrupt);
     }
+}
+
+/// Idles until an interrupt is pending, and takes it.
+pub(super) fn wait(number: usize) {
+    if TARGETS[number].load(Ordering::Relaxed) == 0 {
+        return cpu::relax();
+    }
+    wfi();
+    // Whichever it was, the caller looks for what it waits for.
+    take(|_| {});
 }
 
 /// Sends software interrupt 0 to `cpu`.
@@ -95,6 +116,6 @@ fn read(register: u64) -> u32 {
 
 fn write(register: u64, value: u32) {
     let register = pointer::<u32>(register);
-    // SAFETY: as above. With interrupts masked none that comes does anything.
+    // SAFETY: as above. Interrupts are masked, or the timer's and one that says nothing are all that come.
     unsafe { register.write_volatile(value) };
 }

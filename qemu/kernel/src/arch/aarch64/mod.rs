@@ -8,6 +8,7 @@
 //! | `paging.rs` | the final map |
 //! | `serial.rs`, `power.rs`, `clock.rs`, `random.rs`, `cpu.rs` | the devices and registers behind the contract |
 //! | `cpus.s`, `cpus.rs`, `gic.rs` | CPUs 1 and up |
+//! | `timer.rs` | the generic timer's interrupt |
 //! | `mem.s`, `mem.rs` | `memcpy` and its kin |
 //!
 //! Registers, fields and quoted sections are named as in the Arm Architecture Reference Manual (DDI 0487).
@@ -25,3 +26,4 @@ pub(crate) mod power;
 pub(crate) mod random;
 pub(crate) mod serial;
 mod syndrome;
+pub(crate) mod timer;

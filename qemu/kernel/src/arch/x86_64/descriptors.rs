@@ -13,8 +13,14 @@ use x86_64::{PrivilegeLevel, VirtAddr};
 use crate::cpus::MAX;
 use crate::stack::GuardedStack;
 
-/// How many vectors are the CPU's own.
-pub(super) const EXCEPTIONS: usize = 32;
+/// How many vectors there are: 32 of the CPU's own, and these two.
+const VECTORS: usize = 34;
+
+/// The timer's interrupt.
+pub(super) const TIMER_VECTOR: u32 = 32;
+
+/// What the APIC sends when an interrupt went away before it was taken.
+pub(super) const SPURIOUS_VECTOR: u32 = 33;
 
 /// The code segment's selector: the first after the null descriptor.
 const CODE: u16 = 8;
@@ -38,13 +44,13 @@ pub(super) static INTERRUPTION: GuardedStack<SIZE> = GuardedStack::new();
 struct Gate([AtomicU64; 2]);
 
 /// The offset of the interrupt table's last byte.
-const LIMIT: u16 = 32 * 16 - 1;
-const _: () = assert!(size_of::<[Gate; EXCEPTIONS]>() == LIMIT as usize + 1);
+const LIMIT: u16 = 34 * 16 - 1;
+const _: () = assert!(size_of::<[Gate; VECTORS]>() == LIMIT as usize + 1);
 
-static GATES: [Gate; EXCEPTIONS] = [const { Gate([AtomicU64::new(0), AtomicU64::new(0)]) }; EXCEPTIONS];
+static GATES: [Gate; VECTORS] = [const { Gate([AtomicU64::new(0), AtomicU64::new(0)]) }; VECTORS];
 
 unsafe extern "C" {
-    /// In `vectors.s`: the first of `EXCEPTIONS` stubs.
+    /// In `vectors.s`: the first of `VECTORS` stubs.
     static exception_stubs: u8;
 }
 
@@ -97,7 +103,8 @@ pub(super) fn load(cpu: usize, stacks: [u64; 3]) {
     unsafe { lidt(&table) };
 }
 
-/// Which entry of the interrupt stack table a vector uses, from 1.
+/// Which entry of the interrupt stack table a vector uses, from 1. The timer's interrupt is masked as long as
+/// anybody is on the first.
 fn stack_of(vector: usize) -> u64 {
     match vector {
         8 => 2,

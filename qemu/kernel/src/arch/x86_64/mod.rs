@@ -12,6 +12,7 @@ pub(crate) mod power;
 pub(crate) mod random;
 pub(crate) mod serial;
 mod start;
+pub(crate) mod timer;
 
 use core::arch::global_asm;
 

@@ -48,10 +48,8 @@ extern "C" fn arch_start(start_info: u32) -> ! {
         parse_command_line(line, &mut discovered);
     }
     discovered.cpus = fw_cfg::cpus().unwrap_or(1);
-    if discovered.cpus > 1 {
-        let full = discovered.devices.push(apic::REGISTERS).is_err();
-        assert!(!full, "more than {} pieces of device registers", discovered.devices.capacity());
-    }
+    let full = discovered.devices.push(apic::REGISTERS).is_err();
+    assert!(!full, "more than {} pieces of device registers", discovered.devices.capacity());
     boot::start(discovered)
 }
 

@@ -1,4 +1,4 @@
-// Exceptions: from the CPU to `exception_entry` (or `interrupt_entry`) and back.
+// Exceptions: from the CPU to `exception_entry` (or `interrupt_entry`, `timer_entry`) and back.
 //
 // Every vector has an interrupt stack of its own choice (see exception.rs), so that the frame
 // always lies at the same place and the interrupted stack pointer does not matter:
@@ -80,6 +80,12 @@ exception_stubs:
     exception_stub 29, 1
     exception_stub 30, 1
     exception_stub 31, 0
+    .balign 16                          // the timer
+    push 0
+    push 32
+    jmp timer_common
+    .balign 16                          // a spurious interrupt, which is not even acknowledged
+    iretq
 
 // A page fault: asked about first, and where that does not help, taken as the other exceptions are. One that a
 // handler has raised is not asked about: this is the stack on which that handler runs.
@@ -190,5 +196,9 @@ exception_common:
 .balign 16
 interrupt_common:
     answer interrupt_entry
+
+.balign 16
+timer_common:
+    answer timer_entry
 
 .text
