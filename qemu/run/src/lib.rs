@@ -30,4 +30,4 @@ pub mod run;
 mod series;
 mod streams;
 
-pub use machine::{KernelCpus, StartError, start, start_with};
+pub use machine::{KernelCpus, StartError, carve, start, start_with};

@@ -72,9 +72,7 @@ pub fn start_with(
     strategy: Strategy,
     adjust: impl FnOnce(PoolingAllocationConfig) -> PoolingAllocationConfig,
 ) -> Result<(Engine, &'static Platform), StartError> {
-    let arena = largest_arena(boot.usable.iter().cloned()).map_err(StartError::NoMemory)?;
-    let bytes = usize::try_from(arena.end.0 - arena.start.0).unwrap_or(usize::MAX);
-    let config = match strategy {
+    let platform = carve(boot, |bytes| match strategy {
         Strategy::Pooling => {
             // Tables, fiber stacks and GC heaps are Wasmtime's own, on the kernel's heap.
             let pool = PoolingAllocationConfig::new()
@@ -88,7 +86,26 @@ pub fn start_with(
         Strategy::OnDemand => allocator_config()
             .allocation_strategy(InstanceAllocationStrategy::OnDemand)
             .region_space(ON_DEMAND_SPACE),
-    };
+    })?;
+
+    let mut config = Config::new();
+    configure(&mut config);
+    let engine = Engine::new(&config).map_err(StartError::Engine)?;
+    Ok((engine, platform))
+}
+
+/// Carves the largest free range of memory as `config` wants it for its size in bytes, and installs
+/// Allotment as Wasmtime's platform. Once per machine.
+///
+/// # Errors
+///
+/// [`StartError`] says what the machine lacks.
+pub fn carve(
+    boot: &'static BootInfo,
+    config: impl FnOnce(usize) -> allotment::Config,
+) -> Result<&'static Platform, StartError> {
+    let arena = largest_arena(boot.usable.iter().cloned()).map_err(StartError::NoMemory)?;
+    let config = config(usize::try_from(arena.end.0 - arena.start.0).unwrap_or(usize::MAX));
     let window = kernel::window();
     // SAFETY: the kernel runs privileged with all of RAM mapped at its physical
     // address, and keeps its one root for ever, on the CPUs that it counts.
@@ -101,11 +118,7 @@ pub fn start_with(
     let platform = Platform::new(allocator.map_err(StartError::Carve)?);
     let platform = install(platform, exceptions::unknown_trap).map_err(StartError::Installed)?;
     exceptions::init();
-
-    let mut config = Config::new();
-    configure(&mut config);
-    let engine = Engine::new(&config).map_err(StartError::Engine)?;
-    Ok((engine, platform))
+    Ok(platform)
 }
 
 /// The boot kernel's CPUs, as Allotment asks for them.

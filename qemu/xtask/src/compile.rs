@@ -119,6 +119,8 @@ fn config(arch: Arch) -> wasmtime::Result<wasmtime::Config> {
     };
     let mut config = wasmtime::Config::new();
     configure_compiler!(&mut config, target)?;
+    // What the kernel of `run` and `bench` has no room for. `spec` brings a kernel of its own.
+    config.gc_support(false).wasm_exceptions(false);
     Ok(config)
 }
 

@@ -7,6 +7,7 @@
 //!   images    `compile` and `image`            machines  QEMU as a process: debuggers, signals
 //!   runner    what cargo calls with kernels    usage     lines of `test` and `bench` that are refused
 //!   instances strategies, plans, many of them  draw      pictures of machines
+//!   spec      the specification's tests
 //! ```
 //!
 //! Each test starts the tool itself, which builds what it needs: the first one takes a while on a fresh clone.
@@ -23,6 +24,7 @@ mod machines;
 mod memory;
 mod refusals;
 mod runner;
+mod spec;
 mod streams;
 mod support;
 mod usage;
