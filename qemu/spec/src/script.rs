@@ -28,6 +28,7 @@ pub(crate) fn run(engine: &Engine, script: &[u8], reports: &mut Reports) {
             Ok(None) => return,
             Ok(Some((step, behind))) => {
                 (rest, last) = (behind, step.line);
+                reports.say(&Report::At(last));
                 if let Err(why) = file.step(&step.directive) {
                     reports.say(&Report::Failed { line: step.line, why: &why });
                 }

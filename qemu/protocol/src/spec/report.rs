@@ -7,6 +7,8 @@ use core::fmt;
 pub enum Report<'a> {
     /// A script begins: its number in the payload, from 0.
     Begin(u32),
+    /// A step begins: its line in the script's file. Of a machine that dies, this is the last word.
+    At(u32),
     /// What the script had to do here was not what came of it.
     Failed {
         /// The line in the script's file.
@@ -28,6 +30,7 @@ impl<'a> Report<'a> {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match (word, rest) {
             ("begin", number) => number.parse().map(Self::Begin).map_err(|_| unknown),
+            ("at", line) => line.parse().map(Self::At).map_err(|_| unknown),
             ("failed", rest) => {
                 let (line, why) = rest.split_once(' ').ok_or(unknown)?;
                 Ok(Self::Failed { line: line.parse().map_err(|_| unknown)?, why })
@@ -42,6 +45,7 @@ impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Begin(number) => write!(f, "begin {number}"),
+            Self::At(line) => write!(f, "at {line}"),
             Self::Failed { line, why } => {
                 write!(f, "failed {line} ")?;
                 why.split(['\n', '\r']).enumerate().try_for_each(|(number, part)| {
@@ -76,7 +80,7 @@ mod tests {
     #[test]
     fn every_line_comes_back() {
         let failed = Report::Failed { line: 12, why: "expected 1, got 2" };
-        for report in [Report::Begin(0), Report::Begin(u32::MAX), failed, Report::End] {
+        for report in [Report::Begin(0), Report::Begin(u32::MAX), Report::At(7), failed, Report::End] {
             assert_eq!(Report::parse(&report.to_string()), Ok(report));
         }
         let text = Report::Failed { line: 1, why: "a\nb" }.to_string();
@@ -85,7 +89,9 @@ mod tests {
 
     #[test]
     fn other_lines_are_named() {
-        for line in ["", "begin", "begin x", "failed", "failed 1", "failed x y", "end 1", "ended"] {
+        for line in
+            ["", "begin", "begin x", "at", "at 1 2", "failed", "failed 1", "failed x y", "end 1", "ended"]
+        {
             let error = Report::parse(line).unwrap_err();
             assert!(error.to_string().contains(line));
         }

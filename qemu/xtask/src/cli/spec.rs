@@ -60,8 +60,8 @@ pub(crate) struct Spec {
     #[arg(long, value_enum, default_value_t = Collector::Drc, hide_default_value = true)]
     pub(crate) collector: Collector,
 
-    /// Stop a machine that has not done with a file after this many seconds.
-    #[arg(long, value_name = "S", default_value = "120", value_parser = parse_seconds)]
+    /// Stop a machine that has not done with one step of a file after this many seconds.
+    #[arg(long, value_name = "S", default_value = "60", value_parser = parse_seconds)]
     pub(crate) timeout: Duration,
 
     /// Print the names of the files, and run nothing.

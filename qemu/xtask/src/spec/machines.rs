@@ -7,8 +7,9 @@
 //! ```
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::num::NonZero;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -46,7 +47,7 @@ pub(super) struct Kind<'a> {
     pub(super) strategy: Strategy,
     pub(super) collector: Collector,
     pub(super) kernel: &'a Path,
-    /// For each file.
+    /// For each step.
     pub(super) timeout: Duration,
     pub(super) verbose: bool,
 }
@@ -136,12 +137,12 @@ fn boot(kind: Kind<'_>, kernel: &[u8], scripts: &[(&str, &[u8])], watch: &Watch)
     }
     let heard = Arc::new(Mutex::new(Heard::default()));
     let tee = if kind.verbose { machine::to_stderr() } else { machine::unseen() };
-    let machine = Machine::start(&setup, Some(listener(&heard)), tee)?;
+    let machine = Machine::start(&setup, Some(listener(&heard, kind.timeout)), tee)?;
     let names: Vec<&str> = scripts.iter().map(|(name, _)| *name).collect();
     let ended = thread::scope(|scope| {
         scope.spawn(|| show(&heard, &names, watch));
-        let files = u32::try_from(scripts.len()).unwrap_or(u32::MAX);
-        let ended = machine.wait(Some(kind.timeout.saturating_mul(files)));
+        // A machine that is silent is stopped by its listener.
+        let ended = machine.wait(None);
         heard.lock().expect("no holder panics").over = true;
         ended
     })?;
@@ -154,6 +155,8 @@ fn boot(kind: Kind<'_>, kernel: &[u8], scripts: &[(&str, &[u8])], watch: &Watch)
 struct Heard {
     /// The script that began last, and what failed in it; none between scripts.
     current: Option<Vec<(u32, String)>>,
+    /// The line of its latest step.
+    at: u32,
     done: Vec<Outcome>,
     /// The line that is not yet whole.
     partial: Vec<u8>,
@@ -164,7 +167,8 @@ struct Heard {
 impl Heard {
     fn line(&mut self, line: &str) -> io::Result<()> {
         match Report::parse(line).map_err(|error| io::Error::other(error.to_string()))? {
-            Report::Begin(_) => self.current = Some(Vec::new()),
+            Report::Begin(_) => (self.current, self.at) = (Some(Vec::new()), 0),
+            Report::At(line) => self.at = line,
             Report::Failed { line, why } => {
                 self.current.get_or_insert_default().push((line, why.to_owned()));
             }
@@ -183,7 +187,7 @@ impl Heard {
             // It is not a script's fault.
             bail!("a machine of {} ended before it was done: {why}", kind.arch);
         }
-        self.done.push(Outcome::Died(why));
+        self.done.push(Outcome::Died(format!("at line {}: {why}", self.at)));
         Ok(self.done)
     }
 }
@@ -207,12 +211,44 @@ impl Write for Lines {
     }
 }
 
-fn listener(heard: &Arc<Mutex<Heard>>) -> machine::Service {
+fn listener(heard: &Arc<Mutex<Heard>>, timeout: Duration) -> machine::Service {
     let mut lines = Lines(Arc::clone(heard));
-    Box::new(move |mut channel| {
+    Box::new(move |channel| {
+        let mut channel = Patient { channel, timeout };
+        if let Err(error) = channel.channel.set_read_timeout(Some(timeout)) {
+            return channel::End::Broken(format!("no deadline can be set: {error}"));
+        }
         let mut streams = Streams { stdin: &mut |_| Ok(0), stdout: &mut lines, stderr: &mut io::stderr() };
         channel::serve(&mut channel, &mut streams, || {})
     })
+}
+
+/// A channel on which each step is announced: silence means that one takes too long.
+struct Patient {
+    channel: UnixStream,
+    timeout: Duration,
+}
+
+impl Read for Patient {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.channel.read(bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                let seconds = self.timeout.as_secs_f32();
+                io::Error::other(format!("the step was not done after {seconds} s (--timeout)"))
+            }
+            _ => error,
+        })
+    }
+}
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.channel.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.channel.flush()
+    }
 }
 
 /// Says now and then which script is the latest, until the machine is over.
@@ -240,10 +276,7 @@ fn why(ended: &Ended, kernel: &Path) -> String {
     let what = match (&ended.how, &ended.channel) {
         (_, Some(channel::End::Broken(why))) => why.clone(),
         (_, Some(channel::End::Exit(channel::Exit { message: Some(message), .. }))) => message.clone(),
-        (How::Deadline(deadline), _) => {
-            format!("the deadline of {} s passed (--timeout)", deadline.as_secs_f32())
-        }
-        (How::Stopped, _) => "the machine had to be stopped".to_owned(),
+        (How::Deadline(_) | How::Stopped, _) => "the machine had to be stopped".to_owned(),
         (How::Verdict(Verdict::Well), _) => "the machine ended without a word".to_owned(),
         (How::Verdict(verdict), _) => verdict.to_string(),
     };
@@ -282,9 +315,11 @@ mod tests {
     fn batches_have_every_file_once_and_in_order() {
         let small = vec![("a", [0_u8; 1].as_slice()); 2 * FILES + 1];
         assert_eq!(batches(&small), [0..FILES, FILES..2 * FILES, 2 * FILES..2 * FILES + 1]);
-        let big = vec![0; super::BYTES - 1];
+        let big = vec![0; super::BYTES];
         let files = [("a", [0].as_slice()), ("b", &big), ("c", &[0]), ("d", &big)];
-        assert_eq!(batches(&files), [0..2, 2..3, 3..4]);
+        assert_eq!(batches(&files), [0..1, 1..2, 2..3, 3..4]);
+        let half = &big[super::BYTES / 2..];
+        assert_eq!(batches(&[("a", half), ("b", half), ("c", &[0])]), [0..2, 2..3]);
         assert_eq!(batches(&[]), [0..0; 0]);
     }
 
@@ -292,12 +327,12 @@ mod tests {
     fn lines_come_in_any_pieces() {
         let heard = Arc::new(Mutex::new(Heard::default()));
         let mut lines = Lines(Arc::clone(&heard));
-        for piece in ["beg", "in 0\nfailed 3 x\nen", "d\nbegin 1\n"] {
+        for piece in ["beg", "in 0\nat 3\nfailed 3 x\nen", "d\nbegin 1\nat", " 12\n"] {
             lines.write_all(piece.as_bytes()).unwrap();
         }
         assert!(lines.write_all(b"nonsense\n").is_err());
         let heard = heard.lock().unwrap();
         assert_eq!(heard.done, [Outcome::Done(vec![(3, "x".to_owned())])]);
-        assert_eq!(heard.current, Some(Vec::new()));
+        assert_eq!((&heard.current, heard.at), (&Some(Vec::new()), 12));
     }
 }

