@@ -28,6 +28,8 @@
 //! | `seed` | 32 random bytes from the host |
 //! | `time` | the host's clock, `u64` nanoseconds since 1970 |
 //! | `guest/NAME` | tests: the `.cwasm` of guest NAME |
+//! | `script/NUMBER` | the specification's tests: the steps of a file, see `spec` |
+//! | `collector` | the specification's tests: who collects garbage |
 
 use core::fmt;
 

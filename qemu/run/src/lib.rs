@@ -45,4 +45,4 @@ mod streams;
 #[cfg(feature = "programs")]
 mod ticks;
 
-pub use machine::{KernelCpus, StartError, start, start_with};
+pub use machine::{KernelCpus, StartError, carve, start, start_with};

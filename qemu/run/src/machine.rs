@@ -84,9 +84,7 @@ pub(crate) fn start_for(
     allocator: impl FnOnce(AllocatorConfig) -> AllocatorConfig,
     engine: impl FnOnce(&mut Config, &'static Platform),
 ) -> Result<(Engine, &'static Platform), StartError> {
-    let arena = largest_arena(boot.usable.iter().cloned()).map_err(StartError::NoMemory)?;
-    let bytes = usize::try_from(arena.end.0 - arena.start.0).unwrap_or(usize::MAX);
-    let config = match strategy {
+    let usual = |bytes: usize| match strategy {
         Strategy::Pooling => {
             // Tables are Wasmtime's own, on the kernel's heap, and GC heaps are ranges. Stacks are for those who ask.
             let pool = PoolingAllocationConfig::new()
@@ -101,7 +99,27 @@ pub(crate) fn start_for(
             .allocation_strategy(InstanceAllocationStrategy::OnDemand)
             .region_space(ON_DEMAND_SPACE),
     };
-    let config = allocator(config);
+    let platform = carve(boot, |bytes| allocator(usual(bytes)))?;
+
+    let mut config = Config::new();
+    configure(&mut config);
+    engine(&mut config, platform);
+    let engine = Engine::new(&config).map_err(StartError::Engine)?;
+    Ok((engine, platform))
+}
+
+/// Carves the largest free range of memory as `config` wants it for its size in bytes, and installs
+/// Allotment as Wasmtime's platform. Once per machine.
+///
+/// # Errors
+///
+/// [`StartError`] says what the machine lacks.
+pub fn carve(
+    boot: &'static BootInfo,
+    config: impl FnOnce(usize) -> allotment::Config,
+) -> Result<&'static Platform, StartError> {
+    let arena = largest_arena(boot.usable.iter().cloned()).map_err(StartError::NoMemory)?;
+    let config = config(usize::try_from(arena.end.0 - arena.start.0).unwrap_or(usize::MAX));
     let window = kernel::window();
     // SAFETY: the kernel runs privileged with all of RAM mapped at its physical
     // address, and keeps its one root for ever, on the CPUs that it counts.
@@ -114,12 +132,7 @@ pub(crate) fn start_for(
     let platform = Platform::new(allocator.map_err(StartError::Carve)?);
     let platform = install(platform, exceptions::unknown_trap).map_err(StartError::Installed)?;
     exceptions::init();
-
-    let mut config = Config::new();
-    configure(&mut config);
-    engine(&mut config, platform);
-    let engine = Engine::new(&config).map_err(StartError::Engine)?;
-    Ok((engine, platform))
+    Ok(platform)
 }
 
 /// The boot kernel's CPUs, as Allotment asks for them.

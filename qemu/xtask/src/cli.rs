@@ -1,6 +1,7 @@
 //! What can be typed.
 
 mod draw;
+mod spec;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use crate::setup::{Cpus, Memory};
 use crate::test::Levels;
 use draw::parse_instances;
 pub(crate) use draw::{Draw, Strategy};
+pub(crate) use spec::Spec;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,6 +25,7 @@ Examples:
   cargo xtask run --arch aarch64 --dir data jq.wasm -- .name /people.json
   cargo xtask test                            every test: host, x86_64, aarch64
   cargo xtask test aarch64 grow               tests called *grow*, on aarch64
+  cargo xtask spec memory                     the specification's tests called *memory*
   cargo xtask image hello.wasm -o hello.elf   one bootable file
   cargo xtask draw                            a picture of a machine with some instances
   cargo xtask bench                           instructions per operation";
@@ -81,6 +84,8 @@ pub(crate) enum Command {
     Draw(Draw),
     /// Run the tests: on this computer, and in kernels on both architectures.
     Test(Test),
+    /// Run WebAssembly's specification tests, on both architectures.
+    Spec(Spec),
     /// Count the instructions of the operations that matter, on both architectures.
     Bench(Bench),
     /// Build the guest programs of demo and tests, and print where they are.

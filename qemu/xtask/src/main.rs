@@ -8,6 +8,7 @@
 //!     draw .............. draw        a picture of a running machine
 //!     test .............. test        cargo's tests, all targets
 //!     test defects ...... defects     do the tests notice mistakes?
+//!     spec .............. spec        the specification's tests
 //!     bench ............. bench       instructions per operation
 //!     runner ............ runner      called by cargo: a kernel's tests
 //!                               |
@@ -46,6 +47,7 @@ mod run;
 mod runner;
 mod settings;
 mod setup;
+mod spec;
 mod symbols;
 mod test;
 mod units;
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Command::Image(words) => run::image(&words),
         Command::Draw(words) => draw::draw(&words),
         Command::Test(words) => test::test(&words),
+        Command::Spec(words) => spec::spec(&words),
         Command::Bench(words) => bench::bench(&words),
         Command::Guests => guests::print(),
         Command::Runner(words) => runner::run(&words.elf, &words.words),

@@ -8,6 +8,7 @@
 //!   runner    what cargo calls with kernels    usage     lines of `test` and `bench` that are refused
 //!   instances strategies, plans, many of them  draw      pictures of machines
 //!   settings  by Wasmtime's names
+//!   spec      the specification's tests
 //! ```
 //!
 //! Each test starts the tool itself, which builds what it needs: the first one takes a while on a fresh clone.
@@ -25,6 +26,7 @@ mod memory;
 mod refusals;
 mod runner;
 mod settings;
+mod spec;
 mod streams;
 mod support;
 mod usage;

@@ -19,12 +19,13 @@ pub(crate) const ARCHES: [&str; 2] = [X86_64, AARCH64];
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Lines of progress, which a slow computer shows and a fast one does not.
-const PROGRESS: [&str; 5] = [
+const PROGRESS: [&str; 6] = [
     "allotment: building ",
     "allotment: compiling ",
     "allotment: preparing ",
     "allotment: still ",
     "allotment: adding ",
+    "allotment: running ",
 ];
 
 /// How a command ended.
