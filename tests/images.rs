@@ -45,6 +45,10 @@ harness::tests! {
         on_every_machine!(aged);
     }
 
+    fn memories_of_one_image_have_any_sizes() {
+        on_every_machine!(sizes);
+    }
+
     fn large_images_share_their_tables() {
         on_every_machine!(large);
     }
@@ -308,6 +312,33 @@ fn aged<A: TestArch>() {
         assert!(written(OFTEN), "what each run writes is known");
         assert!(!written(ONCE), "what was written once is not, after a while");
     }
+}
+
+fn sizes<A: TestArch>() {
+    machines::<A>(|m| {
+        let image = image(m, 3, 0, 3 * WASM_PAGE);
+        // In one granule, and with another before it.
+        let larger = self::image(m, 3, 0, 2 * MIB + WASM_PAGE);
+        for round in 0..3usize {
+            for nth in 3..16 {
+                for (image, size) in [(&image, nth * WASM_PAGE), (&larger, 2 * MIB + nth * WASM_PAGE)] {
+                    let memory = m.allocator.allocate_memory_from(image, size).unwrap();
+                    if round != 1 {
+                        assert_shows(m, &memory, Some((3, image)));
+                    }
+                    m.assert_ends_at(&memory, size);
+                    m.allocator.deallocate_memory(memory);
+                }
+            }
+            let mut memory = m.allocator.allocate_memory_from(&image, 3 * WASM_PAGE).unwrap();
+            for nth in 4..20 {
+                memory.grow_to(nth * WASM_PAGE).unwrap();
+                m.assert_ends_at(&memory, nth * WASM_PAGE);
+            }
+            assert_eq!(m.load(&memory, 7), Ok(byte(3, 7)));
+            m.allocator.deallocate_memory(memory);
+        }
+    });
 }
 
 fn large<A: TestArch>() {

@@ -124,8 +124,15 @@ impl<'p, A: Arch> Slot<'p, A> {
         let mut need = Need::default();
         for part in self.parts(from, last, zeros) {
             self.count(&part, &mut need);
-            if part.lazy && part.own.is_none() {
-                vm.view(image, part.nth, part.end())?;
+            if part.lazy
+                && part.own.is_none()
+                && let Err(error) = vm.view(image, part.nth, part.end())
+            {
+                // What the image keeps no more tails for a table of the slot's own shows.
+                if !self.can_have_own(part.nth, &error) || part.first == 0 {
+                    return Err(error);
+                }
+                self.make_private_in_use(part.nth);
             }
         }
         if let SlotBacking::PerInstance { pages } = self.pool.settings.backing {
@@ -314,12 +321,7 @@ impl<'p, A: Arch> Slot<'p, A> {
     /// A table of the slot's own for a granule that has a shared one, or none.
     fn own_table_for(&self, part: &Part<'_>, frames: &mut Promise<'_, A>) -> Option<PhysAddr> {
         if is_shared::<A>(part.place.load(Ordering::Acquire)) {
-            while self.make_private(part.nth) == Attempt::Again {
-                core::hint::spin_loop();
-            }
-            // There was no fault: this CPU may have cached the pointer to the shared one.
-            let start = self.base().offset(part.nth * TABLE_SPAN);
-            self.record.revoke(self.vm, Pages { start, count: 1 });
+            self.make_private_in_use(part.nth);
             return own_table::<A>(part.place.load(Ordering::Acquire));
         }
         let near = self.is_near(part.nth);
@@ -330,6 +332,16 @@ impl<'p, A: Arch> Slot<'p, A> {
         self.record.own_beyond.fetch_add(usize::from(part.nth > 0), Ordering::Relaxed);
         self.record.far_tables.fetch_add(usize::from(!near), Ordering::Relaxed);
         Some(table)
+    }
+
+    /// Gives granule `nth` an own table, where there was no fault.
+    fn make_private_in_use(&self, nth: usize) {
+        while self.make_private(nth) == Attempt::Again {
+            core::hint::spin_loop();
+        }
+        // This CPU may have cached the pointer to the shared one.
+        let start = self.base().offset(nth * TABLE_SPAN);
+        self.record.revoke(self.vm, Pages { start, count: 1 });
     }
 
     /// A frame of zeros for a page.

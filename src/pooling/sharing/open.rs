@@ -237,7 +237,7 @@ impl<A: Arch> Slot<'_, A> {
     fn link_first(&self, image: Option<&ImageRecord>, last: usize) -> Result<(), Error> {
         let Some(place) = self.directory_entry(0) else { return Ok(()) };
         let parked = place.load(Ordering::Relaxed);
-        let entry = if parked == 0 { self.vm.view(image, 0, last)? } else { self.own_link(0, parked) };
+        let entry = if parked == 0 { self.view_or_own(image, 0, last)? } else { self.own_link(0, parked) };
         place.store(entry, Ordering::Release);
         Ok(())
     }
@@ -251,7 +251,7 @@ impl<A: Arch> Slot<'_, A> {
         self.make_directories(state, 0, last)?;
         let (whole, tables) = (last / ENTRIES_PER_TABLE, last.div_ceil(ENTRIES_PER_TABLE));
         let zeros = self.vm.zeros.view(self.vm, ENTRIES_PER_TABLE)?;
-        let tail = if whole < tables { self.vm.view(image, whole, last)? } else { 0 };
+        let tail = if whole < tables { self.tail_to_link(image, whole, last)? } else { 0 };
         if whole > 0 {
             self.link_first(image, last)?;
             if state.larger.blocks > 0 {
@@ -265,6 +265,43 @@ impl<A: Arch> Slot<'_, A> {
             link_own_or::<A>(place, tail);
         }
         Ok(())
+    }
+
+    /// What links granule `nth`, in which what is accessible ends, if it has no own table.
+    fn tail_to_link(&self, image: Option<&ImageRecord>, nth: usize, last: usize) -> Result<u64, Error> {
+        let parked = |place: &AtomicU64| place.load(Ordering::Relaxed) != 0;
+        if self.directory_entry(nth).is_some_and(parked) { Ok(0) } else { self.view_or_own(image, nth, last) }
+    }
+
+    /// What links a granule at rest that has no own table: one that others share; or, where
+    /// the image keeps no more tails, one of its own.
+    #[inline]
+    fn view_or_own(&self, image: Option<&ImageRecord>, nth: usize, last: usize) -> Result<u64, Error> {
+        let error = match self.vm.view(image, nth, last) {
+            Ok(view) => return Ok(view),
+            Err(error) => error,
+        };
+        let master = image.and_then(|image| image.master(nth));
+        match master.and_then(|master| self.vm.table_of(master)) {
+            Some(master) if self.can_have_own(nth, &error) => Ok(self.own_tail(nth, master, last)),
+            _ => Err(error),
+        }
+    }
+
+    /// Whether granule `nth` needs no shared table, for want of which there was this error.
+    pub(super) fn can_have_own(&self, nth: usize, error: &Error) -> bool {
+        matches!(error, Error::ImageSizes { .. }) && self.is_near(nth)
+    }
+
+    #[cold]
+    fn own_tail(&self, nth: usize, master: &[AtomicU64], last: usize) -> u64 {
+        let table = self.near_table(nth);
+        let pages = last - nth * ENTRIES_PER_TABLE;
+        let shown = |at: usize| if at < pages { master[at].load(Ordering::Relaxed) } else { 0 };
+        pages::write_all(self.vm.table(table), shown);
+        self.set_groups(nth, table, 0);
+        self.record.own_beyond.fetch_add(usize::from(nth > 0), Ordering::Relaxed);
+        A::Format::table(table)
     }
 
     /// Links the blocks among granules `1..whole`.

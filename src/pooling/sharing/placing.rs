@@ -103,7 +103,11 @@ impl SlotPool {
         }
         // What it takes is built first: the memory stays as it is if that fails.
         for nth in 0..last.div_ceil(ENTRIES_PER_TABLE) {
-            vm.view(Some(image.record(vm)), nth, last)?;
+            if let Err(error) = vm.view(Some(image.record(vm)), nth, last)
+                && !slot.can_have_own(nth, &error)
+            {
+                return Err(error);
+            }
         }
         record.accessible.store(0, Ordering::Release);
         record.pending.store(false, Ordering::Release);

@@ -40,8 +40,8 @@ pub(crate) use zeros::Zeros;
 /// Granules that one image may span: 512 MiB from its first page's to its last's.
 pub(crate) const MOST_GRANULES: usize = 256;
 
-/// Accessible sizes for which an image keeps tails. Memories of further sizes are
-/// refused by pools; on demand they get a table of their own.
+/// Accessible sizes for which an image keeps tails. Memories of further sizes get a table
+/// of their own; pools refuse them where a slot has none since the carve.
 const MOST_TAILS: usize = 8;
 
 /// Memories on demand, of one image, until what they write is learned anew.
