@@ -14,16 +14,13 @@ use crate::units::thousands;
 /// The demo's modules, and what they are.
 const MODULES: [(&str, &str); 3] = [
     ("summarise", "`summarise`, which reads 500 kB of JSON"),
-    ("sieve", "`sieve`, which grows to 50 MiB"),
+    ("sieve", "`sieve`, which grows to some 50 MiB"),
     ("misbehave", "`misbehave`, which has one wasm page"),
 ];
 
 /// The ways to commit frames, as the kernel names them and as embedders do.
-const MODES: [(&str, &str); 3] = [
-    ("fixed", "`Fixed`, slots of that size"),
-    ("strict", "`Elastic(Strict)`"),
-    ("per-instance", "`Elastic(PerInstance)`, bounded by what the run touches"),
-];
+const MODES: [(&str, &str); 3] =
+    [("fixed", "`Fixed`"), ("strict", "`Elastic(Strict)`"), ("per-instance", "`Elastic(PerInstance)`")];
 
 /// The row of a density, taken apart.
 #[derive(Debug, PartialEq, Eq)]
@@ -95,7 +92,7 @@ mod tests {
         let expected = "
 | instances in 1 GiB | x86_64, idle | after a run | aarch64, idle | after a run |
 |---|---:|---:|---:|---:|
-| `sieve`, which grows to 50 MiB; `Fixed`, slots of that size | 17 | 17 | - | - |
+| `sieve`, which grows to some 50 MiB; `Fixed` | 17 | 17 | - | - |
 | `misbehave`, which has one wasm page; `Elastic(Strict)` | - | - | - | 12,345 |
 ";
         assert_eq!(table, expected);

@@ -114,7 +114,9 @@ fn of_function(scale: &Scale, profile: &Profile, function: Function, share: &Sha
     for ((name, file), (count, line)) in by_count(share.inlined.clone(), |inlined| inlined.0) {
         if scale.tenths(count) >= LEAST_INLINED {
             let count = scale.per_operation(count);
-            text += &format!("{:>39} {count:>6}  {name} ({file}:{line})\n", "");
+            // Line 0 is none.
+            let line = if line == 0 { String::new() } else { format!(":{line}") };
+            text += &format!("{:>39} {count:>6}  {name} ({file}{line})\n", "");
         }
     }
     text
