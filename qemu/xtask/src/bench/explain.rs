@@ -90,9 +90,8 @@ fn text(arch: Arch, case: &str, traced: &Traced) -> String {
     let scale = Scale { all: profile.count(), operations: traced.operations };
     let mut text = format!("{arch}, {case}: {}\n{}\n\n", rows::title(case), agreement(traced));
     text += &format!("  {:>12} {:>8} {:>12}  function\n", "self", "", "total");
-    let (functions, crates) = profile.shares();
     let (shown, rest): (Vec<_>, Vec<_>) =
-        functions.into_iter().partition(|(_, share)| scale.tenths(share.count) >= LEAST);
+        profile.functions().into_iter().partition(|(_, share)| scale.tenths(share.count) >= LEAST);
     for (function, share) in &shown {
         text += &of_function(&scale, profile, *function, share);
     }
@@ -101,7 +100,7 @@ fn text(arch: Arch, case: &str, traced: &Traced) -> String {
         text += &scale.line(count, "", &format!("{} more functions", rest.len()));
     }
     text += "\n  by crate\n";
-    for (krate, count) in crates {
+    for (krate, count) in profile.crates() {
         text += &scale.line(count, "", &krate);
     }
     text + "\n"

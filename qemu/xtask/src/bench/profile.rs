@@ -72,25 +72,29 @@ impl Profile {
         self.code.title(function)
     }
 
-    /// Functions and crates, those with the most instructions of their own first.
-    pub(super) fn shares(&self) -> (Vec<(Function, Share)>, Vec<(String, u64)>) {
+    /// Those with the most instructions of their own first.
+    pub(super) fn functions(&self) -> Vec<(Function, Share)> {
         let mut functions: BTreeMap<Function, Share> = BTreeMap::new();
-        let mut crates: BTreeMap<String, u64> = BTreeMap::new();
         for (pc, count) in &self.executed {
-            let origin = self.code.origin(*pc);
             let share = functions.entry(self.code.function(*pc)).or_default();
             share.count += count;
-            if let Some(Inlined { name, file, line }) = origin.inlined {
+            if let Some(Inlined { name, file, line }) = self.code.origin(*pc).inlined {
                 let (sum, first) = share.inlined.entry((name, file)).or_insert((0, line));
                 *sum += count;
                 // Line 0 is none.
                 *first = if *first == 0 || line == 0 { line.max(*first) } else { line.min(*first) };
             }
-            *crates.entry(origin.written_in).or_default() += count;
         }
-        let mut functions: Vec<_> = functions.into_iter().collect();
-        functions.sort_by_key(|(function, share)| (u64::MAX - share.count, *function));
-        (functions, by_count(crates, |count| *count))
+        by_count(functions, |share| share.count)
+    }
+
+    /// The same of crates.
+    pub(super) fn crates(&self) -> Vec<(String, u64)> {
+        let mut crates = BTreeMap::new();
+        for (pc, count) in &self.executed {
+            *crates.entry(self.code.origin(*pc).written_in).or_default() += count;
+        }
+        by_count(crates, |count| *count)
     }
 }
 

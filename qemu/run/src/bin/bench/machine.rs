@@ -39,7 +39,7 @@ unsafe extern "C" {
 fn machine(boot: &'static BootInfo) {
     runtime::start(boot).expect("a platform");
     row("a-share-platform-calls", || average(platform_calls));
-    row("d-share-mprotect", || growth());
+    row("d-share-mprotect", growth);
     let share = fault();
     row("e-share-fault", || share);
 }
