@@ -1,5 +1,6 @@
 //! What can be typed.
 
+mod bench;
 mod draw;
 mod spec;
 
@@ -14,6 +15,7 @@ use crate::files::Directory;
 use crate::settings::Given;
 use crate::setup::{Cpus, Memory};
 use crate::test::Levels;
+pub(crate) use bench::Bench;
 use draw::parse_instances;
 pub(crate) use draw::{Draw, Strategy};
 pub(crate) use spec::Spec;
@@ -151,40 +153,6 @@ pub(crate) struct Run {
     /// The program's arguments.
     #[arg(last = true, requires = "module")]
     pub(crate) args: Vec<OsString>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  cargo xtask bench                    everything; writes docs/performance.md and its data files
-  cargo xtask bench --quick --check    has the machine layer become slower?
-  cargo xtask bench --arch aarch64 grow trap
-  cargo xtask bench curve              the curves of docs/performance/CURVE.svg alone
-
-The numbers are guest instructions under QEMU's `-icount shift=0,sleep=off`: the same on every run of the
-same binary. They say nothing about caches and TLBs. `!` marks a row that misses its target.
-
-What was measured goes to docs/performance/ARCH.json, the baseline of the next time, and from there to
-docs/performance.md and the pictures that it shows. With other versions of rustc and QEMU than the baseline's, only a whole run is written.
-
-Exit status: 0; with --check 1 if a row is more than 2 % above or below its baseline, unless rustc or QEMU
-are other ones, or if a picture does not show what the data files say; 2 if no row has such a name; 125 if something is missing.")]
-pub(crate) struct Bench {
-    /// The architecture to count on [default: both].
-    #[arg(long)]
-    pub(crate) arch: Option<Arch>,
-
-    /// Count only what needs no Wasmtime and little time.
-    #[arg(long)]
-    pub(crate) quick: bool,
-
-    /// Write nothing; fail if a row is more than 2 % above or below its baseline.
-    #[arg(long)]
-    pub(crate) check: bool,
-
-    /// Parts of names of rows, as the data files have them [default: all].
-    #[arg(value_name = "CASE")]
-    pub(crate) cases: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -401,6 +369,9 @@ mod tests {
             "xtask draw --instances many",
             "xtask draw a.wasm b.wasm",
             "xtask test fuzz --seconds 0",
+            "xtask bench --explain",
+            "xtask bench --explain pool-cold --check",
+            "xtask bench --explain pool-cold pool",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

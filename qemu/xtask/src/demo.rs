@@ -70,7 +70,7 @@ const DEMOS: &[Demo] = &[
 ];
 
 /// How many orders of a shop the first program is given.
-const ORDERS: u32 = 2000;
+pub(crate) const ORDERS: u32 = 2000;
 
 /// Runs each program on each architecture, or on the one asked for.
 pub(crate) fn run(options: &Options<'_>) -> Result<u8> {

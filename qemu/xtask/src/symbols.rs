@@ -91,7 +91,7 @@ fn names(loader: &Loader, address: u64) -> String {
 }
 
 /// A long name without its type arguments: those of closures can fill a page.
-fn without_types(name: &str) -> Cow<'_, str> {
+pub(crate) fn without_types(name: &str) -> Cow<'_, str> {
     match name.find('<') {
         Some(at) if name.len() > LONG => format!("{}<..>", &name[..at]).into(),
         _ => name.into(),
@@ -99,7 +99,7 @@ fn without_types(name: &str) -> Cow<'_, str> {
 }
 
 /// A demangled name without the hash of Rust's older mangling (`::h` and 16 digits).
-fn without_hash(name: &str) -> &str {
+pub(crate) fn without_hash(name: &str) -> &str {
     match name.rsplit_once("::h") {
         Some((front, hash)) if hash.len() == 16 && hash.chars().all(|c| c.is_ascii_hexdigit()) => front,
         _ => name,
@@ -107,7 +107,7 @@ fn without_hash(name: &str) -> &str {
 }
 
 /// A path without what is the same for all files of this workspace, a crate registry or Rust's own library.
-fn short(file: &str) -> &str {
+pub(crate) fn short(file: &str) -> &str {
     if let Some(ours) = workspace::root().to_str().and_then(|root| file.strip_prefix(root)) {
         return ours.trim_start_matches('/');
     }

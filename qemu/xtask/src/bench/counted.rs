@@ -4,7 +4,7 @@
 //! the guest's time stamp counts instructions: the same number on every run of the same binary, on
 //! any host.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,13 +16,13 @@ use crate::machine::{self, How, Machine};
 use crate::progress;
 use crate::setup::{Cpus, Memory, Setup};
 use crate::verdict::Verdict;
-use crate::{guests, image, install, kernel, payload, symbols, workspace};
+use crate::{demo, guests, image, install, kernel, payload, symbols, workspace};
 
 /// How long a group may take on a busy host.
-const DEADLINE: Duration = Duration::from_secs(600);
+pub(super) const DEADLINE: Duration = Duration::from_secs(600);
 
 /// The guests that the kernel runs.
-const GUESTS: [&str; 2] = ["bench", "empty"];
+const GUESTS: [&str; 5] = ["bench", "empty", "misbehave", "sieve", "summarise"];
 
 /// What makes numbers repeat, apart from the memory's size and the number of CPUs.
 const FLAGS: &str =
@@ -80,7 +80,8 @@ impl Kernel {
         let mut guests: Vec<_> =
             guests::all()?.into_iter().filter(|guest| GUESTS.contains(&guest.name.as_str())).collect();
         guests.extend(modules::write_all()?);
-        let payload = payload::of_tests(&Compiler::for_plain_kernel(arch)?, &guests)?;
+        let mut payload = payload::of_tests(&Compiler::for_plain_kernel(arch)?, &guests)?;
+        payload.add("orders.json", guest_data::orders(demo::ORDERS).into_bytes())?;
         let elf = kernel::build(arch, "bench")?;
         let image = workspace::cache("bench")?.join(format!("{arch}.elf"));
         image::write(&std::fs::read(&elf).context("cannot read the bench kernel")?, &payload, &image)?;
@@ -116,16 +117,31 @@ impl Kernel {
         Ok(measured)
     }
 
-    /// The console of a machine of the kernel's own.
-    fn boot(&self, word: &str, cpus: Cpus) -> Result<String> {
+    pub(super) fn arch(&self) -> Arch {
+        self.arch
+    }
+
+    /// Its file, with symbols.
+    pub(super) fn elf(&self) -> &Path {
+        &self.elf
+    }
+
+    /// A machine of the kernel's own, with words for it.
+    pub(super) fn setup(&self, words: &[&str], cpus: Cpus) -> Setup {
         let (machine, cpu) = model(self.arch);
         let mut setup = Setup::new(self.arch, &self.image);
         setup.memory = Memory { mebibytes: 4096 };
         setup.smp = cpus;
         setup.machine = Some(machine.to_owned());
         setup.cpu = Some(cpu.to_owned());
-        setup.words = vec![word.to_owned()];
+        setup.words = words.iter().map(|word| (*word).to_owned()).collect();
         setup.extra = FLAGS.split(' ').map(str::to_owned).collect();
+        setup
+    }
+
+    /// The console of such a machine.
+    fn boot(&self, word: &str, cpus: Cpus) -> Result<String> {
+        let setup = self.setup(&[word], cpus);
         let ended = Machine::start(&setup, None, machine::unseen())?.wait(Some(DEADLINE))?;
         let how = match ended.how {
             How::Verdict(Verdict::Well) => return Ok(ended.console),

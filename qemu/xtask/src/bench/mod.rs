@@ -5,17 +5,25 @@
 //!   rows      titles, targets, units
 //!   data      docs/performance/ARCH.json          what was measured; the baseline
 //!   table     on standard output, beside target and baseline
+//!   density   how many instances fit 1 GiB
 //!   curves    docs/performance/CURVE.svg, from the data files
 //!   page      docs/performance.md, from the data files
+//!   explain   which functions the instructions of a row are in: trace, debugger, profile, code
 //! ```
 
+mod code;
 mod counted;
 mod curves;
 mod data;
+mod debugger;
+mod density;
+mod explain;
 mod modules;
 mod page;
+mod profile;
 mod rows;
 mod table;
+mod trace;
 
 use anyhow::Result;
 
@@ -28,8 +36,15 @@ use crate::progress::say;
 
 /// `cargo xtask bench`.
 pub(crate) fn bench(words: &cli::Bench) -> Result<u8> {
+    let arches = words.arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]);
+    if let Some(case) = &words.explain {
+        for arch in arches {
+            explain::explain(arch, case)?;
+        }
+        return Ok(0);
+    }
     let mut well = true;
-    for arch in words.arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]) {
+    for arch in arches {
         well &= count(arch, words)?;
     }
     if words.check {

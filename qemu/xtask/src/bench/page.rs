@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use super::curves::{self, Point};
 use super::data::Data;
+use super::density::{self, Fit};
 use super::rows::{self, readable};
 use crate::arch::Arch;
 use crate::workspace;
@@ -64,14 +65,15 @@ fn tables(files: &[(Arch, Data)]) -> String {
         }
         text.push('\n');
     }
-    text + &curves::in_page(files)
+    text + &density::in_page(files) + &curves::in_page(files)
 }
 
-/// All rows in the tables' order, but for those that are points of a curve.
+/// All rows in the table's order, but for those that are points of a curve or of the table of densities.
 fn names(files: &[(Arch, Data)]) -> Vec<&str> {
     let all: BTreeSet<&str> =
         files.iter().flat_map(|(_, data)| data.rows.keys().map(String::as_str)).collect();
-    let mut all: Vec<&str> = all.into_iter().filter(|name| Point::of_row(name).is_none()).collect();
+    let instructions = |name: &&str| Point::of_row(name).is_none() && Fit::of_row(name).is_none();
+    let mut all: Vec<&str> = all.into_iter().filter(instructions).collect();
     all.sort_by_key(|name| rows::place(name));
     all
 }

@@ -1,5 +1,6 @@
 //! What the rows are called and what they should be.
 
+use super::density::Fit;
 use crate::arch::Arch;
 use crate::units::thousands;
 
@@ -204,13 +205,18 @@ pub(super) fn title(name: &str) -> &str {
     find(name).map_or(name, |row| row.title)
 }
 
+/// What it counts; empty for instructions.
+pub(super) fn unit(name: &str) -> &'static str {
+    match find(name) {
+        Some(row) => row.unit,
+        None if Fit::of_row(name).is_some() => "instances",
+        None => "",
+    }
+}
+
 /// A count as people read it: `1,234,567`, and what it counts if not instructions.
 pub(super) fn readable(name: &str, count: u64) -> String {
-    let text = thousands(count);
-    match find(name).map(|row| row.unit) {
-        Some(unit) if !unit.is_empty() => format!("{text} {unit}"),
-        _ => text,
-    }
+    format!("{} {}", thousands(count), unit(name)).trim_end().to_owned()
 }
 
 #[cfg(test)]

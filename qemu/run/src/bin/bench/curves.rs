@@ -19,9 +19,9 @@ use kernel::{
 };
 
 use crate::{
-    count::row,
+    count::{average_of, row},
     group::{Group, group},
-    pools::{MIB, average_of, carve, parts, pool},
+    pools::{MIB, carve, parts, pool},
 };
 
 /// Over the pages that are written.
@@ -153,8 +153,8 @@ impl Curve {
     /// Counts every point, by its series and its place, and says what it is.
     fn count(&self, mut counted: impl FnMut(&str, usize) -> u64) {
         for point in self.points() {
-            let count = counted(point.series, point.at);
-            row(point, count);
+            let (series, at) = (point.series, point.at);
+            row(point, || counted(series, at));
         }
     }
 }

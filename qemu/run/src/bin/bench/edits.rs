@@ -12,15 +12,13 @@ use allotment::{
     space::{SharedTable, Space},
 };
 use kernel::{
-    BootInfo,
-    clock::instructions,
-    cpus,
+    BootInfo, cpus,
     exception::{Access, set_resolver},
 };
 use runtime::KernelCpus;
 
 use crate::{
-    count::{average, row},
+    count::{average, counted, part_of, row},
     group::{Group, group},
 };
 
@@ -164,10 +162,8 @@ fn after(mut prepare: impl FnMut(), mut operation: impl FnMut()) -> u64 {
     let mut count = 0;
     for round in 0..ROUNDS + WARM {
         prepare();
-        let before = instructions();
-        operation();
-        let after = instructions();
-        count += if round < WARM { 0 } else { after - before };
+        let one = counted(u64::from(round >= WARM), &mut operation);
+        count += if round < WARM { 0 } else { one };
     }
     count / ROUNDS
 }
@@ -180,18 +176,18 @@ fn edits(boot: &'static BootInfo) {
     let all = hidden(&space, frame, MANY);
     let pages = Pages { count: WASM_PAGE, ..all };
     premapped(&space, pages);
-    row("reveal-16", after(|| hide(&space, pages), || reveal(&space, pages)));
-    row("hide-16", after(|| reveal(&space, pages), || hide(&space, pages)));
+    row("reveal-16", || after(|| hide(&space, pages), || reveal(&space, pages)));
+    row("hide-16", || after(|| reveal(&space, pages), || hide(&space, pages)));
 
     reveal(&space, pages);
     harvest(&space, pages);
-    row("harvest-16-clean", average(|| assert_eq!(harvest(&space, pages), 0)));
-    row("harvest-16", after(|| write(pages), || assert_eq!(harvest(&space, pages), WASM_PAGE)));
-    row("harvest-16384-one-table", average(|| assert_eq!(harvest(&space, all), 0)));
+    row("harvest-16-clean", || average(|| assert_eq!(harvest(&space, pages), 0)));
+    row("harvest-16", || after(|| write(pages), || assert_eq!(harvest(&space, pages), WASM_PAGE)));
+    row("harvest-16384-one-table", || average(|| assert_eq!(harvest(&space, all), 0)));
     hide(&space, pages);
     reveal(&space, all);
     harvest(&space, all);
-    row("harvest-16384-clean", average(|| assert_eq!(harvest(&space, all), 0)));
+    row("harvest-16384-clean", || average(|| assert_eq!(harvest(&space, all), 0)));
 
     let first = space.window().start.offset(GIB * PAGE_SIZE);
     let table = SharedTable::build(&space, |_| Some((frame, arch::Access::CopyOnWrite))).expect("a table");
@@ -211,7 +207,7 @@ fn edits(boot: &'static BootInfo) {
         let edit = unsafe { reserve.make_private(written) };
         space.settle_here(edit.expect("a frame set aside"));
     };
-    row("first-write-under-shared-table", after(share, make_private));
+    row("first-write-under-shared-table", || after(share, make_private));
 }
 
 /// The shortest way: the walk and the checks were made before.
@@ -221,20 +217,15 @@ fn premapped(space: &Space, pages: Pages) {
     let mut run = unsafe { space.premapped(pages) }.expect("hidden pages");
     let (mut reveal, mut hide) = (0, 0);
     for round in 0..ROUNDS + WARM {
-        let before = instructions();
-        run.reveal_to(WASM_PAGE).expect("pages");
-        let revealed = instructions();
+        let operations = u64::from(round >= WARM);
+        let show = || run.reveal_to(WASM_PAGE).expect("pages");
+        reveal += operations * part_of("premapped-reveal-16", || counted(operations, show));
         // SAFETY: nobody uses the pages.
-        let edit = unsafe { run.hide_from(0) };
-        space.settle_here(edit);
-        let hidden = instructions();
-        if round >= WARM {
-            reveal += revealed - before;
-            hide += hidden - revealed;
-        }
+        let take = || space.settle_here(unsafe { run.hide_from(0) });
+        hide += operations * part_of("premapped-hide-16", || counted(operations, take));
     }
-    row("premapped-reveal-16", reveal / ROUNDS);
-    row("premapped-hide-16", hide / ROUNDS);
+    row("premapped-reveal-16", || reveal / ROUNDS);
+    row("premapped-hide-16", || hide / ROUNDS);
 
     run.reveal_to(WASM_PAGE).expect("pages");
     let mut harvest = |expected| {
@@ -243,8 +234,8 @@ fn premapped(space: &Space, pages: Pages) {
         assert_eq!(found, expected);
     };
     harvest(0);
-    row("premapped-harvest-16-clean", average(|| harvest(0)));
-    row("premapped-harvest-16", after(|| write(pages), || harvest(WASM_PAGE)));
+    row("premapped-harvest-16-clean", || average(|| harvest(0)));
+    row("premapped-harvest-16", || after(|| write(pages), || harvest(WASM_PAGE)));
     // SAFETY: nobody uses the pages.
     space.settle_here(unsafe { run.hide_from(0) });
 }
@@ -260,26 +251,24 @@ fn scale(boot: &'static BootInfo) {
         (GIB, ["reveal-262144", "hide-262144", "harvest-262144"]),
     ] {
         let pages = Pages { count, ..all };
-        let once = |operation: &dyn Fn(&Space, Pages)| {
-            let before = instructions();
-            operation(&space, pages);
-            instructions() - before
-        };
         // Twice, so that tables and code are warm; no average, since a round
         // of the largest is a million instructions.
         for round in 0..2 {
+            let once = |name, operation: &dyn Fn(&Space, Pages)| {
+                part_of(name, || counted(round, || operation(&space, pages)))
+            };
             let counts = [
-                once(&reveal),
+                once(revealed, &reveal),
                 {
                     write(pages);
-                    once(&|space, pages| assert_eq!(harvest(space, pages), count))
+                    once(harvested, &|space, pages| assert_eq!(harvest(space, pages), count))
                 },
-                once(&hide),
+                once(hid, &hide),
             ];
             if round == 1 {
-                row(revealed, counts[0]);
-                row(harvested, counts[1]);
-                row(hid, counts[2]);
+                row(revealed, || counts[0]);
+                row(harvested, || counts[1]);
+                row(hid, || counts[2]);
             }
         }
     }
@@ -309,22 +298,18 @@ fn slots(boot: &'static BootInfo) {
     let (mut reveal, mut release, mut allocate) = (0, 0, 0);
     const ROUNDS: u64 = 100;
     for _ in 0..ROUNDS {
-        let before = instructions();
-        let memory = allocator.allocate_memory(0).expect("a slot");
-        let allocated = instructions();
+        let mut taken = None;
+        let take = || taken = Some(allocator.allocate_memory(0).expect("a slot"));
+        allocate += part_of("slot-allocate", || counted(1, take));
+        let memory = taken.expect("it was taken");
         let Memory::Static { make_accessible, .. } = &memory else { panic!("not a slot") };
-        let begin = instructions();
-        make_accessible.call(0, WASM_PAGE * PAGE_SIZE).expect("frames");
-        let revealed = instructions();
-        allocator.deallocate_memory(memory);
-        let released = instructions();
-        allocate += allocated - before;
-        reveal += revealed - begin;
-        release += released - revealed;
+        let show = || make_accessible.call(0, WASM_PAGE * PAGE_SIZE).expect("frames");
+        reveal += part_of("slot-reveal-16", || counted(1, show));
+        release += part_of("slot-release-16", || counted(1, || allocator.deallocate_memory(memory)));
     }
-    row("slot-reveal-16", reveal / ROUNDS);
-    row("slot-release-16", release / ROUNDS);
-    row("slot-allocate", allocate / ROUNDS);
+    row("slot-reveal-16", || reveal / ROUNDS);
+    row("slot-release-16", || release / ROUNDS);
+    row("slot-allocate", || allocate / ROUNDS);
 }
 
 static ALLOCATOR: AtomicPtr<Allocator> = AtomicPtr::new(core::ptr::null_mut());
@@ -356,11 +341,11 @@ fn faults(boot: &'static BootInfo) {
     let given = after(take, give) - nothing;
     let without = after(|| {}, || _ = load());
     set_resolver(resolve);
-    let with = after(take, || _ = load());
-    row("fault-resume", with - without - given);
+    let with = part_of("fault-resume", || after(take, || _ = load()));
+    row("fault-resume", || with - without - given);
     set_resolver(resolve_unasked);
     let unasked = after(take, || _ = load());
-    row("fault-resume-share", with - unasked);
+    row("fault-resume-share", || with - unasked);
 }
 
 extern "C" fn resolve(address: u64, access: Access) -> bool {
@@ -405,13 +390,13 @@ fn several_cpus(boot: &'static BootInfo) {
     };
     cpus::together(cpus::count(), &warm);
 
-    counted("cpus-cycle", allocator, &|_| {
+    on_all_cpus("cpus-cycle", allocator, &|_| {
         for _ in 0..TIMES {
             let memory = allocator.allocate_memory(1 << 16).expect("a slot");
             allocator.deallocate_memory(memory);
         }
     });
-    counted("cpus-grow", allocator, &|_| {
+    on_all_cpus("cpus-grow", allocator, &|_| {
         for _ in 0..TIMES / 10 {
             let mut memory = allocator.allocate_memory(1 << 16).expect("a slot");
             (1..=10).for_each(|page| memory.grow_to(page << 16).expect("frames"));
@@ -420,7 +405,7 @@ fn several_cpus(boot: &'static BootInfo) {
     });
     let memory = allocator.allocate_memory(1 << 16).expect("a slot");
     let address = VirtAddr(memory.base().as_ptr().addr() as u64);
-    counted("cpus-fault", allocator, &|_| {
+    on_all_cpus("cpus-fault", allocator, &|_| {
         for _ in 0..TIMES {
             assert_eq!(allocator.fault(address, FaultAccess::Read), Verdict::Resume);
         }
@@ -428,7 +413,7 @@ fn several_cpus(boot: &'static BootInfo) {
     allocator.deallocate_memory(memory);
     // One slot's frames, from one CPU to the next.
     let turn = AtomicU64::new(0);
-    counted("cpus-reuse-elsewhere", allocator, &|cpu| {
+    on_all_cpus("cpus-reuse-elsewhere", allocator, &|cpu| {
         for round in 0..TIMES as u64 {
             while turn.load(Ordering::Acquire) != round * cpus::count() as u64 + cpu as u64 {
                 cpus::relax();
@@ -441,7 +426,7 @@ fn several_cpus(boot: &'static BootInfo) {
 }
 
 /// Rows for what `work` on all CPUs made of interrupts and invalidations.
-fn counted(name: &str, allocator: &Allocator, work: &(dyn Fn(usize) + Sync)) {
+fn on_all_cpus(name: &str, allocator: &Allocator, work: &(dyn Fn(usize) + Sync)) {
     let (interrupts, before) = (cpus::interrupts(), allocator.invalidations());
     cpus::together(cpus::count(), work);
     let after = allocator.invalidations();

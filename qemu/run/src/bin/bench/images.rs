@@ -6,7 +6,7 @@ use allotment::{Allocator, Backing, Commit, Config, Memory, MemoryImage, arch::P
 use kernel::{BootInfo, clock::instructions};
 
 use crate::{
-    count::{average, row},
+    count::{average, counted, part_of, row},
     curves::{allocator, image, showing, with_faults_answered},
     group::{Group, group},
     pools::{MIB, carve, parts, pool},
@@ -60,11 +60,11 @@ fn first_accesses(allocator: &Allocator) {
     let memory = showing(allocator, &image, TABLE);
     write(&memory, TABLE - PAGE_SIZE);
     let count = |first: usize, apart: usize, touch: &dyn Fn(usize)| {
-        let before = instructions();
-        for nth in 0..PAGES {
-            touch(first + nth * apart);
-        }
-        let with = instructions() - before;
+        let with = counted(PAGES as u64, || {
+            for nth in 0..PAGES {
+                touch(first + nth * apart);
+            }
+        });
         let before = instructions();
         for nth in 0..PAGES {
             black_box(first + nth * apart);
@@ -72,15 +72,14 @@ fn first_accesses(allocator: &Allocator) {
         (with - (instructions() - before)) / PAGES as u64
     };
     // Every second page is data, up to half of it.
-    row("image-first-read", count(0, PAGE_SIZE, &|at| read(&memory, at)));
+    row("image-first-read", || count(0, PAGE_SIZE, &|at| read(&memory, at)));
     let half = PAGES / 2;
     let faults = |first: usize, apart: usize, pages: usize| {
-        let before = instructions();
-        (0..pages).for_each(|nth| write(&memory, first + nth * apart));
-        (instructions() - before) / pages as u64
+        let faults = || (0..pages).for_each(|nth| write(&memory, first + nth * apart));
+        counted(pages as u64, faults) / pages as u64
     };
-    row("image-first-write", faults(0, 2 * PAGE_SIZE, half));
-    row("zero-first-write", faults(MIB, PAGE_SIZE, half));
+    row("image-first-write", || faults(0, 2 * PAGE_SIZE, half));
+    row("zero-first-write", || faults(MIB, PAGE_SIZE, half));
     allocator.deallocate_memory(memory);
 }
 
@@ -91,9 +90,8 @@ fn resets(allocator: &Allocator) {
         for round in 0..20 {
             let memory = showing(allocator, &image, 64 * MIB);
             write_to(&memory);
-            let before = instructions();
-            allocator.deallocate_memory(memory);
-            count += if round < 10 { 0 } else { instructions() - before };
+            let one = counted(u64::from(round >= 10), || allocator.deallocate_memory(memory));
+            count += if round < 10 { 0 } else { one };
         }
         count / 10
     };
@@ -103,19 +101,18 @@ fn resets(allocator: &Allocator) {
         for round in 0..20 {
             let memory = showing(allocator, &small, WASM_PAGE);
             (0..pages).for_each(|page| write(&memory, page * PAGE_SIZE));
-            let before = instructions();
-            allocator.deallocate_memory(memory);
-            count += if round < 10 { 0 } else { instructions() - before };
+            let one = counted(u64::from(round >= 10), || allocator.deallocate_memory(memory));
+            count += if round < 10 { 0 } else { one };
         }
         count / 10
     };
-    row("image-reset-16", small_reset(16));
-    row("image-reset-0", small_reset(0));
+    row("image-reset-16", || small_reset(16));
+    row("image-reset-0", || small_reset(0));
     image.expect_writes([0]);
     let one = reset(&|_| {});
     image.expect_writes((0..32).map(|table| table * TABLE));
     let all = reset(&|_| {});
-    row("image-reset-table", (all - one) / 31);
+    row("image-reset-table", || (all - one) / 31);
 }
 
 fn lives(allocator: &Allocator) {
@@ -127,15 +124,13 @@ fn lives(allocator: &Allocator) {
         })
     };
     let small = &image(allocator, WASM_PAGE, WASM_PAGE);
-    let clean = live(small, WASM_PAGE, 0, 0);
-    row("image-warm-clean", clean);
-    let all = live(small, WASM_PAGE, 16, PAGE_SIZE);
-    row("image-64k", all);
-    row("image-dirty-page", (all - clean) / 16);
-    row("image-1m", live(&image(allocator, MIB, MIB), MIB, 16, PAGE_SIZE));
+    let clean = row("image-warm-clean", || live(small, WASM_PAGE, 0, 0));
+    let all = row("image-64k", || live(small, WASM_PAGE, 16, PAGE_SIZE));
+    row("image-dirty-page", || (all - clean) / 16);
+    row("image-1m", || live(&image(allocator, MIB, MIB), MIB, 16, PAGE_SIZE));
     let large = &image(allocator, 64 * MIB, 64 * MIB);
-    row("image-64m", live(large, 64 * MIB, 16, PAGE_SIZE));
-    row("image-64m-spread", live(large, 64 * MIB, 16, 2 * TABLE));
+    row("image-64m", || live(large, 64 * MIB, 16, PAGE_SIZE));
+    row("image-64m-spread", || live(large, 64 * MIB, 16, 2 * TABLE));
 }
 
 /// Of a memory that shows 16 MiB, of which it has written one.
@@ -154,21 +149,19 @@ fn clones(boot: &'static BootInfo) {
             for round in 0..20 {
                 let memory = showing(allocator, &image, 16 * MIB);
                 (0..MIB / PAGE_SIZE).for_each(|page| write(&memory, page * PAGE_SIZE));
-                let before = instructions();
-                let taken = allocator.capture_memory(&memory).expect("frames for it");
-                let between = instructions();
-                let other = allocator.allocate_memory_from(&taken, 16 * MIB).expect("a slot");
-                let after = instructions();
-                // What was learned while it warmed up.
-                if round >= 10 {
-                    capture += between - before;
-                    clone += after - between;
-                }
-                allocator.deallocate_memory(other);
+                // Before that it learns.
+                let operations = u64::from(round >= 10);
+                let (mut taken, mut other) = (None, None);
+                let take = || taken = Some(allocator.capture_memory(&memory).expect("frames for it"));
+                capture += operations * part_of(captured, || counted(operations, take));
+                let taken = taken.expect("it was taken");
+                let show = || other = Some(allocator.allocate_memory_from(&taken, 16 * MIB).expect("a slot"));
+                clone += operations * part_of(cloned, || counted(operations, show));
+                allocator.deallocate_memory(other.expect("it was allocated"));
                 allocator.deallocate_memory(memory);
             }
-            row(captured, capture / 10);
-            row(cloned, clone / 10);
+            row(captured, || capture / 10);
+            row(cloned, || clone / 10);
         });
     }
 }

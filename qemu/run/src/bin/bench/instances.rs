@@ -17,9 +17,9 @@ use allotment::{
 use kernel::BootInfo;
 
 use crate::{
-    count::{average, row},
+    count::{average, average_of, row},
     group::{Group, group},
-    pools::{MIB, average_of, carve, parts, pool},
+    pools::{MIB, carve, parts, pool},
 };
 
 pub(crate) const GROUPS: &[Group] = &[group(
@@ -90,22 +90,22 @@ fn instances(boot: &'static BootInfo) {
     let instances: &dyn InstanceAllocator<'_> = instances;
 
     let plain = code(1, 1, 0);
-    row("instance-warm-clean", average(|| cycle(instances, &plain, |_| {})));
+    row("instance-warm-clean", || average(|| cycle(instances, &plain, |_| {})));
     let without = code(2, 0, 0);
-    row("instance-without-memory", average(|| cycle(instances, &without, |_| {})));
+    row("instance-without-memory", || average(|| cycle(instances, &without, |_| {})));
     let write = |handle: &mut InstanceHandle<'_>| {
         let base = handle.memories()[DefinedMemoryIndex::new(0)].base();
         // SAFETY: the memory has a wasm page.
         unsafe { base.write_volatile(1) };
     };
-    row("instance-one-page-written", average(|| cycle(instances, &plain, write)));
+    row("instance-one-page-written", || average(|| cycle(instances, &plain, write)));
     let data = code(3, 1, 4);
     let initialize = |handle: &mut InstanceHandle<'_>| handle.initialize().expect("segments in bounds");
-    row("instance-data-segments", average(|| cycle(instances, &data, initialize)));
+    row("instance-data-segments", || average(|| cycle(instances, &data, initialize)));
     // Each a module of its own, so that nothing is warm for it.
     let cold: Vec<_> = (0..50).map(|id| code(1000 + id, 1, 0)).collect();
     let mut cold = cold.iter();
-    row("instance-cold", average_of(50, || cycle(instances, cold.next().expect("as many"), |_| {})));
+    row("instance-cold", || average_of(50, || cycle(instances, cold.next().expect("as many"), |_| {})));
 }
 
 /// An instance that is made, used by `work`, and given back.

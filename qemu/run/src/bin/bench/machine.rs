@@ -12,12 +12,11 @@ use allotment::{
 };
 use kernel::{
     BootInfo, Frame,
-    clock::instructions,
     exception::{Exception, Handled, set_hook},
 };
 
 use crate::{
-    count::{average, row},
+    count::{average, counted, part_of, row},
     group::{Group, group},
 };
 
@@ -39,9 +38,10 @@ unsafe extern "C" {
 
 fn machine(boot: &'static BootInfo) {
     runtime::start(boot).expect("a platform");
-    row("a-share-platform-calls", average(platform_calls));
-    row("d-share-mprotect", growth());
-    row("e-share-fault", fault());
+    row("a-share-platform-calls", || average(platform_calls));
+    row("d-share-mprotect", growth);
+    let share = fault();
+    row("e-share-fault", || share);
 }
 
 /// What Wasmtime asks of the platform in one cycle with one page.
@@ -57,24 +57,24 @@ fn platform_calls() {
 /// What it asks when a memory grows by a wasm page, in a slot that has had those pages.
 fn growth() -> u64 {
     const TIMES: usize = 100;
-    let grow = || {
+    let grow = |operations: u64| {
         let start = map(MAPPING, NONE);
         let memory = start.wrapping_add(GUARD_SIZE);
-        let before = instructions();
-        for page in 0..TIMES {
-            // SAFETY: the memory begins after the guard.
-            let given =
-                unsafe { wasmtime_mprotect(memory.wrapping_add(page * WASM_PAGE), WASM_PAGE, READ_WRITE) };
-            assert_eq!(given, 0);
-        }
-        let count = instructions() - before;
+        let count = counted(operations, || {
+            for page in 0..TIMES {
+                let start = memory.wrapping_add(page * WASM_PAGE);
+                // SAFETY: the memory begins after the guard.
+                let given = unsafe { wasmtime_mprotect(start, WASM_PAGE, READ_WRITE) };
+                assert_eq!(given, 0);
+            }
+        });
         // SAFETY: nobody uses it.
         let released = unsafe { wasmtime_munmap(start, MAPPING) };
         assert_eq!(released, 0);
         count / TIMES as u64
     };
-    grow();
-    grow()
+    grow(0);
+    grow(TIMES as u64)
 }
 
 fn map(bytes: usize, protection: u32) -> *mut u8 {
@@ -98,7 +98,7 @@ fn fault() -> u64 {
     WASM_PC.store(code.addr(), Ordering::Relaxed);
     set_hook(divert_and_skip);
     // SAFETY: both only return; the hook skips the undefined instruction.
-    let with = average(|| unsafe { bench_undefined() });
+    let with = part_of("e-share-fault", || average(|| unsafe { bench_undefined() }));
     // SAFETY: as above.
     let without = average(|| unsafe { bench_nothing() });
     runtime::exceptions::init();

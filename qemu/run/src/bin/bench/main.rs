@@ -5,6 +5,7 @@
 //!   command line     console
 //!   --list           group NAME quick|whole CPUS ROW ROW ..    for each group there is
 //!   NAME ..          row NAME COUNT                            for each row of these groups
+//!   --explain ROW    explained ROW INSTRUCTIONS OPERATIONS     at the end; what that shows is in `count`
 //! ```
 //!
 //! `cargo xtask bench` gives each group a machine of its own, so that a number does not
@@ -17,6 +18,8 @@
 mod count;
 #[cfg(target_os = "none")]
 mod curves;
+#[cfg(target_os = "none")]
+mod density;
 #[cfg(target_os = "none")]
 mod edits;
 #[cfg(target_os = "none")]
@@ -45,30 +48,37 @@ kernel::entry!(bare::main);
 mod bare {
     use kernel::{BootInfo, Exit};
 
-    use crate::{curves, edits, group::Group, images, instances, machine, pools, wasm};
+    use crate::{count, curves, density, edits, group::Group, images, instances, machine, pools, wasm};
 
-    const GROUPS: [&[Group]; 7] = [
+    const GROUPS: [&[Group]; 8] = [
         wasm::GROUPS,
         machine::GROUPS,
         edits::GROUPS,
         pools::GROUPS,
         images::GROUPS,
         instances::GROUPS,
+        density::GROUPS,
         curves::GROUPS,
     ];
 
     pub(crate) fn main(boot: &'static BootInfo) -> ! {
         let groups = || GROUPS.into_iter().flatten();
         // QEMU's microvm adds words of its own, with a `=`.
-        for word in boot.command_line.split_ascii_whitespace().filter(|word| !word.contains('=')) {
+        let mut words = boot.command_line.split_ascii_whitespace().filter(|word| !word.contains('='));
+        while let Some(word) = words.next() {
             if word == "--list" {
                 groups().for_each(Group::list);
+                continue;
+            }
+            if word == "--explain" {
+                count::explain(words.next().expect("the name of a row behind `--explain`"));
                 continue;
             }
             let group = groups().find(|group| group.name == word);
             let group = group.unwrap_or_else(|| panic!("no group is called `{word}`; give `--list`"));
             (group.run)(boot);
         }
+        count::say_explained();
         kernel::exit(Exit::Success)
     }
 }

@@ -4,13 +4,13 @@
 use core::ops::Range;
 
 use allotment::{
-    Allocator, Backing, Commit, CompiledModuleId, Config, MemoryRequest, PoolingAllocationConfig,
+    Allocator, Backing, CarveError, Commit, CompiledModuleId, Config, MemoryRequest, PoolingAllocationConfig,
     arch::{PAGE_SIZE, PhysAddr, VirtAddr},
 };
-use kernel::{BootInfo, clock::instructions};
+use kernel::BootInfo;
 
 use crate::{
-    count::{average, row},
+    count::{average, average_of, counted, row},
     edits::{native, whole},
     group::{Group, group},
 };
@@ -81,8 +81,13 @@ pub(crate) fn parts(boot: &BootInfo, arenas: &[usize]) -> impl Iterator<Item = P
 }
 
 pub(crate) fn carve(part: Part, config: &Config) -> Allocator {
+    try_carve(&part, config).expect("an allocator")
+}
+
+/// The same of a part that may be too small. Carve it once.
+pub(crate) fn try_carve(part: &Part, config: &Config) -> Result<Allocator, CarveError> {
     // SAFETY: nobody else uses this part of window and arena.
-    unsafe { Allocator::new(native(), part.window, part.arena, config) }.expect("an allocator")
+    unsafe { Allocator::new(native(), part.window.clone(), part.arena.clone(), config) }
 }
 
 fn memories(boot: &'static BootInfo) {
@@ -95,21 +100,21 @@ fn memories(boot: &'static BootInfo) {
         let memory = allocator.allocate_memory(request).expect("a slot");
         allocator.deallocate_memory(memory);
     };
-    row("pool-warm-clean", average(|| cycle(request)));
-    row("pool-warm-clean-no-module", average(|| cycle(MemoryRequest::new(WASM_PAGE))));
+    row("pool-warm-clean", || average(|| cycle(request)));
+    row("pool-warm-clean-no-module", || average(|| cycle(MemoryRequest::new(WASM_PAGE))));
     let written = || {
         let memory = allocator.allocate_memory(request).expect("a slot");
         // SAFETY: the memory has a wasm page.
         unsafe { memory.base().write_volatile(1) };
         allocator.deallocate_memory(memory);
     };
-    row("pool-warm-one-page-written", average(written));
+    row("pool-warm-one-page-written", || average(written));
     let mut size = 0;
     let other_size = || {
         size = 3 - size;
         cycle(MemoryRequest::new((1 + size / 3) * WASM_PAGE).module(CompiledModuleId(2), 0));
     };
-    row("pool-warm-other-size", average(other_size));
+    row("pool-warm-other-size", || average(other_size));
     // Each of a module of its own, so that none is warm for it.
     let mut module = 100;
     let cold = || {
@@ -118,8 +123,8 @@ fn memories(boot: &'static BootInfo) {
             allocator.allocate_memory(MemoryRequest::new(WASM_PAGE).module(CompiledModuleId(module), 0));
         allocator.deallocate_memory(memory.expect("a slot"));
     };
-    row("pool-cold", average_of(50, cold));
-    row("pool-grow-16", grow(allocator));
+    row("pool-cold", || average_of(50, cold));
+    row("pool-grow-16", || grow(allocator));
 
     let stacks = pool(1).total_tables(10).total_stacks(10);
     let config = config.async_stack_size(MIB).allocation_strategy(stacks);
@@ -128,33 +133,26 @@ fn memories(boot: &'static BootInfo) {
         let table = allocator.allocate_table(1000).expect("a table");
         allocator.deallocate_table(table);
     };
-    row("pool-table-warm", average(table));
+    row("pool-table-warm", || average(table));
     let stack = || {
         let stack = allocator.allocate_fiber_stack().expect("a stack");
         allocator.deallocate_fiber_stack(stack);
     };
-    row("pool-stack-warm", average(stack));
-}
-
-/// Without rounds to warm up.
-pub(crate) fn average_of(rounds: u64, mut operation: impl FnMut()) -> u64 {
-    let before = instructions();
-    (0..rounds).for_each(|_| operation());
-    (instructions() - before) / rounds
+    row("pool-stack-warm", || average(stack));
 }
 
 /// A warm memory that grows by a wasm page.
 fn grow(allocator: &Allocator) -> u64 {
     let request = MemoryRequest::new(WASM_PAGE).module(CompiledModuleId(9), 0);
-    let mut counted = 0;
-    for _ in 0..2 {
+    let mut count = 0;
+    for operations in [0, 15] {
         let mut memory = allocator.allocate_memory(request).expect("a slot");
-        let before = instructions();
-        (2..=16).for_each(|pages| memory.grow_to(pages * WASM_PAGE).expect("frames"));
-        counted = (instructions() - before) / 15;
+        count = counted(operations, || {
+            (2..=16).for_each(|pages| memory.grow_to(pages * WASM_PAGE).expect("frames"));
+        });
         allocator.deallocate_memory(memory);
     }
-    counted
+    count / 15
 }
 
 fn sizes(boot: &'static BootInfo) {
@@ -171,19 +169,21 @@ fn sizes(boot: &'static BootInfo) {
         let config =
             Config::new().region_space(1 << 30).memory_reservation(2 * MIB).memory_guard_size(2 * MIB);
         let config = config.allocation_strategy(pool(slots));
-        let before = instructions();
-        let allocator = &carve(part, &config);
-        if let Some(created) = created {
-            row(created, instructions() - before);
-        }
+        let mut carved = None;
+        let create = || counted(1, || carved = Some(carve(part, &config)));
+        match created {
+            Some(created) => row(created, create),
+            None => create(),
+        };
+        let allocator = &carved.expect("it was carved");
         let request = MemoryRequest::new(WASM_PAGE).module(CompiledModuleId(1), 0);
         let cycle = || {
             let memory = allocator.allocate_memory(request).expect("a slot");
             allocator.deallocate_memory(memory);
         };
-        row(cycled, average(cycle));
+        row(cycled, || average(cycle));
     }
-    row("pool-idle-slot-bytes", idle_slot(boot));
+    row("pool-idle-slot-bytes", || idle_slot(boot));
 }
 
 /// Bytes of tables and records for each slot of 4 GiB beyond its premapped leaf
