@@ -209,9 +209,9 @@ pub(super) const DEFECTS: &[Defect] = &[
     Defect::new(
         "reveal-one-too-many",
         "growth makes one page more accessible than was asked for",
-        "src/pooling/slot_pool.rs",
-        "pages::reveal::<A>(slot.near(state.present, last));",
-        "pages::reveal::<A>(slot.near(state.present, last + 1));",
+        "src/pooling/slot_edits.rs",
+        "pages::reveal::<A>(self.near(from, last));",
+        "pages::reveal::<A>(self.near(from, last + 1));",
     ),
     Defect::new(
         "range-beyond-the-window",
