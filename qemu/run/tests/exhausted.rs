@@ -83,11 +83,12 @@ mod bare {
         }
 
         /// Everything that must not leak.
-        fn counts(&self) -> (usize, usize, usize) {
+        fn counts(&self) -> [usize; 5] {
             let metrics = self.platform.allocator().metrics();
             // What memories share stays, for the next of that size.
             let frames = metrics.available_frames + metrics.shared_frames;
-            (metrics.memories, frames, kernel::heap::used())
+            let space = metrics.largest_free_region;
+            [metrics.memories, metrics.regions, space, frames, kernel::heap::used()]
         }
 
         /// Asserts that `call` fails for want of frames, and leaves nothing.
