@@ -58,9 +58,6 @@ mod bare {
     /// A hostile instance and a neighbour on either side: all slots that there are.
     const SLOTS: usize = 3;
 
-    /// On all CPUs, each tries one of so many parts.
-    const PARTS: usize = 8;
-
     struct World {
         engine: Engine,
         platform: &'static Platform,
@@ -141,13 +138,15 @@ mod bare {
         let cpus = kernel::cpus::count();
         let world = World::new(Strategy::Pooling, 2 * cpus);
         let (hostile, quiet) = (world.module("hostile"), world.module("memory"));
+        // Each tries a part: where CPUs of an emulator take turns on fewer of the host's, locks between them
+        // take long.
+        let parts = if harness::full() { 8 } else { 64 };
         kernel::cpus::together(cpus, &|cpu| {
-            // Each CPU's have all others' around them, which grow and go meanwhile. Each tries a part: where
-            // CPUs of an emulator take turns on fewer of the host's, locks between them take long.
+            // Each CPU's have all others' around them, which grow and go meanwhile.
             for pages in [7, 2] {
                 let mut tenant = Tenant::new(&hostile, HOSTILE);
                 let neighbours = [Tenant::new(&quiet, 0x11)];
-                let attacks = Attacks::of(&mut tenant).part(cpu, PARTS);
+                let attacks = Attacks::of(&mut tenant).part(cpu, parts);
                 attacks.run(&mut tenant, &neighbours);
                 tenant.grow(pages);
                 attacks.run(&mut tenant, &neighbours);
