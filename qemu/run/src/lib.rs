@@ -23,7 +23,7 @@
 extern crate alloc;
 
 pub mod exceptions;
-#[cfg(feature = "programs")]
+#[cfg(feature = "async")]
 pub mod executor;
 #[cfg(feature = "programs")]
 mod instance;

@@ -88,7 +88,7 @@ pub(crate) fn run(options: &Options<'_>) -> Result<u8> {
         let stage = Stage {
             arch,
             compiler: Compiler::new(arch)?,
-            kernel: kernel::build(arch, kernel::RUN)?,
+            kernel: kernel::build_run(arch)?,
             directory: directory.clone(),
             options,
         };

@@ -69,7 +69,7 @@ pub(crate) fn run(words: &cli::Run, module: &Path) -> Result<u8> {
     // The module first: a mistake there shows before the kernel is built.
     let settings = words.settings.clone().with_epochs(words.slice.is_some());
     let payload = payload::of_program(&Compiler::with(arch, &settings)?, &program)?;
-    let kernel = words.kernel.clone().map_or_else(|| kernel::build(arch, kernel::RUN), Ok)?;
+    let kernel = words.kernel.clone().map_or_else(|| kernel::build_run(arch), Ok)?;
     boot(arch, &kernel, payload, &options)
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn run(words: &cli::Run, module: &Path) -> Result<u8> {
 pub(crate) fn plan(words: &cli::Run) -> Result<u8> {
     let arch = words.machine.arch.unwrap_or_else(Arch::host);
     install::qemu(arch)?;
-    boot(arch, &kernel::build(arch, kernel::RUN)?, Writer::new(), &Options::of(words))
+    boot(arch, &kernel::build_run(arch)?, Writer::new(), &Options::of(words))
 }
 
 /// Runs one program on a machine of its own and returns the exit status to pass on.
@@ -131,7 +131,7 @@ pub(crate) fn image(words: &cli::Image) -> Result<u8> {
     let told = options::Options { strategy, ..Default::default() };
     payload.add(options::ENTRY, told.to_string().into_bytes())?;
     payload.add(settings::ENTRY, words.settings.told().to_string().into_bytes())?;
-    let kernel = kernel::build(arch, kernel::RUN)?;
+    let kernel = kernel::build_run(arch)?;
     let end = image::write(&read(&kernel)?, &payload, &words.output)?;
     let mut setup = Setup::new(arch, &words.output);
     setup.memory = words.machine.memory;

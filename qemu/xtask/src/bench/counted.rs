@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::modules;
 use crate::arch::Arch;
 use crate::compile::Compiler;
+use crate::kernel::With;
 use crate::machine::{self, How, Machine};
 use crate::progress;
 use crate::setup::{Cpus, Memory, Setup};
@@ -48,14 +49,16 @@ pub(super) fn flags(arch: Arch) -> String {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Group {
     pub(super) name: String,
+    /// The kernel that counts it.
+    pub(super) kernel: With,
     pub(super) quick: bool,
     pub(super) cpus: Cpus,
     pub(super) rows: Vec<String>,
 }
 
 impl Group {
-    /// Reads a line `group NAME quick|whole CPUS ROW ..`.
-    fn of_line(line: &str) -> Option<Self> {
+    /// Reads a line `group NAME quick|whole CPUS ROW ..` of a kernel.
+    fn of_line(kernel: With, line: &str) -> Option<Self> {
         let mut words = line.split_ascii_whitespace();
         if words.next() != Some("group") {
             return None;
@@ -63,58 +66,97 @@ impl Group {
         let name = words.next()?.to_owned();
         let quick = words.next()? == "quick";
         let cpus = words.next()?.parse().ok()?;
-        Some(Self { name, quick, cpus, rows: words.map(str::to_owned).collect() })
+        Some(Self { name, kernel, quick, cpus, rows: words.map(str::to_owned).collect() })
     }
 }
 
-/// The bench kernel and all that it needs.
-pub(super) struct Kernel {
-    arch: Arch,
-    elf: PathBuf,
-    image: PathBuf,
-}
+/// The bench kernel without asynchronous calls, and the one with them.
+pub(super) struct Kernels([Kernel; 2]);
 
-impl Kernel {
+impl Kernels {
     pub(super) fn build(arch: Arch) -> Result<Self> {
-        install::qemu(arch)?;
-        let mut guests: Vec<_> =
-            guests::all()?.into_iter().filter(|guest| GUESTS.contains(&guest.name.as_str())).collect();
-        guests.extend(modules::write_all()?);
-        let mut payload = payload::of_tests(&Compiler::for_plain_kernel(arch)?, &guests)?;
-        payload.add("orders.json", guest_data::orders(demo::ORDERS).into_bytes())?;
-        let elf = kernel::build(arch, "bench")?;
-        let image = workspace::cache("bench")?.join(format!("{arch}.elf"));
-        image::write(&std::fs::read(&elf).context("cannot read the bench kernel")?, &payload, &image)?;
-        Ok(Self { arch, elf, image })
+        Ok(Self([Kernel::build(arch, With::Nothing)?, Kernel::build(arch, With::Async)?]))
     }
 
-    /// All groups there are.
+    /// All groups there are. What both kernels can count, that without asynchronous calls does.
     pub(super) fn groups(&self) -> Result<Vec<Group>> {
-        let console = self.boot("--list", Cpus::ONE)?;
-        let groups: Vec<Group> = console.lines().filter_map(Group::of_line).collect();
-        ensure!(!groups.is_empty(), "the bench kernel lists no groups:\n{console}");
+        let [plain, with_async] = &self.0;
+        let mut groups = plain.groups()?;
+        let mut more = with_async.groups()?;
+        more.retain(|group| groups.iter().all(|plain| plain.name != group.name));
+        groups.append(&mut more);
         Ok(groups)
     }
 
     /// Counts the rows of `groups`, in their order.
     pub(super) fn count(&self, groups: &[&Group]) -> Result<Vec<(String, u64)>> {
         let mut measured = Vec::new();
-        progress::step(&format!("counting on {}", self.arch), |step| {
+        progress::step(&format!("counting on {}", self.0[0].arch), |step| {
             for group in groups {
                 step.detail(&group.name);
-                let rows = rows(&self.boot(&group.name, group.cpus)?);
-                let names: Vec<&String> = rows.iter().map(|(name, _)| name).collect();
-                ensure!(
-                    names == group.rows.iter().collect::<Vec<_>>(),
-                    "group `{}` of the bench kernel says that it counts {:?}, and counts {names:?}",
-                    group.name,
-                    group.rows
-                );
-                measured.extend(rows);
+                measured.append(&mut self.of(group).count(group)?);
             }
             Ok(())
         })?;
         Ok(measured)
+    }
+
+    /// The kernel that counts this group.
+    pub(super) fn of(&self, group: &Group) -> &Kernel {
+        &self.0[usize::from(group.kernel == With::Async)]
+    }
+}
+
+/// A bench kernel and all that it needs.
+pub(super) struct Kernel {
+    arch: Arch,
+    with: With,
+    elf: PathBuf,
+    image: PathBuf,
+}
+
+impl Kernel {
+    fn build(arch: Arch, with: With) -> Result<Self> {
+        install::qemu(arch)?;
+        let mut guests: Vec<_> =
+            guests::all()?.into_iter().filter(|guest| GUESTS.contains(&guest.name.as_str())).collect();
+        guests.extend(modules::write_all()?);
+        let mut payload = payload::of_tests(&Compiler::for_plain_kernel(arch)?, &guests)?;
+        payload.add("orders.json", guest_data::orders(demo::ORDERS).into_bytes())?;
+        let kernel =
+            std::fs::read(kernel::build_bench(arch, with)?).context("cannot read the bench kernel")?;
+        let name = match with {
+            With::Nothing => "plain",
+            With::Async => "async",
+        };
+        let cache = workspace::cache("bench")?;
+        // The other kernel takes its file's place.
+        let elf = cache.join(format!("{arch}-{name}-kernel.elf"));
+        workspace::write_atomically(&elf, |file| {
+            std::io::Write::write_all(file, &kernel).context("cannot keep the bench kernel")
+        })?;
+        let image = cache.join(format!("{arch}-{name}.elf"));
+        image::write(&kernel, &payload, &image)?;
+        Ok(Self { arch, with, elf, image })
+    }
+
+    fn groups(&self) -> Result<Vec<Group>> {
+        let console = self.boot("--list", Cpus::ONE)?;
+        let groups: Vec<Group> = console.lines().filter_map(|line| Group::of_line(self.with, line)).collect();
+        ensure!(!groups.is_empty(), "the bench kernel lists no groups:\n{console}");
+        Ok(groups)
+    }
+
+    fn count(&self, group: &Group) -> Result<Vec<(String, u64)>> {
+        let rows = rows(&self.boot(&group.name, group.cpus)?);
+        let names: Vec<&String> = rows.iter().map(|(name, _)| name).collect();
+        ensure!(
+            names == group.rows.iter().collect::<Vec<_>>(),
+            "group `{}` of the bench kernel says that it counts {:?}, and counts {names:?}",
+            group.name,
+            group.rows
+        );
+        Ok(rows)
     }
 
     pub(super) fn arch(&self) -> Arch {
@@ -166,17 +208,21 @@ fn rows(console: &str) -> Vec<(String, u64)> {
 #[cfg(test)]
 mod tests {
     use super::{Group, rows};
+    use crate::kernel::With;
     use crate::setup::Cpus;
 
     #[test]
     fn groups_and_rows_are_read_among_other_lines() {
-        let group = Group::of_line("group machine quick 4 a-share d-share\r").unwrap();
+        let group = Group::of_line(With::Nothing, "group machine quick 4 a-share d-share\r").unwrap();
         let rows_of_it = vec!["a-share".to_owned(), "d-share".to_owned()];
         let name = "machine".to_owned();
-        assert_eq!(group, Group { name, quick: true, cpus: Cpus::FOUR, rows: rows_of_it });
-        assert!(!Group::of_line("group start whole 1 x").unwrap().quick);
-        assert_eq!(Group::of_line("group start whole many x"), None);
-        assert_eq!(Group::of_line("a group of words"), None);
+        assert_eq!(
+            group,
+            Group { name, kernel: With::Nothing, quick: true, cpus: Cpus::FOUR, rows: rows_of_it }
+        );
+        assert!(!Group::of_line(With::Async, "group start whole 1 x").unwrap().quick);
+        assert_eq!(Group::of_line(With::Nothing, "group start whole many x"), None);
+        assert_eq!(Group::of_line(With::Nothing, "a group of words"), None);
         let console =
             "booting\r\nrow a 12\r\nrow b nothing\nrow c\nrows d 3\nallotment: machine ended well\n";
         assert_eq!(rows(console), [("a".to_owned(), 12)]);

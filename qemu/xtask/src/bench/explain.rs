@@ -9,7 +9,7 @@
 use anyhow::{Context, Result};
 
 use super::code::{Code, Function};
-use super::counted::{DEADLINE, Group, Kernel};
+use super::counted::{DEADLINE, Group, Kernel, Kernels};
 use super::profile::{Profile, Share, by_count};
 use super::rows;
 use super::trace::{Marks, trace};
@@ -28,10 +28,11 @@ const LEAST_INLINED: u64 = 10;
 
 /// Explains the row on one architecture, on standard output.
 pub(super) fn explain(arch: Arch, case: &str) -> Result<()> {
-    let kernel = Kernel::build(arch)?;
-    let groups = kernel.groups()?;
+    let kernels = Kernels::build(arch)?;
+    let groups = kernels.groups()?;
     let group = find(case, &groups)?;
-    let traced = progress::step(&format!("following `{case}` on {arch}"), |_| kernel.trace(case, group))?;
+    let traced =
+        progress::step(&format!("following `{case}` on {arch}"), |_| kernels.of(group).trace(case, group))?;
     print!("{}", text(arch, case, &traced));
     Ok(())
 }

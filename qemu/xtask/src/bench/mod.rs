@@ -27,7 +27,7 @@ mod trace;
 
 use anyhow::Result;
 
-use self::counted::Kernel;
+use self::counted::Kernels;
 use self::data::{Conditions, Data};
 use crate::arch::Arch;
 use crate::cli;
@@ -71,8 +71,8 @@ fn curves_are_drawn() -> Result<bool> {
 
 /// Counts on one architecture. False if a check fails.
 fn count(arch: Arch, words: &cli::Bench) -> Result<bool> {
-    let kernel = Kernel::build(arch)?;
-    let groups = kernel.groups()?;
+    let kernels = Kernels::build(arch)?;
+    let groups = kernels.groups()?;
     let asked = |row: &str| words.cases.is_empty() || words.cases.iter().any(|case| row.contains(case));
     let wanted: Vec<_> = groups
         .iter()
@@ -86,7 +86,7 @@ fn count(arch: Arch, words: &cli::Bench) -> Result<bool> {
             Usage(format!("no row's name contains `{cases}`{quick}; the rows are\n\n  {all}\n")).into()
         );
     }
-    let mut measured = kernel.count(&wanted)?;
+    let mut measured = kernels.count(&wanted)?;
     measured.retain(|(row, _)| asked(row));
 
     let now = Conditions::now(arch, counted::flags(arch))?;

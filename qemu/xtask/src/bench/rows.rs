@@ -36,6 +36,10 @@ pub(super) const ROWS: &[Row] = &[
     row("d-share-mprotect", "our share of d: 64 KiB made accessible").x86_64(150),
     row("e-trap-with-backtrace", "e. out-of-bounds load to Err, with backtrace").x86_64(4_700),
     row("e-trap-without-backtrace", "e. the same without backtrace").x86_64(1_900),
+    row("h-async-over-sync", "h. an asynchronous call in a new store, over a synchronous one").x86_64(1_500),
+    row("h-sync-call", "h. the synchronous one: a with a call, in the kernel that has both"),
+    row("h-async-call", "h. the asynchronous one: on a stack of the pool, which goes back"),
+    row("h-async-second-call", "h. each further asynchronous call in that store"),
     row("e-share-fault", "our share of e: exception entry, verdict, exception exit"),
     row("premapped-reveal-16", "64 KiB of a premapped run made accessible: 16 pages revealed")
         .x86_64(80)

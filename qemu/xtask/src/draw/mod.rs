@@ -72,7 +72,7 @@ fn dump(words: &cli::Draw, arch: Arch, module: &Path) -> Result<(u8, String)> {
     };
     let program = Program { module, args: &[], env: &[], directories: &[] };
     let payload = payload::of_program(&Compiler::new(arch)?, &program)?;
-    let kernel = kernel::build(arch, kernel::RUN)?;
+    let kernel = kernel::build_run(arch)?;
     let output = Kept::default();
     let status = run::boot_to(arch, &kernel, payload, &options, Box::new(output.clone()))?;
     let bytes = output.0.lock().expect("no holder panics");

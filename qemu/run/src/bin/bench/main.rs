@@ -14,6 +14,8 @@
 //! curve are rows as well; what its picture says is in `qemu/xtask/src/bench/curves.rs`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+#[cfg(all(target_os = "none", feature = "async"))]
+mod asynchronous;
 #[cfg(target_os = "none")]
 mod count;
 #[cfg(target_os = "none")]
@@ -48,9 +50,13 @@ kernel::entry!(bare::main);
 mod bare {
     use kernel::{BootInfo, Exit};
 
+    #[cfg(feature = "async")]
+    use crate::asynchronous;
     use crate::{count, curves, density, edits, group::Group, images, instances, machine, pools, wasm};
 
-    const GROUPS: [&[Group]; 8] = [
+    const GROUPS: &[&[Group]] = &[
+        #[cfg(feature = "async")]
+        asynchronous::GROUPS,
         wasm::GROUPS,
         machine::GROUPS,
         edits::GROUPS,
@@ -62,7 +68,7 @@ mod bare {
     ];
 
     pub(crate) fn main(boot: &'static BootInfo) -> ! {
-        let groups = || GROUPS.into_iter().flatten();
+        let groups = || GROUPS.iter().copied().flatten();
         // QEMU's microvm adds words of its own, with a `=`.
         let mut words = boot.command_line.split_ascii_whitespace().filter(|word| !word.contains('='));
         while let Some(word) = words.next() {

@@ -43,7 +43,7 @@ fn compiled(boot: &'static BootInfo, name: &str) -> &'static [u8] {
     payload.get(name).expect("a guest")
 }
 
-fn guest(boot: &'static BootInfo, engine: &Engine, name: &str) -> Module {
+pub(crate) fn guest(boot: &'static BootInfo, engine: &Engine, name: &str) -> Module {
     // SAFETY: the host compiled it for this kernel.
     unsafe { Module::deserialize(engine, compiled(boot, name)) }.expect("a module")
 }
