@@ -7,15 +7,19 @@ use core::{fmt, ptr::NonNull};
 use allotment_arch::{Access, Arch, Native, PAGE_SIZE, VirtAddr, page_ceil};
 use spin::Mutex;
 
-use super::{GUARD_SIZE, Preemption, RESERVATION, code::CodeOutside, next::Successors};
+use super::{
+    GUARD_SIZE, Preemption, RESERVATION,
+    code::CodeOutside,
+    next::{Next, Successors},
+};
 use crate::{
     Allocator, Error,
-    pooling::{SlabLayout, SlotId, SlotPool, is_in_use},
+    pooling::{PoolKind, SlabLayout, SlotId, SlotPool, is_in_use},
     vm::pointer,
 };
 
-/// What a linear memory takes: a guard, the reservation, a guard.
-const MEMORY_MAPPING: usize = GUARD_SIZE + RESERVATION + GUARD_SIZE;
+/// What a linear memory takes beside its reservation: a guard before, and one after.
+const GUARDS: usize = 2 * GUARD_SIZE;
 
 /// Access as Wasmtime's `prot_flags` say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,8 +160,8 @@ impl From<Error> for PlatformError {
 /// An allocator as Wasmtime's platform.
 pub struct Platform<A: Arch = Native> {
     allocator: Allocator<A>,
-    /// Whether each slot has what a mapping promises.
-    slots_are_mappings: bool,
+    /// Bytes of a mapping that is a slot of the main memory pool; 0 if none is.
+    main_mapping: usize,
     last_error: Mutex<Option<PlatformError>>,
     pub(super) preemption: Option<&'static dyn Preemption>,
     pub(super) code_outside: CodeOutside,
@@ -175,11 +179,10 @@ impl<A: Arch> Platform<A> {
     /// [`allocator_config`](super::allocator_config)'s reservation and guard. With
     /// others memories become regions, and its slots stay unused.
     pub fn new(allocator: Allocator<A>) -> Self {
-        let slots_are_mappings =
-            !allocator.on_demand.is_strategy && slots_are_mappings(allocator.pools.memories.layout());
+        let main_mapping = mapping(allocator.pools.memories.layout()).unwrap_or(0);
         Self {
             allocator,
-            slots_are_mappings,
+            main_mapping,
             last_error: Mutex::new(None),
             preemption: None,
             code_outside: CodeOutside::new(),
@@ -212,7 +215,7 @@ impl<A: Arch> Platform<A> {
     /// [`PlatformError`]; nothing is mapped then.
     pub fn map(&self, bytes: usize, protection: Protection) -> Result<NonNull<u8>, PlatformError> {
         self.note(if self.is_memory(bytes, protection) {
-            self.map_slot()
+            self.map_slot(bytes)
         } else {
             self.map_region(bytes, protection)
         })
@@ -229,18 +232,17 @@ impl<A: Arch> Platform<A> {
     /// Nobody uses the mapping any more.
     pub unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) -> Result<(), PlatformError> {
         let start = virt(start);
-        self.note(if self.memories().contains(start) {
-            match self.slot_of(start) {
-                Some((id, 0)) if bytes == MEMORY_MAPPING => {
+        self.note(match self.allocator.pools.memory_pool_at(start) {
+            Some(pool) => match slot_of(pool, start) {
+                Some((id, 0)) if self.is_mapping_of(pool, bytes) => {
                     self.note_shown(id);
-                    self.memories().deallocate(&self.allocator.vm, id);
+                    pool.deallocate(&self.allocator.vm, id);
                     Ok(())
                 }
                 _ => Err(Error::UnknownRange { address: start, bytes }.into()),
-            }
-        } else {
+            },
             // SAFETY: by this function's contract.
-            unsafe { self.allocator.release_region(start, bytes) }.map_err(PlatformError::from)
+            None => unsafe { self.allocator.release_region(start, bytes) }.map_err(PlatformError::from),
         })
     }
 
@@ -265,7 +267,7 @@ impl<A: Arch> Platform<A> {
         let start = virt(start);
         // As a rule it is that, which is tried first, and by itself.
         if protection == Protection(Some(Access::ReadWrite))
-            && self.memories().give_access_at(&self.allocator.vm, start, bytes)
+            && self.allocator.pools.memories.give_access_at(&self.allocator.vm, start, bytes)
         {
             return Ok(());
         }
@@ -285,8 +287,17 @@ impl<A: Arch> Platform<A> {
         bytes: usize,
         protection: Protection,
     ) -> Result<(), PlatformError> {
-        self.note(match self.memories().find(start) {
-            Some((id, offset)) => self.protect_slot(id, offset, bytes, protection),
+        let Allocator { vm, pools, .. } = &self.allocator;
+        self.note(match pools.find_memory(start) {
+            // The same of those of other pools.
+            Some((pool, id, _))
+                if id.pool > 0
+                    && protection == Protection(Some(Access::ReadWrite))
+                    && pool.give_access_at(vm, start, bytes) =>
+            {
+                Ok(())
+            }
+            Some((pool, id, offset)) => self.protect_slot(pool, id, offset, bytes, protection),
             // SAFETY: by this function's contract.
             None => unsafe { self.allocator.protect_region(start, bytes, protection.0) }.map_err(Into::into),
         })
@@ -308,33 +319,65 @@ impl<A: Arch> Platform<A> {
         protection: Protection,
     ) -> Result<(), PlatformError> {
         let start = virt(start);
-        self.note(match self.memories().find(start) {
-            Some((id, offset)) => self.remap_slot(id, offset, bytes, protection),
+        self.note(match self.allocator.pools.find_memory(start) {
+            Some((pool, id, offset)) => self.remap_slot(pool, id, offset, bytes, protection),
             // SAFETY: by this function's contract.
             None => unsafe { self.remap_region(start, bytes, protection) }.map_err(Into::into),
         })
     }
 
-    pub(super) fn memories(&self) -> &SlotPool {
-        &self.allocator.pools.memories
-    }
-
-    /// Whether a new mapping is the reservation of a linear memory.
+    /// Whether a new mapping is the reservation of a linear memory for which there is a slot.
     fn is_memory(&self, bytes: usize, protection: Protection) -> bool {
-        bytes == MEMORY_MAPPING && protection == Protection(None) && self.slots_are_mappings
+        protection == Protection(None)
+            && bytes != 0
+            && (bytes == self.main_mapping || self.pools_are_mapped_as(bytes))
     }
 
-    fn map_slot(&self) -> Result<NonNull<u8>, PlatformError> {
+    /// Whether the slots of some pool beside the main one are such mappings.
+    fn pools_are_mapped_as(&self, bytes: usize) -> bool {
+        let pools = &self.allocator.pools;
+        pools.are_several() && pools.memory_pools().any(|pool| mapping(pool.layout()) == Some(bytes))
+    }
+
+    /// Whether a slot of a pool is given out for such mappings: its own, and smaller ones
+    /// whose pools are exhausted.
+    fn is_mapping_of(&self, pool: &SlotPool, bytes: usize) -> bool {
+        let own = mapping(pool.layout());
+        own == Some(bytes) || own.is_some_and(|own| bytes < own) && self.is_memory(bytes, Protection(None))
+    }
+
+    fn map_slot(&self, bytes: usize) -> Result<NonNull<u8>, PlatformError> {
+        let Allocator { vm, pools, .. } = &self.allocator;
         let next = self.next_memory();
-        let id = self.allocator.pools.allocate(&self.allocator.vm, self.memories(), next.key, None, 0)?;
+        let main = Some(&pools.memories).filter(|_| !pools.are_several());
+        let (pool, id) = match main {
+            Some(pool) => (pool, pools.allocate(vm, pool, next.key, None, 0)?),
+            None => self.smallest_slot(bytes, next)?,
+        };
         self.begin_memory(id, next);
-        let base = self.memories().base(id.slot);
-        Ok(pointer(VirtAddr(base.0 - GUARD_SIZE as u64)))
+        Ok(pointer(VirtAddr(pool.base(id.slot).0 - GUARD_SIZE as u64)))
+    }
+
+    /// A slot of the smallest pool that has one left and is mapped as so many bytes, or as more.
+    fn smallest_slot(&self, bytes: usize, next: Next) -> Result<(&SlotPool, SlotId), Error> {
+        let Allocator { vm, pools, .. } = &self.allocator;
+        let mut slots = 0;
+        for pool in pools.from_smallest() {
+            if mapping(pool.layout()).is_none_or(|mapping| mapping < bytes) {
+                continue;
+            }
+            match pools.allocate(vm, pool, next.key, None, 0) {
+                Err(Error::PoolConcurrencyLimit { limit, .. }) => slots += limit,
+                result => return result.map(|id| (pool, id)),
+            }
+        }
+        Err(Error::PoolConcurrencyLimit { kind: PoolKind::Memories, limit: slots })
     }
 
     fn map_region(&self, bytes: usize, protection: Protection) -> Result<NonNull<u8>, PlatformError> {
         // What is mapped like this is a memory's reservation with its guards.
-        let inner_guard = if bytes == MEMORY_MAPPING && protection.0.is_none() { GUARD_SIZE } else { 0 };
+        let is_memory = bytes == RESERVATION + GUARDS && protection.0.is_none();
+        let inner_guard = if is_memory { GUARD_SIZE } else { 0 };
         let start = self.allocator.regions.reserve_plain(bytes, inner_guard)?;
         if protection.0.is_some() {
             // SAFETY: nobody knows the new region yet.
@@ -350,6 +393,7 @@ impl<A: Arch> Platform<A> {
 
     fn protect_slot(
         &self,
+        pool: &SlotPool,
         id: SlotId,
         offset: usize,
         bytes: usize,
@@ -361,21 +405,22 @@ impl<A: Arch> Platform<A> {
         if !offset.is_multiple_of(PAGE_SIZE) {
             return Err(refused);
         }
-        let (vm, memories) = (&self.allocator.vm, self.memories());
         match protection.0 {
-            Some(Access::ReadWrite) if offset == 0 => self.begin_slot(id, bytes)?,
+            Some(Access::ReadWrite) if offset == 0 => self.begin_slot(pool, id, bytes)?,
             Some(Access::ReadWrite) => self.allocator.make_accessible(id, offset, bytes)?,
-            None if self.accessible(id) <= end => memories.make_inaccessible(vm, id, offset)?,
+            None if accessible(pool, id) <= end => {
+                pool.make_inaccessible(&self.allocator.vm, id, offset)?;
+            }
             _ => return Err(refused),
         }
         Ok(())
     }
 
     /// Gives access from the first byte on: an image may follow.
-    fn begin_slot(&self, id: SlotId, bytes: usize) -> Result<(), Error> {
+    fn begin_slot(&self, pool: &SlotPool, id: SlotId, bytes: usize) -> Result<(), Error> {
         let Allocator { vm, pools, .. } = &self.allocator;
         loop {
-            match pools.memories.make_accessible_at_first(vm, id, bytes) {
+            match pool.make_accessible_at_first(vm, id, bytes) {
                 Err(Error::OutOfFrames { needed, .. }) if pools.make_room(vm, needed) => {}
                 result => return result,
             }
@@ -384,20 +429,21 @@ impl<A: Arch> Platform<A> {
 
     fn remap_slot(
         &self,
+        pool: &SlotPool,
         id: SlotId,
         offset: usize,
         bytes: usize,
         protection: Protection,
     ) -> Result<(), PlatformError> {
         // Taking access away clears. Giving it comes first, as it may fail.
-        self.protect_slot(id, offset, bytes, protection)?;
+        self.protect_slot(pool, id, offset, bytes, protection)?;
         if protection.0.is_none() {
             return Ok(());
         }
-        if page_end(offset, bytes).is_none_or(|end| self.accessible(id) > end) {
+        if page_end(offset, bytes).is_none_or(|end| accessible(pool, id) > end) {
             return Err(PlatformError::SlotAccess { offset, bytes });
         }
-        Ok(self.memories().erase(&self.allocator.vm, id, offset)?)
+        Ok(pool.erase(&self.allocator.vm, id, offset)?)
     }
 
     /// # Safety
@@ -421,17 +467,6 @@ impl<A: Arch> Platform<A> {
         unsafe { self.allocator.protect_region(start, bytes, protection.0) }
     }
 
-    /// The slot whose mapping, guard before included, holds `address`, and the
-    /// offset from the mapping's first byte.
-    fn slot_of(&self, address: VirtAddr) -> Option<(SlotId, usize)> {
-        self.memories().find(address.offset(GUARD_SIZE)).filter(|(id, _)| is_in_use(id.generation))
-    }
-
-    fn accessible(&self, id: SlotId) -> usize {
-        let base = self.memories().base(id.slot);
-        self.memories().locate(base).map_or(0, |position| position.accessible)
-    }
-
     pub(super) fn note<T>(&self, result: Result<T, PlatformError>) -> Result<T, PlatformError> {
         if let Err(error) = result {
             *self.last_error.lock() = Some(error);
@@ -440,14 +475,22 @@ impl<A: Arch> Platform<A> {
     }
 }
 
-/// Whether there are slots, and each has what a mapping promises: the reservation, and
-/// guards before and after in which nothing ever becomes accessible.
+/// The slot of `pool` whose mapping, guard before included, holds `address`, and the
+/// offset from the mapping's first byte.
+fn slot_of(pool: &SlotPool, address: VirtAddr) -> Option<(SlotId, usize)> {
+    pool.find(address.offset(GUARD_SIZE)).filter(|(id, _)| is_in_use(id.generation))
+}
+
+fn accessible(pool: &SlotPool, id: SlotId) -> usize {
+    pool.position_of(id.slot).map_or(0, |position| position.accessible)
+}
+
+/// Bytes of the mappings that the slots of a slab are: if there are any, and each has what a mapping
+/// promises: guards before and after its reservation in which nothing ever becomes accessible.
 /// Compiled code relies on both. With other slots, memories are regions.
-fn slots_are_mappings(slab: &SlabLayout) -> bool {
-    slab.total_memories > 0
-        && slab.reservation == RESERVATION
-        && slab.guard_before >= GUARD_SIZE
-        && slab.guard_size >= GUARD_SIZE
+fn mapping(slab: &SlabLayout) -> Option<usize> {
+    let guarded = slab.guard_before >= GUARD_SIZE && slab.guard_size >= GUARD_SIZE;
+    (slab.total_memories > 0 && guarded).then(|| slab.reservation.saturating_add(GUARDS))
 }
 
 /// The end of the last page of a part.
