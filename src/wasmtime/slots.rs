@@ -34,7 +34,7 @@ impl<A: Arch> Platform<A> {
 
     /// Whether the slots of some pool beside the main one are such mappings.
     fn pools_are_mapped_as(&self, bytes: usize) -> bool {
-        let pools = &self.allocator.pools;
+        let pools = &self.allocator().pools;
         pools.are_several() && pools.memory_pools().any(|pool| mapping(pool.layout()) == Some(bytes))
     }
 
@@ -46,7 +46,7 @@ impl<A: Arch> Platform<A> {
     }
 
     pub(super) fn map_slot(&self, bytes: usize) -> Result<NonNull<u8>, PlatformError> {
-        let Allocator { vm, pools, .. } = &self.allocator;
+        let Allocator { vm, pools, .. } = self.allocator();
         let next = self.next_memory();
         let main = Some(&pools.memories).filter(|_| !pools.are_several());
         let (pool, id) = match main {
@@ -59,7 +59,7 @@ impl<A: Arch> Platform<A> {
 
     /// A slot of the smallest pool that has one left and is mapped as so many bytes, or as more.
     fn smallest_slot(&self, bytes: usize, next: Next) -> Result<(&SlotPool, SlotId), Error> {
-        let Allocator { vm, pools, .. } = &self.allocator;
+        let Allocator { vm, pools, .. } = self.allocator();
         let mut slots = 0;
         for pool in pools.from_smallest() {
             if mapping(pool.layout()).is_none_or(|mapping| mapping < bytes) {
@@ -89,9 +89,9 @@ impl<A: Arch> Platform<A> {
         }
         match protection.0 {
             Some(Access::ReadWrite) if offset == 0 => self.begin_slot(pool, id, bytes)?,
-            Some(Access::ReadWrite) => self.allocator.make_accessible(id, offset, bytes)?,
+            Some(Access::ReadWrite) => self.allocator().make_accessible(id, offset, bytes)?,
             None if accessible(pool, id) <= end => {
-                pool.make_inaccessible(&self.allocator.vm, id, offset)?;
+                pool.make_inaccessible(&self.allocator().vm, id, offset)?;
             }
             _ => return Err(refused),
         }
@@ -100,7 +100,7 @@ impl<A: Arch> Platform<A> {
 
     /// Gives access from the first byte on: an image may follow.
     fn begin_slot(&self, pool: &SlotPool, id: SlotId, bytes: usize) -> Result<(), Error> {
-        let Allocator { vm, pools, .. } = &self.allocator;
+        let Allocator { vm, pools, .. } = self.allocator();
         loop {
             match pool.make_accessible_at_first(vm, id, bytes) {
                 Err(Error::OutOfFrames { needed, .. }) if pools.make_room(vm, needed) => {}
@@ -125,7 +125,7 @@ impl<A: Arch> Platform<A> {
         if page_end(offset, bytes).is_none_or(|end| accessible(pool, id) > end) {
             return Err(PlatformError::SlotAccess { offset, bytes });
         }
-        Ok(pool.erase(&self.allocator.vm, id, offset)?)
+        Ok(pool.erase(&self.allocator().vm, id, offset)?)
     }
 }
 

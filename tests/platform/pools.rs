@@ -172,7 +172,9 @@ pub(crate) fn images<A: TestArch>() {
         // In turns, by guess and by name; the small pool has a slot for each of the two.
         for named in [false, true] {
             for bytes in RESERVATIONS {
-                (0..3).for_each(|_| drop([0, 1].map(|nth| run(bytes, nth, named))));
+                for nth in [0, 1].repeat(3) {
+                    run(bytes, nth, named);
+                }
                 let places = [0, 1].map(|nth| run(bytes, nth, named));
                 (0..3).for_each(|_| assert_eq!([0, 1].map(|nth| run(bytes, nth, named)), places));
                 assert_eq!(places[0] != places[1], bytes == RESERVATIONS[1], "{named}, {bytes:#x}");
@@ -180,8 +182,10 @@ pub(crate) fn images<A: TestArch>() {
         }
         // One engine after the other.
         for _ in 0..3 {
-            RESERVATIONS.iter().for_each(|&bytes| drop(run(bytes, 0, false)));
+            for bytes in RESERVATIONS {
+                run(bytes, 0, false);
+            }
         }
-        images.map(|(image, _)| calls.free(image));
+        images.into_iter().for_each(|(image, _)| calls.free(image));
     });
 }
