@@ -79,7 +79,7 @@ impl Pools {
     ) -> Result<(&SlotPool, SlotId), Error> {
         let need = self.need(request)?;
         let mut slots = 0;
-        for pool in self.from_smallest() {
+        for pool in self.smallest_first() {
             if !need.is_reserved_by(pool) || pool.layout().max_memory_size < need.room {
                 continue;
             }
@@ -139,7 +139,7 @@ impl Pools {
     }
 
     /// The same, the one of the least address space first.
-    pub(crate) fn from_smallest(&self) -> impl Iterator<Item = &SlotPool> {
+    pub(crate) fn smallest_first(&self) -> impl Iterator<Item = &SlotPool> {
         self.by_size.iter().map(|&number| self.memory_pool(number))
     }
 

@@ -61,7 +61,7 @@ impl<A: Arch> Platform<A> {
     fn smallest_slot(&self, bytes: usize, next: Next) -> Result<(&SlotPool, SlotId), Error> {
         let Allocator { vm, pools, .. } = self.allocator();
         let mut slots = 0;
-        for pool in pools.from_smallest() {
+        for pool in pools.smallest_first() {
             if mapping(pool.layout()).is_none_or(|mapping| mapping < bytes) {
                 continue;
             }

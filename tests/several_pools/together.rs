@@ -20,7 +20,7 @@ const BACKINGS: [Backing; 4] = [
 ];
 
 fn offsets(bytes: usize) -> impl Iterator<Item = i64> {
-    (0..bytes).step_by(PAGE).map(|offset| i64::try_from(offset).unwrap())
+    (0..i64::try_from(bytes).unwrap()).step_by(PAGE)
 }
 
 pub(crate) fn zeros<A: TestArch>() {
@@ -69,16 +69,16 @@ pub(crate) fn image<A: TestArch>() {
                 assert_eq!(*shared.get_or_insert(frames), frames, "{backing:?}: pool {number} has its own");
                 memory
             });
-            for (nth, memory) in memories.iter().enumerate() {
+            for (nth, memory) in (0u8..).zip(&memories) {
                 for offset in offsets(SIZE) {
-                    let shown = if offset < 3 * PAGE as i64 { 0x11 } else { 0 };
+                    let shown = if offset < 3 * 4096 { 0x11 } else { 0 };
                     assert_eq!(m.load(memory, offset + 1), Ok(shown), "{backing:?}, round {round}, {nth}");
-                    m.store(memory, offset + 1, nth as u8 + 1).unwrap();
+                    m.store(memory, offset + 1, nth + 1).unwrap();
                 }
                 m.assert_ends_at(memory, SIZE);
             }
-            for (nth, memory) in memories.iter().enumerate() {
-                assert!(offsets(SIZE).all(|offset| m.load(memory, offset + 1) == Ok(nth as u8 + 1)));
+            for (nth, memory) in (0u8..).zip(&memories) {
+                assert!(offsets(SIZE).all(|offset| m.load(memory, offset + 1) == Ok(nth + 1)));
             }
             memories.into_iter().for_each(|memory| m.allocator.deallocate_memory(memory));
         }
@@ -116,8 +116,8 @@ pub(crate) fn frames<A: TestArch>() {
     let before = m.allocator.metrics();
     let whole = |number: usize| {
         let mut memory = m.allocator.allocate_memory(of_pool(number)).unwrap();
-        for offset in offsets(POOLS[number][2]) {
-            if let Err(error) = memory.grow_to(offset as usize + PAGE) {
+        for (page, offset) in (1..).zip(offsets(POOLS[number][2])) {
+            if let Err(error) = memory.grow_to(page * PAGE) {
                 panic!("{error} at {offset:#x} of pool {number}");
             }
             m.store(&memory, offset, 1).unwrap();
@@ -159,13 +159,13 @@ pub(crate) fn arrive<A: TestArch>() {
     let m = machine::<A>();
     for round in 0..4u8 {
         let memories = one_of_each(&m);
-        for turn in 0..2 * cpus() {
-            on(m.allocator.arch(), turn % cpus(), || {
+        for (turn, cpu) in (0..).zip((0..cpus()).chain(0..cpus())) {
+            on(m.allocator.arch(), cpu, || {
                 for memory in &memories {
                     m.allocator.arrive(memory).unwrap();
-                    let before = if turn == 0 { 0 } else { round + turn as u8 };
+                    let before = if turn == 0 { 0 } else { round + turn };
                     assert_eq!(m.load(memory, 3), Ok(before));
-                    m.store(memory, 3, round + turn as u8 + 1).unwrap();
+                    m.store(memory, 3, round + turn + 1).unwrap();
                     m.allocator.prepare_write(memory, 0, PAGE).unwrap();
                     m.allocator.note_written(memory, 0, PAGE).unwrap();
                 }
