@@ -32,8 +32,6 @@ pub struct Allocator<A: Arch = Native> {
     pub(crate) on_demand: OnDemand,
     pub(crate) plan: Plan,
     pub(crate) config: Config,
-    /// Whether compiled code must check bounds in any memory of a slot.
-    pub(crate) checks_bounds: bool,
     sealed: AtomicBool,
 }
 
@@ -113,6 +111,7 @@ impl<A: Arch> Allocator<A> {
             region_space,
             region_records: region_sizes.bytes(),
             pools: Pools::specs(&resolved),
+            pool_records: Pools::record_bytes(&resolved),
             cpu_records: arch.cpus() * size_of::<CpuRecord>(),
             upper_from_source: tables.is_some(),
         };
@@ -141,7 +140,6 @@ impl<A: Arch> Allocator<A> {
             on_demand: OnDemand::new(config),
             plan,
             config: *config,
-            checks_bounds: checks_bounds(config),
             sealed: AtomicBool::new(false),
         })
     }
@@ -257,12 +255,4 @@ impl<A: Arch> Allocator<A> {
     pub unsafe fn release_region(&self, start: VirtAddr, bytes: usize) -> Result<(), Error> {
         self.regions.release_at(&self.vm, start, bytes)
     }
-}
-
-/// Whether some 32-bit address, in a memory of a slot, is neither accessible nor
-/// sure to become a trap.
-fn checks_bounds(config: &Config) -> bool {
-    const ADDRESSES: u64 = 1 << 32;
-    let Config { signals_based_traps, memory_guard_size, memory_reservation, .. } = *config;
-    !signals_based_traps || memory_guard_size == 0 || (memory_reservation as u64) < ADDRESSES
 }

@@ -220,6 +220,13 @@ pub enum Error {
         /// Bytes that a slot can hold.
         limit: usize,
     },
+    /// More address space is demanded of a memory than is reserved for any.
+    Reservation {
+        /// Bytes before the guard, and of the guard.
+        requested: (usize, usize),
+        /// The most that there are of the first, and how many of the second there are then.
+        limit: (usize, usize),
+    },
     /// The arena has too few free frames.
     OutOfFrames {
         /// Frames of 4 KiB that were needed.
@@ -368,6 +375,13 @@ impl fmt::Display for Error {
                     "a memory of {requested:#x} bytes exceeds the slot limit of {limit:#x} bytes; raise max_memory_size"
                 )
             }
+            Self::Reservation { requested, limit } => write!(
+                f,
+                "a memory that reserves {:#x} bytes before a guard of {:#x} was asked for, and the largest \
+                 that there are have {:#x} and {:#x}; raise memory_reservation and memory_guard_size, or add a \
+                 memory_pool",
+                requested.0, requested.1, limit.0, limit.1
+            ),
             Self::OutOfFrames { needed, available } => {
                 write!(
                     f,

@@ -69,6 +69,8 @@ pub struct FaultReport {
 pub struct FaultSlot {
     /// Of which pool. `None` for a range on demand.
     pub pool: Option<PoolKind>,
+    /// Of which memory pool: 0 for the main one, as for all that is no memory's.
+    pub memory_pool: usize,
     /// Its number.
     pub slot: u32,
     /// How often it was given out, and a slot taken back: odd while that is in
@@ -120,12 +122,15 @@ impl fmt::Display for FaultReport {
             let sign = if offset < 0 { "-" } else { "" };
             write!(f, ", offset {sign}{:#x}", offset.unsigned_abs())?;
         }
-        if let Some(FaultSlot { pool, slot, generation, accessible }) = self.slot {
+        if let Some(FaultSlot { pool, memory_pool, slot, generation, accessible }) = self.slot {
             if matches!(self.region, FaultRegion::Memory(_) | FaultRegion::Table(_) | FaultRegion::GcHeap) {
                 write!(f, " of {accessible:#x} accessible bytes")?;
             }
             match pool {
-                Some(pool) => write!(f, ", slot {slot} of {pool} (generation {generation})")?,
+                Some(pool) if memory_pool == 0 => {
+                    write!(f, ", slot {slot} of {pool} (generation {generation})")?;
+                }
+                Some(_) => write!(f, ", slot {slot} of memory pool {memory_pool} (generation {generation})")?,
                 None => write!(f, ", range {slot} on demand (generation {generation})")?,
             }
         }
@@ -272,7 +277,8 @@ fn refuse_slot(pool: &SlotPool, address: VirtAddr, access: FaultAccess, exhauste
     let Position { slot, generation, accessible, .. } = position;
     let offset = address.0.wrapping_sub(pool.base(slot).0).cast_signed();
     let module = position.owner.map(|owner| owner.module);
-    report(region, Some(FaultSlot { pool: Some(kind), slot, generation, accessible }), module, Some(offset))
+    let slot = FaultSlot { pool: Some(kind), memory_pool: pool.number(), slot, generation, accessible };
+    report(region, Some(slot), module, Some(offset))
 }
 
 /// Whether an entry allows an access now. A fault that raced with the edit

@@ -11,7 +11,7 @@ use crate::{
     Allocator, CompiledModuleId, Error, FiberStack, GcHeap, MakeAccessible, Memory, MemoryRequest, Table,
     TableRequest,
     on_demand::{Home, RangeKind},
-    pooling::{Count, SlabLayout, SlotId},
+    pooling::{Count, SlabLayout, SlotId, SlotPool},
     vm::{Image, pointer},
 };
 
@@ -21,9 +21,18 @@ impl<A: Arch> Allocator<A> {
     /// Access ends at a multiple of 4 KiB: the minimum rounded up. A number is a
     /// request of so many bytes.
     ///
+    /// Where there are [several pools](crate::PoolingAllocationConfig::memory_pool), it gets a
+    /// slot of the one with the least address space per slot that holds its minimum, its
+    /// maximum, and the [reservation and guard](MemoryRequest::reserved) that are demanded: those
+    /// of the main pool unless others are. Without a maximum it is to have as much room
+    /// as in the main pool. If all its slots are in use, the next larger
+    /// pool's turn comes; a pool that holds less is never taken instead, so that growth does not
+    /// depend on who else is there. A maximum that no pool holds asks for as much as
+    /// there is.
+    ///
     /// # Errors
     ///
-    /// [`Error::MemoryTooLarge`], [`Error::BeyondMaximum`],
+    /// [`Error::MemoryTooLarge`], [`Error::BeyondMaximum`], [`Error::Reservation`],
     /// [`Error::SharedMemory`], [`Error::PoolConcurrencyLimit`] or
     /// [`Error::OutOfFrames`]; on demand also [`Error::OutOfAddressSpace`] and
     /// [`Error::OutOfRegions`]. Nothing is allocated then.
@@ -53,8 +62,7 @@ impl<A: Arch> Allocator<A> {
             return Err(Error::SharedMemory);
         }
         request.check()?;
-        let pool = &self.pools.memories;
-        let id = self.pools.allocate(&self.vm, pool, request.owner, image, request.minimum)?;
+        let (pool, id) = self.pools.allocate_memory(&self.vm, image, request)?;
         let limit = pool.layout().max_memory_size;
         let first = pointer(pool.base(id.slot));
         Ok(Memory::Static {
@@ -63,7 +71,7 @@ impl<A: Arch> Allocator<A> {
             make_accessible: MakeAccessible {
                 allocator: self,
                 id,
-                needs_bounds_checks: self.needs_bounds_checks(request),
+                needs_bounds_checks: needs_bounds_checks(pool, request),
             },
         })
     }
@@ -81,7 +89,7 @@ impl<A: Arch> Allocator<A> {
             Memory::Static { make_accessible, .. } => {
                 let MakeAccessible { allocator, id, .. } = make_accessible;
                 // By its own allocator, should the caller hold several.
-                allocator.pools.memories.deallocate(&allocator.vm, id);
+                allocator.pools.of(id).deallocate(&allocator.vm, id);
             }
             Memory::Dynamic(memory) => memory.release(),
         }
@@ -107,7 +115,7 @@ impl<A: Arch> Allocator<A> {
         match memory {
             Memory::Static { make_accessible, .. } => {
                 let MakeAccessible { allocator, id, .. } = make_accessible;
-                allocator.pools.memories.arrive(&allocator.vm, *id)
+                allocator.pools.of(*id).arrive(&allocator.vm, *id)
             }
             Memory::Dynamic(memory) => memory.arrive(),
         }
@@ -127,7 +135,7 @@ impl<A: Arch> Allocator<A> {
         match memory {
             Memory::Static { make_accessible, .. } => {
                 let MakeAccessible { allocator, id, .. } = make_accessible;
-                allocator.pools.memories.prepare_write(&allocator.vm, *id, offset, len)
+                allocator.pools.of(*id).prepare_write(&allocator.vm, *id, offset, len)
             }
             Memory::Dynamic(memory) => memory.prepare_write(offset, len),
         }
@@ -146,7 +154,7 @@ impl<A: Arch> Allocator<A> {
         match memory {
             Memory::Static { make_accessible, .. } => {
                 let MakeAccessible { allocator, id, .. } = make_accessible;
-                allocator.pools.memories.note_written(&allocator.vm, *id, offset, len)
+                allocator.pools.of(*id).note_written(&allocator.vm, *id, offset, len)
             }
             Memory::Dynamic(memory) => memory.note_written(offset, len),
         }
@@ -156,11 +164,10 @@ impl<A: Arch> Allocator<A> {
     /// [arrives](Self::arrive) first.
     #[cfg(feature = "instance")]
     pub(crate) fn prepare_access_at(&self, address: VirtAddr, len: usize) -> Result<(), Error> {
-        let pool = &self.pools.memories;
-        match pool.find(address) {
+        match self.pools.find_memory(address) {
             // The end of a memory may be the start of somebody else's.
             _ if len == 0 => Ok(()),
-            Some((id, offset)) => {
+            Some((pool, id, offset)) => {
                 pool.arrive(&self.vm, id)?;
                 if pool.is_sparse() { pool.prepare_write(&self.vm, id, offset, len) } else { Ok(()) }
             }
@@ -325,7 +332,7 @@ impl<A: Arch> Allocator<A> {
     #[inline]
     pub(crate) fn put_memory_to_sleep(memory: &mut Memory<'_, A>, minimum: usize) {
         if let Memory::Static { make_accessible: MakeAccessible { allocator, id, .. }, size, .. } = memory
-            && let Some(dormant) = allocator.pools.memories.put_to_sleep(&allocator.vm, *id)
+            && let Some(dormant) = allocator.pools.of(*id).put_to_sleep(&allocator.vm, *id)
         {
             (*id, *size) = (dormant, minimum);
         }
@@ -344,7 +351,7 @@ impl<A: Arch> Allocator<A> {
         else {
             return Err(Error::Stale { slot: u32::MAX });
         };
-        *id = allocator.pools.memories.wake(&allocator.vm, *id, image, bytes)?;
+        *id = allocator.pools.of(*id).wake(&allocator.vm, *id, image, bytes)?;
         *size = bytes;
         Ok(())
     }
@@ -353,7 +360,7 @@ impl<A: Arch> Allocator<A> {
     #[cfg(feature = "instance")]
     pub(crate) fn rouse_memory(memory: &Memory<'_, A>) {
         if let Memory::Static { make_accessible: MakeAccessible { allocator, id, .. }, .. } = memory {
-            allocator.pools.memories.rouse_one(&allocator.vm, *id);
+            allocator.pools.of(*id).rouse_one(&allocator.vm, *id);
         }
     }
 
@@ -389,12 +396,6 @@ impl<A: Arch> Allocator<A> {
         if let Home::Slot(id) = table.home {
             pools.tables.rouse_one(vm, id);
         }
-    }
-
-    /// Whether an access beyond such a memory's end may not fault.
-    #[inline]
-    fn needs_bounds_checks(&self, request: &MemoryRequest) -> bool {
-        self.checks_bounds || request.memory64 || request.page_size_log2 < 12
     }
 
     /// Counts a core instance that is about to be made.
@@ -439,13 +440,20 @@ impl<A: Arch> Allocator<A> {
     }
 
     pub(crate) fn make_accessible(&self, id: SlotId, offset: usize, len: usize) -> Result<(), Error> {
-        self.pools.make_accessible(&self.vm, &self.pools.memories, id, offset, len)
+        self.pools.make_accessible(&self.vm, self.pools.of(id), id, offset, len)
     }
+}
+
+/// Whether an access beyond such a memory's end may not fault.
+#[inline]
+fn needs_bounds_checks(pool: &SlotPool, request: &MemoryRequest) -> bool {
+    pool.checks_bounds() || request.memory64 || request.page_size_log2 < 12
 }
 
 /// Has faults in the slot say whose it is.
 fn mark_gc_heap<A: Arch>(memory: &Memory<'_, A>, enable: bool) {
     if let Memory::Static { make_accessible, .. } = memory {
-        make_accessible.allocator.pools.memories.mark_gc_heap(make_accessible.id, enable);
+        let MakeAccessible { allocator, id, .. } = *make_accessible;
+        allocator.pools.of(id).mark_gc_heap(id, enable);
     }
 }

@@ -35,15 +35,16 @@ pub mod wasmtime;
 
 pub use allocator::Allocator;
 pub use config::{
-    Backing, BackingReason, Commit, Config, ConfigError, InstanceAllocationStrategy, Limit, MemorySizes,
-    PoolingAllocationConfig, Premapped, Resolved, ResolvedCount, ResolvedPool, Scrub, Total,
+    Backing, BackingReason, Commit, Config, ConfigError, InstanceAllocationStrategy, Limit, MemoryPoolConfig,
+    MemoryPools, MemorySizes, PoolingAllocationConfig, Premapped, Resolved, ResolvedCount, ResolvedPool,
+    Scrub, Total,
 };
 pub use error::{CarveError, Error};
 pub use fault::{FaultAccess, FaultRegion, FaultReport, FaultSlot, Verdict};
 pub use gc_heap::GcHeap;
 pub use image::MemoryImage;
 pub use memory::{DynamicMemory, MakeAccessible, Memory};
-pub use metrics::{IdleWork, Metrics, PoolingAllocatorMetrics};
+pub use metrics::{IdleWork, MemoryPoolMetrics, Metrics, PoolingAllocatorMetrics};
 pub use plan::{Footprint, Invalidations, Plan, PoolPlan};
 pub use pooling::{PoolKind, SlotView};
 pub use request::{CompiledModuleId, MemoryInModule, MemoryRequest, TableRequest};

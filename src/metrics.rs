@@ -54,6 +54,33 @@ impl fmt::Display for Metrics {
     }
 }
 
+/// What of [`Metrics`] and [`PoolingAllocatorMetrics`] one memory pool has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryPoolMetrics {
+    /// Memories in use, GC heaps among them.
+    pub memories: usize,
+    /// Slots that could be allocated.
+    pub free_memories: usize,
+    /// Slots that were used and now are free.
+    pub unused_warm_memories: usize,
+    /// Bytes of frames that free slots keep.
+    pub unused_memory_bytes_resident: usize,
+}
+
+impl fmt::Display for MemoryPoolMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} in use, {} free, {} of them warm ({} KiB)",
+            self.memories,
+            self.free_memories,
+            self.unused_warm_memories,
+            self.unused_memory_bytes_resident / 1024
+        )
+    }
+}
+
 /// What [`idle_work`](Allocator::idle_work) could do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -135,10 +162,10 @@ impl<A: Arch> Allocator<A> {
     pub fn metrics(&self) -> Metrics {
         let pools = &self.pools;
         let idle_frames = pools.idle_frames();
-        let memories = pools.memories.in_use();
+        let memories = pools.memory_pools().map(SlotPool::in_use).sum();
         Metrics {
             memories,
-            free_memories: pools.memories.layout().total_memories - memories,
+            free_memories: pools.memory_slots().saturating_sub(memories),
             tables: pools.tables.in_use(),
             stacks: pools.stacks.in_use(),
             gc_heaps: pools.gc_heaps.live(),
@@ -147,16 +174,29 @@ impl<A: Arch> Allocator<A> {
             available_frames: self.vm.arena.available() + idle_frames,
             idle_frames,
             shared_frames: self.vm.arena.lent(),
-            queued_slots: pools.all().into_iter().map(SlotPool::queued).sum(),
+            queued_slots: pools.all().map(SlotPool::queued).sum(),
         }
     }
 
     /// What idle work could do now, if nobody does it before. Takes no lock.
     pub fn idle_work_left(&self) -> IdleWork {
-        IdleWork {
-            slots: self.pools.all().into_iter().map(SlotPool::unclean).sum(),
-            frames: self.vm.arena.uncleared(),
-        }
+        IdleWork { slots: self.pools.all().map(SlotPool::unclean).sum(), frames: self.vm.arena.uncleared() }
+    }
+
+    /// Counts of one of the memory pools: 0 is the main one, and those that were
+    /// [added](crate::PoolingAllocationConfig::memory_pool) follow. `None` if there is no such.
+    ///
+    /// Reads a few numbers, and takes no lock.
+    pub fn memory_pool_metrics(&self, number: usize) -> Option<MemoryPoolMetrics> {
+        self.config.pooling()?;
+        let pool = self.pools.memory_pools().nth(number)?;
+        let (slots, memories) = (pool.layout().total_memories, pool.in_use());
+        Some(MemoryPoolMetrics {
+            memories,
+            free_memories: slots.saturating_sub(memories),
+            unused_warm_memories: pool.unused_warm_slots(),
+            unused_memory_bytes_resident: pool.unused_bytes_resident(),
+        })
     }
 
     /// What Wasmtime counts. `None` for an allocator without pools.
@@ -170,12 +210,12 @@ impl<A: Arch> Allocator<A> {
         Some(PoolingAllocatorMetrics {
             core_instances: pools.core_instances.live() as u64,
             component_instances: pools.component_instances.live() as u64,
-            memories: pools.memories.in_use(),
+            memories: pools.memory_pools().map(SlotPool::in_use).sum(),
             tables: pools.tables.in_use(),
             stacks: pools.stacks.in_use(),
             gc_heaps: pools.gc_heaps.live(),
-            unused_warm_memories: warm(&pools.memories),
-            unused_memory_bytes_resident: pools.memories.unused_bytes_resident(),
+            unused_warm_memories: pools.memory_pools().map(warm).fold(0, u32::saturating_add),
+            unused_memory_bytes_resident: pools.memory_pools().map(SlotPool::unused_bytes_resident).sum(),
             unused_warm_tables: warm(&pools.tables),
             unused_table_bytes_resident: pools.tables.unused_bytes_resident(),
             unused_warm_stacks: warm(&pools.stacks),

@@ -5,7 +5,7 @@ use core::{fmt, ops::Range};
 use allotment_arch::{PAGE_SIZE, PhysAddr, VirtAddr};
 
 use crate::{
-    Backing, BackingReason, Limit, Resolved, ResolvedPool,
+    Backing, BackingReason, Limit, MemoryPoolConfig, Resolved, ResolvedPool,
     pooling::{Pools, SlabLayout},
     vm::Places,
 };
@@ -28,6 +28,8 @@ pub struct Plan {
     pub tables: PoolPlan,
     /// Fiber stacks.
     pub stacks: PoolPlan,
+    /// Memory slots of other sizes, in the order in which they were asked for.
+    pub memory_pools: [Option<PoolPlan>; MemoryPoolConfig::MOST],
     /// What backs the slots, and why.
     pub backing: Backing,
     /// Why that.
@@ -89,6 +91,10 @@ impl Plan {
         let taken = usize::try_from(places.first_frame.0 - arena.start.0).unwrap_or(usize::MAX);
         let overhead = taken - own_frames * PAGE_SIZE;
         let memories = pool(0, &resolved.memories);
+        let mut memory_pools = [None; MemoryPoolConfig::MOST];
+        for (nth, (place, resolved)) in memory_pools.iter_mut().zip(&resolved.memory_pools).enumerate() {
+            *place = resolved.as_ref().map(|resolved| pool(3 + nth, resolved));
+        }
         Self {
             window,
             arena,
@@ -97,6 +103,7 @@ impl Plan {
             memories,
             tables: pool(1, &resolved.tables),
             stacks: pool(2, &resolved.stacks),
+            memory_pools,
             backing: resolved.backing,
             backing_reason: resolved.backing_reason,
             overhead,
@@ -124,6 +131,9 @@ impl fmt::Display for Plan {
             [("memories", &self.memories), ("tables  ", &self.tables), ("stacks  ", &self.stacks)]
         {
             writeln!(f, "{name} {pool}")?;
+        }
+        for (number, pool) in (1..).zip(self.memory_pools.iter().flatten()) {
+            writeln!(f, "pool {number}   memories: {pool}")?;
         }
         match self.backing_reason {
             BackingReason::OnDemand => writeln!(f, "backing  frames on demand: {}", self.backing_reason)?,

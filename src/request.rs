@@ -40,12 +40,25 @@ pub struct MemoryRequest {
     pub(crate) page_size_log2: u8,
     pub(crate) memory64: bool,
     pub(crate) shared: bool,
+    /// Whether the maximum is merely what addresses reach: nobody asked for so much.
+    pub(crate) open: bool,
+    /// Bytes of address space before its guard, and of the guard, if not the main pool's.
+    pub(crate) reserved: Option<(usize, usize)>,
 }
 
 impl MemoryRequest {
     /// A memory that begins with `minimum` bytes, of no module.
     pub fn new(minimum: usize) -> Self {
-        Self { minimum, maximum: None, owner: None, page_size_log2: 16, memory64: false, shared: false }
+        Self {
+            minimum,
+            maximum: None,
+            owner: None,
+            page_size_log2: 16,
+            memory64: false,
+            shared: false,
+            open: false,
+            reserved: None,
+        }
     }
 
     /// It never grows beyond so many bytes.
@@ -71,6 +84,14 @@ impl MemoryRequest {
     /// Its addresses have 64 bits.
     pub fn memory64(mut self, enable: bool) -> Self {
         self.memory64 = enable;
+        self
+    }
+
+    /// What compiled code relies on: so many bytes of address space before a guard of so
+    /// many. Without it a memory is reserved as `Config` says. Less than that is for
+    /// code that checks bounds, and may be had of a smaller pool.
+    pub fn reserved(mut self, reservation: usize, guard_size: usize) -> Self {
+        self.reserved = Some((reservation, guard_size));
         self
     }
 

@@ -17,7 +17,7 @@ impl<A: Arch> Allocator<A> {
     /// Shows `visit` every slot, pool by pool. Takes one slot's lock at a time, and
     /// none while `visit` runs. Not for hot paths: there may be many slots.
     pub fn for_each_slot(&self, visit: impl FnMut(SlotView)) {
-        self.pools.all().into_iter().flat_map(SlotPool::views).for_each(visit);
+        self.pools.all().flat_map(SlotPool::views).for_each(visit);
     }
 
     /// Shows `visit` every region, in order of addresses. Holds no lock while

@@ -14,6 +14,8 @@ mod images;
 mod locks;
 #[path = "platform/next.rs"]
 mod next;
+#[path = "platform/pools.rs"]
+mod pools;
 #[path = "platform/protect.rs"]
 mod protect;
 #[path = "platform/threads.rs"]
@@ -175,6 +177,22 @@ harness::tests! {
 
     fn a_wrong_guess_shows_the_right_image() {
         on_every_machine!(next::surprises);
+    }
+
+    fn engines_of_several_reservations_have_slots_of_their_own() {
+        on_every_machine!(pools::each_its_own);
+    }
+
+    fn a_larger_slot_serves_an_engine_whose_own_are_in_use() {
+        on_every_machine!(pools::exhausted);
+    }
+
+    fn a_pool_with_less_than_wasmtimes_guards_serves_no_memory() {
+        on_every_machine!(pools::guardless);
+    }
+
+    fn images_are_shown_in_slots_of_each_pool() {
+        on_every_machine!(pools::images);
     }
 
     fn each_cpu_has_the_words_of_its_thread() {

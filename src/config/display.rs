@@ -55,6 +55,9 @@ impl fmt::Display for PoolingAllocationConfig {
             Bytes(self.max_memory_size),
             self.premapped_tables
         )?;
+        for (number, pool) in (1..).zip(self.memory_pools.iter()) {
+            writeln!(f, "memory pool {number}: {pool}")?;
+        }
         writeln!(f, "tables: {} of {} elements", self.total_tables, self.table_elements)?;
         writeln!(f, "stacks: {}; GC heaps: {}", self.total_stacks, self.total_gc_heaps)?;
         writeln!(
@@ -100,7 +103,7 @@ impl fmt::Display for MemorySizes {
 }
 
 /// Bytes: in GiB, MiB or KiB where that is exact, and `all` for the most.
-struct Bytes(usize);
+pub(super) struct Bytes(pub(super) usize);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

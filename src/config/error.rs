@@ -38,6 +38,13 @@ pub enum ConfigError {
         /// Bytes of address space of each.
         each: usize,
     },
+    /// There are more memory pools than there may be.
+    TooManyMemoryPools {
+        /// How many were added beside the main one.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The window cannot hold what is asked for exactly.
     WindowTooSmall {
         /// Bytes of address space that are needed.
@@ -110,6 +117,10 @@ impl fmt::Display for ConfigError {
             Self::PoolTooLarge { knob, count, each } => write!(
                 f,
                 "{knob} of {count} with {each:#x} bytes each exceed the address space; lower the count or the size"
+            ),
+            Self::TooManyMemoryPools { count, limit } => write!(
+                f,
+                "{count} memory pools are to be beside the main one, of which there may be {limit}; add fewer"
             ),
             Self::WindowTooSmall { needed, available } => write!(
                 f,

@@ -16,6 +16,7 @@
 mod aliases;
 mod display;
 mod error;
+mod memory_pools;
 mod pooling;
 mod resolve;
 mod slabs;
@@ -23,6 +24,7 @@ mod strategy;
 mod validate;
 
 pub use error::ConfigError;
+pub use memory_pools::{MemoryPoolConfig, MemoryPools};
 pub use pooling::PoolingAllocationConfig;
 pub use resolve::{BackingReason, Limit, Resolved, ResolvedCount, ResolvedPool};
 pub use strategy::{Backing, Commit, InstanceAllocationStrategy, Premapped, Scrub, Total};

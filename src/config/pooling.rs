@@ -2,7 +2,7 @@
 //! keep.
 
 use super::{
-    GIB, MIB,
+    GIB, MIB, MemoryPoolConfig, MemoryPools,
     strategy::{Backing, Premapped, Scrub, Total},
 };
 
@@ -65,6 +65,8 @@ pub struct PoolingAllocationConfig {
     pub clean_when_idle: bool,
     /// Leaf tables that each memory slot has from the carve on. *Ours*.
     pub premapped_tables: Premapped,
+    /// Memory slots of other sizes. *Ours*.
+    pub memory_pools: MemoryPools,
 }
 
 impl Default for PoolingAllocationConfig {
@@ -95,6 +97,7 @@ impl Default for PoolingAllocationConfig {
             poison: cfg!(debug_assertions),
             clean_when_idle: false,
             premapped_tables: Premapped::Auto,
+            memory_pools: MemoryPools::default(),
         }
     }
 }
@@ -275,6 +278,14 @@ impl PoolingAllocationConfig {
     /// on; those beyond come from the arena when growth reaches them.
     pub fn premapped_tables(mut self, tables: impl Into<Premapped>) -> Self {
         self.premapped_tables = tables.into();
+        self
+    }
+
+    /// Adds a pool of memory slots of another size, up to [`MemoryPoolConfig::MOST`] of
+    /// them. A memory gets a slot of the smallest pool, by address space, that
+    /// [holds it](crate::Allocator::allocate_memory).
+    pub fn memory_pool(mut self, pool: MemoryPoolConfig) -> Self {
+        self.memory_pools.add(pool);
         self
     }
 }

@@ -15,7 +15,9 @@ use core::fmt;
 
 use allotment_arch::{ENTRIES_PER_TABLE, PAGE_SIZE};
 
-use super::{Backing, Commit, Config, GIB, PoolingAllocationConfig, Premapped, Total, slabs::Slots};
+use super::{
+    Backing, Commit, Config, GIB, MemoryPoolConfig, PoolingAllocationConfig, Premapped, Total, slabs::Slots,
+};
 use crate::{ConfigError, pooling::SlabLayout};
 
 /// Bytes of records for one slot, about.
@@ -35,6 +37,8 @@ pub struct Resolved {
     pub tables: ResolvedPool,
     /// Fiber stacks.
     pub stacks: ResolvedPool,
+    /// Memory slots of the pools that were added, in their order.
+    pub memory_pools: [Option<ResolvedPool>; MemoryPoolConfig::MOST],
     /// GC heaps that may live at a time.
     pub gc_heaps: ResolvedCount,
     /// Core instances that may live at a time.
@@ -204,11 +208,17 @@ impl Config {
         let pool = |slots: Slots, count: ResolvedCount| -> Result<ResolvedPool, ConfigError> {
             Ok(ResolvedPool { slab: demand.slab(slots, count.count, fixed)?, limit: count.limit })
         };
+        let mut memory_pools = [None; MemoryPoolConfig::MOST];
+        for (nth, resolved) in memory_pools.iter_mut().enumerate().take(pooling.memory_pools.added()) {
+            let slots = Slots::Further(nth);
+            *resolved = Some(pool(slots, demand.count(slots, open))?);
+        }
         Ok(Resolved {
             region_space,
             memories: pool(Slots::Memories, memories)?,
             tables: pool(Slots::Tables, tables)?,
             stacks: pool(Slots::Stacks, stacks)?,
+            memory_pools,
             gc_heaps: gc_heaps(pooling.total_gc_heaps, memories.count),
             core_instances: unlimited(pooling.total_core_instances),
             component_instances: unlimited(pooling.total_component_instances),
@@ -411,7 +421,10 @@ impl Demand<'_> {
     }
 
     fn premapped(&self, slots: Slots) -> Premapped {
-        if slots == Slots::Memories { self.pooling.premapped_tables } else { Premapped::Auto }
+        match slots {
+            Slots::Memories | Slots::Further(_) => self.pooling.premapped_tables,
+            Slots::Tables | Slots::Stacks => Premapped::Auto,
+        }
     }
 
     fn count_at(&self, slots: Slots, open: usize) -> usize {

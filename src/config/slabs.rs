@@ -2,7 +2,7 @@
 
 use allotment_arch::PAGE_SIZE;
 
-use super::{Config, PoolingAllocationConfig, Total};
+use super::{Config, MemoryPoolConfig, PoolingAllocationConfig, Total};
 use crate::{
     ConfigError,
     pooling::{SlabConstraints, SlabLayout},
@@ -17,10 +17,14 @@ pub(super) enum Slots {
     Memories,
     Tables,
     Stacks,
+    /// Memories of the pool that was added as this number.
+    Further(usize),
 }
 
 impl Slots {
-    pub(super) const ALL: [Self; 3] = [Self::Memories, Self::Tables, Self::Stacks];
+    /// In the order of their slabs.
+    pub(super) const ALL: [Self; 3 + MemoryPoolConfig::MOST] =
+        [Self::Memories, Self::Tables, Self::Stacks, Self::Further(0), Self::Further(1), Self::Further(2)];
 
     /// How many are asked for.
     pub(super) fn total(self, config: &Config, pooling: &PoolingAllocationConfig) -> Total {
@@ -30,6 +34,9 @@ impl Slots {
             // Stacks of nothing are refused when one is asked for.
             Self::Stacks if config.async_stack_size == 0 => Total::Exactly(0),
             Self::Stacks => pooling.total_stacks,
+            Self::Further(nth) => {
+                pooling.memory_pools.get(nth).map_or(Total::Exactly(0), |pool| pool.total_memories)
+            }
         }
     }
 
@@ -51,6 +58,18 @@ impl Slots {
                 premapped_tables,
             }
             .layout(),
+            Self::Further(nth) => match pooling.memory_pools.get(nth) {
+                Some(pool) => SlabConstraints {
+                    memory_reservation: pool.memory_reservation,
+                    max_memory_size: pool.max_memory_size,
+                    memory_guard_size: pool.memory_guard_size,
+                    guard_before_linear_memory: config.guard_before_linear_memory,
+                    total_memories: count,
+                    premapped_tables,
+                }
+                .layout(),
+                None => Ok(SlabLayout::NONE),
+            },
             Self::Tables => {
                 let knobs = ("table_elements", pooling.table_elements, "total_tables");
                 // Compiled code checks every index: no guard.

@@ -1,6 +1,6 @@
 //! What no allocator can be built from, however large window and arena are.
 
-use super::{Backing, Commit, Config, PoolingAllocationConfig, Total, slabs::Slots};
+use super::{Backing, Commit, Config, MemoryPoolConfig, PoolingAllocationConfig, Total, slabs::Slots};
 use crate::ConfigError;
 
 impl Config {
@@ -32,6 +32,10 @@ impl Config {
 
     /// Counts that are left open can be 0.
     fn validate_slabs(&self, pooling: &PoolingAllocationConfig) -> Result<(), ConfigError> {
+        let (count, limit) = (pooling.memory_pools.added(), MemoryPoolConfig::MOST);
+        if count > limit {
+            return Err(ConfigError::TooManyMemoryPools { count, limit });
+        }
         for slots in Slots::ALL {
             let count = match slots.total(self, pooling) {
                 Total::Exactly(count) => count,

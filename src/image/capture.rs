@@ -34,7 +34,7 @@ impl<A: Arch> Allocator<A> {
                 let MakeAccessible { allocator, id, .. } = *make_accessible;
                 // By its own allocator, should the caller hold several.
                 allocator.with_room(|| {
-                    let image = allocator.pools.memories.capture(&allocator.vm, id)?;
+                    let image = allocator.pools.of(id).capture(&allocator.vm, id)?;
                     Ok(MemoryImage { allocator, image })
                 })
             }

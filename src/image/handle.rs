@@ -286,7 +286,7 @@ impl<A: Arch> Allocator<A> {
     /// One handle less. After the last no slot at rest stays paired with the image.
     pub(crate) fn drop_image_handle(&self, image: Image) {
         if image.drop_handle(&self.vm) {
-            self.pools.memories.end_pairings(&self.vm, image);
+            self.pools.memory_pools().for_each(|pool| pool.end_pairings(&self.vm, image));
         }
         image.release(&self.vm);
     }

@@ -87,8 +87,9 @@ impl<'a, A: Arch> PoolingInstanceAllocator<'a, A> {
         let contexts = allocator.reserve_region(bytes)?;
         let most = [pooling.max_memories_per_module, pooling.max_tables_per_module];
         // More than there are slots can never be had at once.
-        let [memories, tables] = [(most[0], &allocator.pools.memories), (most[1], &allocator.pools.tables)]
-            .map(|(most, pool)| (most as usize).min(pool.layout().total_memories));
+        let tables = allocator.pools.tables.layout().total_memories;
+        let [memories, tables] = [(most[0], allocator.pools.memory_slots()), (most[1], tables)]
+            .map(|(most, slots)| (most as usize).min(slots));
         let slots = boxed(total, |number| {
             let vmctx = contexts.offset(number * stride);
             let index = InstanceIndex(u32::try_from(number).unwrap_or(u32::MAX));

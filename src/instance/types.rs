@@ -64,6 +64,8 @@ impl MemoryType {
             page_size_log2: self.page_size_log2,
             memory64: self.memory64,
             shared: self.shared,
+            open: self.maximum.is_none(),
+            reserved: None,
         }
     }
 }

@@ -155,7 +155,7 @@ impl<A: Arch> MakeAccessible<'_, A> {
     /// Why a memory of `capacity` bytes cannot have more.
     #[cold]
     fn refuse(&self, requested: usize, capacity: usize) -> Error {
-        let limit = self.allocator.pools.memories.layout().max_memory_size;
+        let limit = self.allocator.pools.of(self.id).layout().max_memory_size;
         if capacity < limit {
             return Error::BeyondMaximum { requested, maximum: capacity };
         }

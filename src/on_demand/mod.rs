@@ -134,6 +134,11 @@ impl<A: Arch> Allocator<A> {
         let MemoryRequest { minimum, maximum, owner, .. } = *request;
         request.check()?;
         let sizes = self.on_demand.sizes(kind);
+        if let Some(requested) = request.reserved
+            && (requested.0 > sizes.reservation || requested.1 > sizes.guard_size)
+        {
+            return Err(Error::Reservation { requested, limit: (sizes.reservation, sizes.guard_size) });
+        }
         let no_space = Error::OutOfAddressSpace { requested: minimum };
         // What is shared cannot move: all of it is reserved.
         let whole = maximum.filter(|_| request.shared).unwrap_or(0);
@@ -272,6 +277,7 @@ impl<A: Arch> Allocator<A> {
             RangeKind::GcHeap => FaultRegion::GcHeap,
         };
         let slot = FaultSlot {
+            memory_pool: 0,
             pool: None,
             slot: position.id.record,
             generation: u64::from(position.id.generation),

@@ -26,7 +26,7 @@ const AT_A_TIME: usize = 16;
 impl Pools {
     /// Cleans up to `budget` pages of slots at rest. Returns how many those were.
     pub(crate) fn clean_slots<A: Arch>(&self, vm: &Vm<A>, budget: usize) -> usize {
-        self.all().into_iter().fold(0, |done, pool| done + pool.clean_ahead(vm, budget - done))
+        self.all().fold(0, |done, pool| done + pool.clean_ahead(vm, budget - done))
     }
 
     /// Clears up to `budget` free frames. Returns how many those were.

@@ -1,7 +1,7 @@
 //! The pooling strategy: slots of one size, carved at boot, reused for ever.
 //!
 //! ```text
-//!   Pools ── memories ──┐
+//!   Pools ── memories ──┐                            memory_pools    which pool is asked
 //!        ├── tables   ──┼── SlotPool ── index_allocator   which slot is next
 //!        ├── stacks   ──┘       |   ├── decommit_queue    frames that leave slots, in batches
 //!        |                      |   └── dormant           slots that wait for the same instance
@@ -20,6 +20,7 @@ mod far;
 mod idle;
 mod index_allocator;
 mod layout;
+mod memory_pools;
 mod pools;
 mod sharing;
 mod slot;

@@ -7,10 +7,13 @@ use spin::mutex::SpinMutex;
 
 use super::{
     Count, Link, ModuleAffinityIndexAllocator, PoolKind, PoolSettings, SlotBacking, SlotId, SlotPool,
-    SlotRecord, buckets, directory_place, sharing::Summary,
+    SlotRecord, buckets, directory_place,
+    memory_pools::{BySize, by_size},
+    sharing::Summary,
 };
 use crate::{
     Backing, Commit, CompiledModuleId, Config, Error, MemoryInModule, PoolingAllocationConfig, Resolved,
+    ResolvedPool,
     vm::{Image, POOLS, Places, PoolPlaces, PoolSpec, Records, Vm},
 };
 
@@ -24,6 +27,12 @@ pub(crate) struct Pools {
     pub(crate) memories: SlotPool,
     pub(crate) tables: SlotPool,
     pub(crate) stacks: SlotPool,
+    /// Memories of other sizes: the pools from number 1 on.
+    pub(super) further: Records<SlotPool>,
+    /// The numbers of all memory pools, the one of the least address space first.
+    pub(super) by_size: BySize,
+    /// Reservation and guard, in bytes, of memories of which nothing else is demanded.
+    pub(super) reserved: (usize, usize),
     pub(crate) gc_heaps: Count,
     pub(crate) core_instances: Count,
     pub(crate) component_instances: Count,
@@ -39,7 +48,7 @@ impl Pools {
     /// What the carve sets aside for the pools.
     pub(crate) fn specs(resolved: &Resolved) -> [PoolSpec; POOLS] {
         let fixed = resolved.backing == Backing::Fixed;
-        [resolved.memories, resolved.tables, resolved.stacks].map(|pool| {
+        let spec = |pool: &ResolvedPool| {
             let slots = pool.slab.total_memories;
             PoolSpec {
                 slab: pool.slab,
@@ -52,7 +61,21 @@ impl Pools {
                 frames_per_slot: if fixed { pool.slab.max_memory_size / PAGE_SIZE } else { 0 },
                 frame_alignment: if fixed { pool.slab.frame_alignment() } else { PAGE_SIZE },
             }
-        })
+        };
+        let mut specs = [PoolSpec::NONE; POOLS];
+        let [memories, tables, stacks, further @ ..] = &mut specs;
+        *memories = spec(&resolved.memories);
+        *tables = spec(&resolved.tables);
+        *stacks = spec(&resolved.stacks);
+        for (place, pool) in further.iter_mut().zip(resolved.memory_pools.iter().flatten()) {
+            *place = spec(pool);
+        }
+        specs
+    }
+
+    /// Bytes of the records of memory pools beside the main one.
+    pub(crate) fn record_bytes(resolved: &Resolved) -> usize {
+        resolved.memory_pools.iter().flatten().count() * size_of::<SlotPool>()
     }
 
     /// The pools, in the places that were carved for these specs.
@@ -69,9 +92,10 @@ impl Pools {
     ) -> Self {
         let none = PoolingAllocationConfig::new();
         let pooling = config.pooling().unwrap_or(&none);
-        let [memories, tables, stacks] = places.pools;
+        let [memories, tables, stacks, further @ ..] = &places.pools;
         let common = |kind, layout, own_frames, keep_resident| PoolSettings {
             kind,
+            number: 0,
             layout,
             backing: match resolved.backing {
                 Backing::Fixed => SlotBacking::Fixed { first: own_frames },
@@ -89,24 +113,42 @@ impl Pools {
             poison: pooling.poison,
             clean_when_idle: pooling.clean_when_idle,
             shares: kind == PoolKind::Memories,
+            checks_bounds: true,
         };
         let warm = pooling.max_unused_warm_slots;
-        let keep = pooling.linear_memory_keep_resident;
-        let settings = common(PoolKind::Memories, resolved.memories.slab, memories.own_frames, keep);
+        let of_memories = |number, pool: &ResolvedPool, own_frames, (reservation, guard)| PoolSettings {
+            number,
+            checks_bounds: checks_bounds(config.signals_based_traps, reservation, guard),
+            ..common(PoolKind::Memories, pool.slab, own_frames, pooling.linear_memory_keep_resident)
+        };
+        let sizes = (config.memory_reservation, config.memory_guard_size);
+        let settings = of_memories(0, &resolved.memories, memories.own_frames, sizes);
         // SAFETY: by this function's contract.
-        let memories = unsafe { SlotPool::in_places(vm, settings, &memories, warm) };
+        let memories = unsafe { SlotPool::in_places(vm, settings, memories, warm) };
         let keep = pooling.table_keep_resident;
         let settings = common(PoolKind::Tables, resolved.tables.slab, tables.own_frames, keep);
         // SAFETY: as above. Tables and stacks have no module to be kept for.
-        let tables = unsafe { SlotPool::in_places(vm, settings, &tables, warm) };
+        let tables = unsafe { SlotPool::in_places(vm, settings, tables, warm) };
         let keep = if config.async_stack_zeroing { pooling.async_stack_keep_resident } else { usize::MAX };
         let settings = common(PoolKind::Stacks, resolved.stacks.slab, stacks.own_frames, keep);
         // SAFETY: as above.
-        let stacks = unsafe { SlotPool::in_places(vm, settings, &stacks, 0) };
+        let stacks = unsafe { SlotPool::in_places(vm, settings, stacks, 0) };
+        let pools = resolved.memory_pools.iter().flatten().zip(pooling.memory_pools.iter()).zip(further);
+        let further = (1..).zip(pools).map(|(number, ((pool, config), places))| {
+            let sizes = (config.memory_reservation, config.memory_guard_size);
+            let settings = of_memories(number, pool, places.own_frames, sizes);
+            // SAFETY: as above.
+            unsafe { SlotPool::in_places(vm, settings, places, warm) }
+        });
+        // SAFETY: as above: `record_bytes` were set aside, in whole pages.
+        let further = unsafe { Records::of(&vm.arch, places.pool_records, further) };
         Self {
-            memories,
             tables,
             stacks,
+            by_size: by_size(&memories, further.as_slice()),
+            reserved: (config.memory_reservation, config.memory_guard_size),
+            memories,
+            further,
             gc_heaps: Count::new(PoolKind::GcHeaps, resolved.gc_heaps.count),
             core_instances: Count::new(PoolKind::CoreInstances, resolved.core_instances.count),
             component_instances: Count::new(PoolKind::ComponentInstances, resolved.component_instances.count),
@@ -115,6 +157,13 @@ impl Pools {
             reclaiming: SpinMutex::new(()),
         }
     }
+}
+
+/// Whether some 32-bit address, in memories of such a reservation and guard, is neither
+/// accessible nor sure to become a trap.
+fn checks_bounds(signals_based_traps: bool, reservation: usize, guard: usize) -> bool {
+    const ADDRESSES: u64 = 1 << 32;
+    !signals_based_traps || guard == 0 || (reservation as u64) < ADDRESSES
 }
 
 impl SlotPool {
@@ -257,26 +306,26 @@ impl Pools {
         vm.arena.available() >= needed
     }
 
-    pub(crate) fn all(&self) -> [&SlotPool; 3] {
-        [&self.memories, &self.tables, &self.stacks]
+    pub(crate) fn all(&self) -> impl Iterator<Item = &SlotPool> {
+        [&self.memories, &self.tables, &self.stacks].into_iter().chain(self.further.as_slice())
     }
 
     /// Frames that slots hold and do not use.
     pub(crate) fn idle_frames(&self) -> usize {
-        self.all().into_iter().map(SlotPool::idle_frames).sum()
+        self.all().map(SlotPool::idle_frames).sum()
     }
 
     /// The pool in whose slab `address` lies.
     #[inline]
     pub(crate) fn pool_at(&self, address: VirtAddr) -> Option<&SlotPool> {
-        self.all().into_iter().find(|pool| pool.contains(address))
+        let usual = [&self.memories, &self.tables, &self.stacks];
+        usual.into_iter().find(|pool| pool.contains(address)).or_else(|| self.further_at(address))
     }
 
     /// Forgets which slots a module had.
     pub(crate) fn purge_module<A: Arch>(&self, vm: &Vm<A>, module: CompiledModuleId) {
-        for (pool, most) in
-            [(&self.memories, self.memories_per_module), (&self.tables, self.tables_per_module)]
-        {
+        let memories = self.memory_pools().map(|pool| (pool, self.memories_per_module));
+        for (pool, most) in memories.chain([(&self.tables, self.tables_per_module)]) {
             pool.rouse(vm);
             let forget = || pool.index.take_module(module, most).map(|slot| pool.forget_owner(slot));
             while pool.queue.while_busy(|| forget().map_or(0, |()| 1)) > 0 {}

@@ -14,6 +14,8 @@ use crate::{
 /// A slot that is in use, as its holder names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlotId {
+    /// Of which of the [memory pools](super::memory_pools); 0 of what is no memory.
+    pub(crate) pool: u8,
     pub(crate) slot: u32,
     pub(crate) generation: u64,
 }

@@ -38,6 +38,8 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PoolSettings {
     pub(crate) kind: PoolKind,
+    /// Which of its kind.
+    pub(crate) number: u8,
     pub(crate) layout: SlabLayout,
     pub(crate) backing: SlotBacking,
     /// Bytes of a slot at rest that keep their frames.
@@ -50,6 +52,9 @@ pub(crate) struct PoolSettings {
     pub(crate) premarked: bool,
     /// Whether slots may [share](super::sharing) what nobody wrote.
     pub(crate) shares: bool,
+    /// Whether some 32-bit address, in a memory of a slot, is neither accessible nor
+    /// sure to become a trap, so that compiled code must check bounds.
+    pub(crate) checks_bounds: bool,
     /// Whether they are filled with [`pages::POISON`] then, and cleared when the slot
     /// is taken anew.
     pub(crate) poison: bool,
@@ -127,6 +132,17 @@ impl SlotPool {
         self.settings.kind
     }
 
+    /// Which of its kind this is: 0, but for memory pools that were added.
+    pub(crate) fn number(&self) -> usize {
+        self.settings.number.into()
+    }
+
+    /// Whether compiled code must check bounds in any memory here.
+    #[inline]
+    pub(crate) fn checks_bounds(&self) -> bool {
+        self.settings.checks_bounds
+    }
+
     /// Takes a free slot for `owner`, with the first `bytes` of it accessible,
     /// for use on this CPU.
     #[inline]
@@ -162,7 +178,7 @@ impl SlotPool {
         record.set_owner(owner);
         let generation = record.generation.load(Ordering::Relaxed) + 1;
         record.generation.store(generation, Ordering::Release);
-        Ok(SlotId { slot: number, generation })
+        Ok(SlotId { pool: self.settings.number, slot: number, generation })
     }
 
     /// Takes a slot back: nothing of it is accessible, and it reads as zeros for
@@ -321,7 +337,8 @@ impl SlotPool {
     pub(crate) fn find(&self, address: VirtAddr) -> Option<(SlotId, usize)> {
         let (slot, offset) = self.settings.layout.locate(distance(self.start, address)?)?;
         let generation = self.slots.as_slice().get(slot)?.generation.load(Ordering::Acquire);
-        Some((SlotId { slot: u32::try_from(slot).ok()?, generation }, offset))
+        let pool = self.settings.number;
+        Some((SlotId { pool, slot: u32::try_from(slot).ok()?, generation }, offset))
     }
 
     /// Whether first writes may fail for want of a frame.

@@ -13,6 +13,8 @@ use crate::MemoryInModule;
 pub struct SlotView {
     /// Which pool it belongs to: memories, tables or stacks.
     pub pool: PoolKind,
+    /// Which of the memory pools: 0 for the main one, as for all that is no memory's.
+    pub memory_pool: usize,
     /// Its number in the pool, from 0.
     pub slot: u32,
     /// Address of its first byte.
@@ -42,6 +44,7 @@ impl SlotPool {
             let generation = record.generation.load(Ordering::Relaxed);
             SlotView {
                 pool: self.kind(),
+                memory_pool: self.number(),
                 slot,
                 base: self.base(slot),
                 in_use: is_in_use(generation),

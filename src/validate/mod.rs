@@ -124,7 +124,8 @@ impl PoolingAllocationConfig {
         let Some(bytes) = bytes else {
             return Err(MemoryError::Unrepresentable { minimum_pages, page_size_log2 });
         };
-        let limit = self.max_memory_size;
+        let others = self.memory_pools.iter().map(|pool| pool.max_memory_size);
+        let limit = others.fold(self.max_memory_size, usize::max);
         if bytes > limit as u64 {
             return Err(MemoryError::TooLarge { bytes, limit });
         }

@@ -9,7 +9,7 @@
 //!     Places (arithmetic first: nothing is written before all of it fits)
 //!
 //!   window
-//!   | regions | slab of memories | slab of tables | slab of stacks |
+//!   | regions | slab of memories | slab of tables | slab of stacks | slabs of memories of other sizes |
 //! ```
 //!
 //! The premapped leaf tables of a slot are contiguous, and slots follow one
@@ -26,10 +26,10 @@ use allotment_arch::{
 };
 
 use super::{check_mappings, check_ranges, check_reach, frames::FrameStack};
-use crate::{CarveError, pooling::SlabLayout};
+use crate::{CarveError, MemoryPoolConfig, pooling::SlabLayout};
 
-/// Memories, tables and stacks.
-pub(crate) const POOLS: usize = 3;
+/// Memories, tables, stacks, and memories of other sizes.
+pub(crate) const POOLS: usize = 3 + MemoryPoolConfig::MOST;
 
 /// Window, arena and what is to stand in them.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub(crate) struct Carving<'a, A> {
     pub(crate) region_records: usize,
     /// The pools, in the order of their slabs.
     pub(crate) pools: [PoolSpec; POOLS],
+    /// Bytes of the records of pools.
+    pub(crate) pool_records: usize,
     /// Bytes of the CPUs' records.
     pub(crate) cpu_records: usize,
     /// Whether the embedder gives the frames of the upper tables.
@@ -108,6 +110,7 @@ pub(crate) struct Places {
     pub(crate) pools: [PoolPlaces; POOLS],
     pub(crate) frame_links: PhysAddr,
     pub(crate) region_records: PhysAddr,
+    pub(crate) pool_records: PhysAddr,
     pub(crate) cpu_records: PhysAddr,
     upper_tables: Range<PhysAddr>,
     /// Tables above the leaf tables.
@@ -172,6 +175,7 @@ impl<A: Arch> Carving<'_, A> {
         };
         let frame_links = place(PAGE_SIZE, frames_in_all, size_of::<u32>());
         let region_records = place(PAGE_SIZE, 1, self.region_records);
+        let pool_records = place(PAGE_SIZE, 1, self.pool_records);
         let cpu_records = place(PAGE_SIZE, 1, self.cpu_records);
         let upper_count = self.count_upper_tables();
         let upper_tables = place(PAGE_SIZE, if self.upper_from_source { 0 } else { upper_count }, PAGE_SIZE);
@@ -208,6 +212,7 @@ impl<A: Arch> Carving<'_, A> {
             pools,
             frame_links,
             region_records,
+            pool_records,
             cpu_records,
             upper_tables: upper_tables..after_upper,
             upper_count,

@@ -28,15 +28,27 @@ impl<T> Records<T> {
         arch: &A,
         place: PhysAddr,
         len: usize,
-        mut make: impl FnMut(usize) -> T,
+        make: impl FnMut(usize) -> T,
     ) -> Self {
+        // SAFETY: by this function's contract.
+        unsafe { Self::of(arch, place, (0..len).map(make)) }
+    }
+
+    /// Writes `records` to `place`, through the physical alias.
+    ///
+    /// # Safety
+    ///
+    /// As for [`new`](Self::new), `len` being how many there are.
+    pub(crate) unsafe fn of<A: Arch>(arch: &A, place: PhysAddr, records: impl Iterator<Item = T>) -> Self {
         let first: NonNull<T> = arch.physical(place).cast();
-        for index in 0..len {
-            // SAFETY: `index < len` elements are ours at `place`.
-            let element = unsafe { first.add(index) };
+        let mut len = 0;
+        for record in records {
+            // SAFETY: so many elements are ours at `place`.
+            let element = unsafe { first.add(len) };
             // SAFETY: `element` is aligned writable memory of a `T`, and holds
             // nothing that would have to be dropped.
-            unsafe { element.write(make(index)) };
+            unsafe { element.write(record) };
+            len += 1;
         }
         Self { first, len }
     }

@@ -13,6 +13,10 @@ pub const GUARD_SIZE: usize = 32 << 20;
 
 /// Settings of an [`Allocator`](crate::Allocator) that serves engines
 /// configured by `configure`, from pools of any size.
+///
+/// Engines whose memories reserve less or more have slots where there is a
+/// [memory pool](crate::PoolingAllocationConfig::memory_pool) of just that reservation, with a
+/// guard of [`GUARD_SIZE`] at least: see `configure_reservation`.
 pub fn allocator_config() -> crate::Config {
     crate::Config::new()
         .memory_reservation(RESERVATION)
@@ -26,12 +30,13 @@ pub fn allocator_config() -> crate::Config {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __common_settings {
-    ($config:expr) => {
+    ($config:expr, $reservation:expr) => {
         $config
-            .memory_reservation($crate::wasmtime::RESERVATION as u64)
+            .memory_reservation($reservation as u64)
             .memory_guard_size($crate::wasmtime::GUARD_SIZE as u64)
             .guard_before_linear_memory(true)
-            .memory_may_move(true)
+            // What shows an image cannot move: Wasmtime panics.
+            .memory_may_move($reservation >= $crate::wasmtime::RESERVATION)
             .memory_init_cow(true)
             .signals_based_traps(true)
     };
@@ -46,7 +51,19 @@ macro_rules! __common_settings {
 /// read wrong numbers.
 #[cfg(all(target_os = "none", feature = "wasmtime"))]
 pub fn configure(config: &mut Config) {
-    __common_settings!(config);
+    configure_reservation(config, RESERVATION);
+}
+
+/// The same for an engine whose memories reserve so many bytes, a multiple of 4 KiB, for modules that
+/// [`configure_compiler!`](crate::configure_compiler) had the same number for.
+///
+/// Each gets a slot of the smallest memory pool of that reservation or of a larger one of the kind,
+/// where the platform's allocator has a [pool](crate::PoolingAllocationConfig::memory_pool)
+/// of just that; else a region. With fewer than [`RESERVATION`] bytes
+/// compiled code checks bounds, and growth ends at the reservation.
+#[cfg(all(target_os = "none", feature = "wasmtime"))]
+pub fn configure_reservation(config: &mut Config, reservation: usize) {
+    __common_settings!(config, reservation);
     #[cfg(target_arch = "x86_64")]
     {
         // SAFETY: modules compiled with the features of `configure_compiler`
@@ -133,7 +150,8 @@ impl Target {
 /// [`Target`] under `configure`: the twin for the host.
 ///
 /// Takes a `&mut wasmtime::Config` of the caller's own Wasmtime, built with
-/// Cranelift, and a [`Target`]; gives a `wasmtime::Result<()>`, which is
+/// Cranelift, and a [`Target`], and for engines by `configure_reservation` the bytes that their
+/// memories reserve; gives a `wasmtime::Result<()>`, which is
 /// Wasmtime's error when that Wasmtime cannot compile for the target. A macro,
 /// so that this crate brings no compiler to the kernel.
 ///
@@ -144,11 +162,15 @@ impl Target {
 /// ```
 #[macro_export]
 macro_rules! configure_compiler {
-    ($config:expr, $target:expr) => {{
+    ($config:expr, $target:expr) => {
+        $crate::configure_compiler!($config, $target, $crate::wasmtime::RESERVATION)
+    };
+    ($config:expr, $target:expr, $reservation:expr) => {{
         let config = $config;
+        let reservation: usize = $reservation;
         let target: $crate::wasmtime::Target = $target;
         config.target(target.triple()).map(|config| {
-            $crate::__common_settings!(config);
+            $crate::__common_settings!(config, reservation);
             if target == $crate::wasmtime::Target::X86_64 {
                 // SAFETY: this engine compiles and never runs.
                 unsafe { config.x86_float_abi_ok(true) };

@@ -82,9 +82,8 @@ impl<A: Arch> Platform<A> {
         // SAFETY: by this function's contract.
         let image = unsafe { self.image_at(image) };
         let start = super::platform::virt(start);
-        let pool = &self.allocator().pools.memories;
         let vm = &self.allocator().vm;
-        if let Some((id, offset)) = pool.find(start) {
+        if let Some((pool, id, offset)) = self.allocator().pools.find_memory(start) {
             if !offset.is_multiple_of(PAGE_SIZE) {
                 return self.note(Err(PlatformError::SlotAccess { offset, bytes: len }));
             }

@@ -44,15 +44,19 @@ unsafe impl MemoryCreator for HostMemories {
         reserved_size_in_bytes: Option<usize>,
         guard_size_in_bytes: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
-        let mut request =
-            MemoryRequest::new(minimum).memory64(ty.is_64()).page_size_log2(ty.page_size_log2());
+        let mut request = MemoryRequest::new(minimum)
+            .memory64(ty.is_64())
+            .page_size_log2(ty.page_size_log2())
+            .reserved(reserved_size_in_bytes.unwrap_or(0), guard_size_in_bytes);
         if let Some(maximum) = maximum {
             request = request.maximum(maximum);
         }
         let platform = self.0;
         let made = platform.note(platform.unswitched(|| {
-            platform.check_reservation(reserved_size_in_bytes.unwrap_or(0), guard_size_in_bytes)?;
-            Ok(platform.allocator().allocate_memory(request)?)
+            platform.allocator().allocate_memory(request).map_err(|error| match error {
+                Error::Reservation { requested, limit } => PlatformError::Reservation { requested, limit },
+                error => error.into(),
+            })
         }));
         match made {
             Ok(memory) => Ok(Box::new(HostMemory { platform, memory: Some(memory) })),
@@ -62,19 +66,20 @@ unsafe impl MemoryCreator for HostMemories {
 }
 
 impl<A: Arch> Platform<A> {
-    /// Refuses a reservation or a guard that the allocator's memories do not have.
+    /// Refuses a reservation or a guard that none of the allocator's memories has.
     fn check_reservation(&self, reservation: usize, guard: usize) -> Result<(), PlatformError> {
+        let requested = (reservation, guard);
+        let holds = |limit: &(usize, usize)| reservation <= limit.0 && guard <= limit.1;
+        let settings = self.allocator().config();
+        let sizes = (settings.memory_reservation, settings.memory_guard_size);
         let limit = if self.allocator().on_demand.is_strategy {
-            let settings = self.allocator().config();
-            (settings.memory_reservation, settings.memory_guard_size)
+            sizes
         } else {
-            let slab = self.allocator().pools.memories.layout();
-            (slab.reservation, slab.guard_size)
+            let sizes = |pool: &SlotPool| (pool.layout().reservation, pool.layout().guard_size);
+            let pools = || self.allocator().pools.memory_pools().map(sizes);
+            pools().find(holds).or(pools().max()).unwrap_or((0, 0))
         };
-        if reservation > limit.0 || guard > limit.1 {
-            return Err(PlatformError::Reservation { requested: (reservation, guard), limit });
-        }
-        Ok(())
+        if holds(&limit) { Ok(()) } else { Err(PlatformError::Reservation { requested, limit }) }
     }
 }
 

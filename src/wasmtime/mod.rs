@@ -51,8 +51,9 @@
 //!
 //! The host that precompiles modules passes its own through
 //! [`configure_compiler!`](crate::configure_compiler), so that both sides
-//! agree. Slots of the pool are used for reservations of exactly the
-//! configured size; everything else is a region, in which images are copied.
+//! agree. Slots are used for reservations of exactly the size that one of the
+//! [memory pools](crate::PoolingAllocationConfig::memory_pool) has, which engines may have several
+//! of (`configure_reservation`); everything else is a region, in which images are copied.
 
 mod code;
 #[cfg(all(target_os = "none", feature = "wasmtime"))]
@@ -64,6 +65,7 @@ mod locks;
 mod memories;
 mod next;
 mod platform;
+mod slots;
 #[cfg(all(target_os = "none", feature = "wasmtime-async"))]
 mod stacks;
 mod threads;
@@ -77,9 +79,9 @@ mod sync;
 pub use crate::configure_compiler;
 #[cfg(all(target_os = "none", feature = "wasmtime"))]
 pub use code_memory::{CodeMemory, configure_code_memory};
-#[cfg(all(target_os = "none", feature = "wasmtime"))]
-pub use config::configure;
 pub use config::{GUARD_SIZE, RESERVATION, Target, allocator_config};
+#[cfg(all(target_os = "none", feature = "wasmtime"))]
+pub use config::{configure, configure_reservation};
 pub use locks::{Lock, RwLock, RwTurn, Turn};
 #[cfg(all(target_os = "none", feature = "wasmtime"))]
 pub use memories::{HostMemories, configure_memories};

@@ -28,7 +28,8 @@ const MOST: usize = 64;
 const NO_IMAGE: u64 = 1;
 
 /// In the second of a CPU's two numbers: the embedder said whose the next memory is, and the
-/// rest counts those that were mapped since. Else it is the last memory's slot, plus one.
+/// rest counts those that were mapped since. Else it is the last memory's slot, below the number of its
+/// pool, plus one.
 const TOLD: usize = 1 << 63;
 
 /// What came after what. A place is shared by what falls on it: it is only a guess.
@@ -103,11 +104,11 @@ impl<A: Arch> Platform<A> {
                 before: None,
             };
         }
-        let Some(last) = second.checked_sub(1).and_then(|slot| u32::try_from(slot).ok()) else {
+        let Some((pool, slot)) = slot_at(second) else {
             return Next { key: None, before: Some(0) };
         };
         // By now it shows what it was mapped for.
-        let shown = self.shown(last);
+        let shown = self.shown(pool, slot);
         if first != 0 {
             self.successors.learn(first, shown);
         }
@@ -121,28 +122,42 @@ impl<A: Arch> Platform<A> {
             None => second.store(second.load(Ordering::Relaxed) + 1, Ordering::Relaxed),
             Some(before) => {
                 // The key is no module that anybody knows.
-                self.memories().disown(id.slot);
+                self.allocator().pools.of(id).disown(id.slot);
                 first.store(to_usize(before), Ordering::Relaxed);
-                second.store(id.slot as usize + 1, Ordering::Relaxed);
+                second.store(place(id), Ordering::Relaxed);
             }
         }
     }
 
     /// Has a slot that ends be one of what it shows, for whoever maps that next.
     pub(super) fn note_shown(&self, id: SlotId) {
-        if self.memories().owner_of(id.slot).is_none() {
-            self.memories().index.set_key(id.slot, key(self.shown(id.slot)));
+        let pool = self.allocator().pools.of(id);
+        if pool.owner_of(id.slot).is_none() {
+            pool.index.set_key(id.slot, key(self.shown(id.pool, id.slot)));
         }
     }
 
-    fn shown(&self, slot: u32) -> u64 {
-        self.memories().image_of(slot).map_or(NO_IMAGE, |image| image.frame().0)
+    fn shown(&self, pool: u8, slot: u32) -> u64 {
+        let pool = self.allocator().pools.memory_pool(pool);
+        pool.image_of(slot).map_or(NO_IMAGE, |image| image.frame().0)
     }
 }
 
 /// The key of slots that show this.
 fn key(shown: u64) -> Option<MemoryInModule> {
     (shown != NO_IMAGE).then_some(MemoryInModule { module: CompiledModuleId(shown), index: 0 })
+}
+
+/// The second of a CPU's two numbers, of a memory's slot.
+fn place(id: SlotId) -> usize {
+    (usize::from(id.pool) << u32::BITS | id.slot as usize) + 1
+}
+
+/// The pool and the slot that [`place`] was made of, unless it is 0.
+#[expect(clippy::cast_possible_truncation, reason = "both are the parts that it was made of")]
+fn slot_at(place: usize) -> Option<(u8, u32)> {
+    let number = place.checked_sub(1)?;
+    Some(((number >> u32::BITS) as u8, number as u32))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "usize is 64 bits on every supported target")]

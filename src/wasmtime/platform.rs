@@ -4,22 +4,20 @@
 
 use core::{fmt, ptr::NonNull};
 
-use allotment_arch::{Access, Arch, Native, PAGE_SIZE, VirtAddr, page_ceil};
+use allotment_arch::{Access, Arch, Native, VirtAddr};
 use spin::Mutex;
 
-use super::{GUARD_SIZE, Preemption, RESERVATION, code::CodeOutside, next::Successors};
-use crate::{
-    Allocator, Error,
-    pooling::{SlabLayout, SlotId, SlotPool, is_in_use},
-    vm::pointer,
+use super::{
+    GUARD_SIZE, Preemption, RESERVATION,
+    code::CodeOutside,
+    next::Successors,
+    slots::{GUARDS, mapping, slot_of},
 };
-
-/// What a linear memory takes: a guard, the reservation, a guard.
-const MEMORY_MAPPING: usize = GUARD_SIZE + RESERVATION + GUARD_SIZE;
+use crate::{Allocator, Error, vm::pointer};
 
 /// Access as Wasmtime's `prot_flags` say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Protection(Option<Access>);
+pub struct Protection(pub(super) Option<Access>);
 
 impl Protection {
     /// From the bits READ = 1, WRITE = 2, EXEC = 4.
@@ -156,8 +154,8 @@ impl From<Error> for PlatformError {
 /// An allocator as Wasmtime's platform.
 pub struct Platform<A: Arch = Native> {
     allocator: Allocator<A>,
-    /// Whether each slot has what a mapping promises.
-    slots_are_mappings: bool,
+    /// Bytes of a mapping that is a slot of the main memory pool; 0 if none is.
+    pub(super) main_mapping: usize,
     last_error: Mutex<Option<PlatformError>>,
     pub(super) preemption: Option<&'static dyn Preemption>,
     pub(super) code_outside: CodeOutside,
@@ -172,14 +170,13 @@ impl<A: Arch> fmt::Debug for Platform<A> {
 
 impl<A: Arch> Platform<A> {
     /// A platform over `allocator`, which should have been carved with
-    /// [`allocator_config`](super::allocator_config)'s reservation and guard. With
-    /// others memories become regions, and its slots stay unused.
+    /// [`allocator_config`](super::allocator_config)'s guards, and the reservations that
+    /// engines have. With others memories become regions, and its slots stay unused.
     pub fn new(allocator: Allocator<A>) -> Self {
-        let slots_are_mappings =
-            !allocator.on_demand.is_strategy && slots_are_mappings(allocator.pools.memories.layout());
+        let main_mapping = mapping(allocator.pools.memories.layout()).unwrap_or(0);
         Self {
             allocator,
-            slots_are_mappings,
+            main_mapping,
             last_error: Mutex::new(None),
             preemption: None,
             code_outside: CodeOutside::new(),
@@ -212,7 +209,7 @@ impl<A: Arch> Platform<A> {
     /// [`PlatformError`]; nothing is mapped then.
     pub fn map(&self, bytes: usize, protection: Protection) -> Result<NonNull<u8>, PlatformError> {
         self.note(if self.is_memory(bytes, protection) {
-            self.map_slot()
+            self.map_slot(bytes)
         } else {
             self.map_region(bytes, protection)
         })
@@ -229,18 +226,17 @@ impl<A: Arch> Platform<A> {
     /// Nobody uses the mapping any more.
     pub unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) -> Result<(), PlatformError> {
         let start = virt(start);
-        self.note(if self.memories().contains(start) {
-            match self.slot_of(start) {
-                Some((id, 0)) if bytes == MEMORY_MAPPING => {
+        self.note(match self.allocator.pools.memory_pool_at(start) {
+            Some(pool) => match slot_of(pool, start) {
+                Some((id, 0)) if self.is_mapping_of(pool, bytes) => {
                     self.note_shown(id);
-                    self.memories().deallocate(&self.allocator.vm, id);
+                    pool.deallocate(&self.allocator.vm, id);
                     Ok(())
                 }
                 _ => Err(Error::UnknownRange { address: start, bytes }.into()),
-            }
-        } else {
+            },
             // SAFETY: by this function's contract.
-            unsafe { self.allocator.release_region(start, bytes) }.map_err(PlatformError::from)
+            None => unsafe { self.allocator.release_region(start, bytes) }.map_err(PlatformError::from),
         })
     }
 
@@ -265,7 +261,7 @@ impl<A: Arch> Platform<A> {
         let start = virt(start);
         // As a rule it is that, which is tried first, and by itself.
         if protection == Protection(Some(Access::ReadWrite))
-            && self.memories().give_access_at(&self.allocator.vm, start, bytes)
+            && self.allocator.pools.memories.give_access_at(&self.allocator.vm, start, bytes)
         {
             return Ok(());
         }
@@ -285,8 +281,17 @@ impl<A: Arch> Platform<A> {
         bytes: usize,
         protection: Protection,
     ) -> Result<(), PlatformError> {
-        self.note(match self.memories().find(start) {
-            Some((id, offset)) => self.protect_slot(id, offset, bytes, protection),
+        let Allocator { vm, pools, .. } = &self.allocator;
+        self.note(match pools.find_memory(start) {
+            // The same of those of other pools.
+            Some((pool, id, _))
+                if id.pool > 0
+                    && protection == Protection(Some(Access::ReadWrite))
+                    && pool.give_access_at(vm, start, bytes) =>
+            {
+                Ok(())
+            }
+            Some((pool, id, offset)) => self.protect_slot(pool, id, offset, bytes, protection),
             // SAFETY: by this function's contract.
             None => unsafe { self.allocator.protect_region(start, bytes, protection.0) }.map_err(Into::into),
         })
@@ -308,33 +313,17 @@ impl<A: Arch> Platform<A> {
         protection: Protection,
     ) -> Result<(), PlatformError> {
         let start = virt(start);
-        self.note(match self.memories().find(start) {
-            Some((id, offset)) => self.remap_slot(id, offset, bytes, protection),
+        self.note(match self.allocator.pools.find_memory(start) {
+            Some((pool, id, offset)) => self.remap_slot(pool, id, offset, bytes, protection),
             // SAFETY: by this function's contract.
             None => unsafe { self.remap_region(start, bytes, protection) }.map_err(Into::into),
         })
     }
 
-    pub(super) fn memories(&self) -> &SlotPool {
-        &self.allocator.pools.memories
-    }
-
-    /// Whether a new mapping is the reservation of a linear memory.
-    fn is_memory(&self, bytes: usize, protection: Protection) -> bool {
-        bytes == MEMORY_MAPPING && protection == Protection(None) && self.slots_are_mappings
-    }
-
-    fn map_slot(&self) -> Result<NonNull<u8>, PlatformError> {
-        let next = self.next_memory();
-        let id = self.allocator.pools.allocate(&self.allocator.vm, self.memories(), next.key, None, 0)?;
-        self.begin_memory(id, next);
-        let base = self.memories().base(id.slot);
-        Ok(pointer(VirtAddr(base.0 - GUARD_SIZE as u64)))
-    }
-
     fn map_region(&self, bytes: usize, protection: Protection) -> Result<NonNull<u8>, PlatformError> {
         // What is mapped like this is a memory's reservation with its guards.
-        let inner_guard = if bytes == MEMORY_MAPPING && protection.0.is_none() { GUARD_SIZE } else { 0 };
+        let is_memory = bytes == RESERVATION + GUARDS && protection.0.is_none();
+        let inner_guard = if is_memory { GUARD_SIZE } else { 0 };
         let start = self.allocator.regions.reserve_plain(bytes, inner_guard)?;
         if protection.0.is_some() {
             // SAFETY: nobody knows the new region yet.
@@ -346,58 +335,6 @@ impl<A: Arch> Platform<A> {
             }
         }
         Ok(pointer(start))
-    }
-
-    fn protect_slot(
-        &self,
-        id: SlotId,
-        offset: usize,
-        bytes: usize,
-        protection: Protection,
-    ) -> Result<(), PlatformError> {
-        let refused = PlatformError::SlotAccess { offset, bytes };
-        let end = page_end(offset, bytes).ok_or(refused)?;
-        // Not from the midst of a page: the page would lose its first bytes.
-        if !offset.is_multiple_of(PAGE_SIZE) {
-            return Err(refused);
-        }
-        let (vm, memories) = (&self.allocator.vm, self.memories());
-        match protection.0 {
-            Some(Access::ReadWrite) if offset == 0 => self.begin_slot(id, bytes)?,
-            Some(Access::ReadWrite) => self.allocator.make_accessible(id, offset, bytes)?,
-            None if self.accessible(id) <= end => memories.make_inaccessible(vm, id, offset)?,
-            _ => return Err(refused),
-        }
-        Ok(())
-    }
-
-    /// Gives access from the first byte on: an image may follow.
-    fn begin_slot(&self, id: SlotId, bytes: usize) -> Result<(), Error> {
-        let Allocator { vm, pools, .. } = &self.allocator;
-        loop {
-            match pools.memories.make_accessible_at_first(vm, id, bytes) {
-                Err(Error::OutOfFrames { needed, .. }) if pools.make_room(vm, needed) => {}
-                result => return result,
-            }
-        }
-    }
-
-    fn remap_slot(
-        &self,
-        id: SlotId,
-        offset: usize,
-        bytes: usize,
-        protection: Protection,
-    ) -> Result<(), PlatformError> {
-        // Taking access away clears. Giving it comes first, as it may fail.
-        self.protect_slot(id, offset, bytes, protection)?;
-        if protection.0.is_none() {
-            return Ok(());
-        }
-        if page_end(offset, bytes).is_none_or(|end| self.accessible(id) > end) {
-            return Err(PlatformError::SlotAccess { offset, bytes });
-        }
-        Ok(self.memories().erase(&self.allocator.vm, id, offset)?)
     }
 
     /// # Safety
@@ -421,38 +358,12 @@ impl<A: Arch> Platform<A> {
         unsafe { self.allocator.protect_region(start, bytes, protection.0) }
     }
 
-    /// The slot whose mapping, guard before included, holds `address`, and the
-    /// offset from the mapping's first byte.
-    fn slot_of(&self, address: VirtAddr) -> Option<(SlotId, usize)> {
-        self.memories().find(address.offset(GUARD_SIZE)).filter(|(id, _)| is_in_use(id.generation))
-    }
-
-    fn accessible(&self, id: SlotId) -> usize {
-        let base = self.memories().base(id.slot);
-        self.memories().locate(base).map_or(0, |position| position.accessible)
-    }
-
     pub(super) fn note<T>(&self, result: Result<T, PlatformError>) -> Result<T, PlatformError> {
         if let Err(error) = result {
             *self.last_error.lock() = Some(error);
         }
         result
     }
-}
-
-/// Whether there are slots, and each has what a mapping promises: the reservation, and
-/// guards before and after in which nothing ever becomes accessible.
-/// Compiled code relies on both. With other slots, memories are regions.
-fn slots_are_mappings(slab: &SlabLayout) -> bool {
-    slab.total_memories > 0
-        && slab.reservation == RESERVATION
-        && slab.guard_before >= GUARD_SIZE
-        && slab.guard_size >= GUARD_SIZE
-}
-
-/// The end of the last page of a part.
-fn page_end(offset: usize, bytes: usize) -> Option<usize> {
-    offset.checked_add(bytes).and_then(page_ceil)
 }
 
 pub(super) fn virt(pointer: NonNull<u8>) -> VirtAddr {

@@ -53,6 +53,7 @@ fn defaults() -> Vec<(&'static str, String)> {
         ("async_stack_keep_resident", bytes(pool.async_stack_keep_resident)),
         ("backing", format!("`{:?}`", pool.backing)),
         ("scrub", format!("`{:?}`", pool.scrub)),
+        ("memory_pools", if pool.memory_pools.added() == 0 { "none".into() } else { "some".into() }),
         ("premapped_tables", format!("`{:?}`", pool.premapped_tables)),
     ];
     memories.into_iter().chain(pools).collect()

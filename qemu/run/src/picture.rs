@@ -51,9 +51,9 @@ fn dump(allocator: &Allocator) -> String {
         available: metrics.available_frames as u64,
         idle: metrics.idle_frames as u64,
     }));
-    for (kind, pool) in
-        [(Kind::Memory, &plan.memories), (Kind::Table, &plan.tables), (Kind::Stack, &plan.stacks)]
-    {
+    let usual = [(Kind::Memory, &plan.memories), (Kind::Table, &plan.tables), (Kind::Stack, &plan.stacks)];
+    let further = plan.memory_pools.iter().flatten().map(|pool| (Kind::Memory, pool));
+    for (kind, pool) in usual.into_iter().chain(further) {
         if pool.slab.total_memories > 0 {
             line(Line::Pool(of_pool(kind, pool)));
         }

@@ -21,11 +21,11 @@ mod bare {
     };
 
     use allotment::{
-        FaultAccess, FaultRegion, Verdict,
+        FaultAccess, FaultRegion, MemoryPoolConfig, Verdict,
         arch::VirtAddr,
         wasmtime::{
             CodeMemory, GUARD_SIZE, HostMemories, Platform, Protection, RESERVATION, configure,
-            configure_code_memory, configure_memories, configure_stacks,
+            configure_code_memory, configure_memories, configure_reservation, configure_stacks,
         },
     };
     use protocol::options::Strategy;
@@ -62,6 +62,10 @@ mod bare {
 
         fn engines_of_different_settings_live_side_by_side() {
             side_by_side();
+        }
+
+        fn engines_of_different_reservations_have_slots_of_their_own() {
+            several_reservations();
         }
     }
 
@@ -354,5 +358,70 @@ mod bare {
             }
         }
         assert_eq!(platform.allocator().metrics().memories, 0);
+    }
+
+    /// What the guest `image-64MiB` was compiled for.
+    const SMALL: usize = 64 << 20;
+    const SMALL_SLOTS: usize = 3;
+
+    fn several_reservations() {
+        let small = MemoryPoolConfig::new(SMALL).total_memories(SMALL_SLOTS).max_memory_size(4 << 20);
+        let started =
+            runtime::start_with(harness::boot(), Strategy::Pooling, |pools| pools.memory_pool(small));
+        let platform = started.unwrap().1;
+        let in_use =
+            || [0, 1].map(|number| platform.allocator().memory_pool_metrics(number).unwrap().memories);
+        let engines = [engine(|_| {}), engine(|config| configure_reservation(config, SMALL))];
+        let names = ["image", "image-64MiB"];
+        let modules = [0, 1].map(|nth| module(&engines[nth], names[nth]));
+        for nth in [0, 1] {
+            // SAFETY: the runner compiled it for this kernel.
+            let other = unsafe { Module::deserialize(&engines[nth], harness::guest(names[1 - nth])) };
+            assert!(other.is_err(), "code relies on a reservation that its engine does not make");
+        }
+        let instantiate = |module: &Module| {
+            let mut store = Store::new(module.engine(), ());
+            let instance = Instance::new(&mut store, module, &[]).unwrap();
+            (store, instance)
+        };
+        let mut places = None;
+        for _ in 0..5 {
+            let mut live: Vec<_> = modules.iter().chain(&modules).map(instantiate).collect();
+            assert_eq!(in_use(), [2, 2]);
+            for (number, (store, instance)) in (1..).zip(&mut live) {
+                let peek = instance.get_typed_func::<i32, i32>(&mut *store, "peek").unwrap();
+                let poke = instance.get_typed_func::<(i32, i32), ()>(&mut *store, "poke").unwrap();
+                let grow = instance.get_typed_func::<i32, i32>(&mut *store, "grow").unwrap();
+                assert_eq!(peek.call(&mut *store, 0).unwrap(), i32::from(b'f'));
+                assert_eq!(peek.call(&mut *store, 0xfffc).unwrap(), i32::from(b'b'));
+                assert_out_of_bounds(poke.call(&mut *store, (4 * 65536, number)));
+                assert_eq!(grow.call(&mut *store, 2).unwrap(), 4);
+                assert_eq!(peek.call(&mut *store, 6 * 65536 - 1).unwrap(), 0);
+                poke.call(&mut *store, (6 * 65536 - 1, number)).unwrap();
+                poke.call(&mut *store, (0, number)).unwrap();
+                for beyond in [6 * 65536, (SMALL - 1) as i32, SMALL as i32, i32::MAX, -1] {
+                    assert_out_of_bounds(poke.call(&mut *store, (beyond, number)));
+                }
+                assert_eq!(grow.call(&mut *store, 3).unwrap(), -1, "beyond its maximum");
+            }
+            for (number, (store, instance)) in (1..).zip(&mut live) {
+                let peek = instance.get_typed_func::<i32, i32>(&mut *store, "peek").unwrap();
+                assert_eq!(peek.call(&mut *store, 0).unwrap(), number, "of another engine");
+                assert_eq!(peek.call(&mut *store, 6 * 65536 - 1).unwrap(), number);
+            }
+            // The slots of the round before.
+            let mut bases: Vec<_> = live
+                .iter_mut()
+                .map(|(store, instance)| instance.get_memory(&mut *store, "memory").unwrap().data_ptr(store))
+                .collect();
+            bases.sort_unstable();
+            assert_eq!(places.get_or_insert(bases.clone()), &bases);
+        }
+        assert_eq!(in_use(), [0, 0]);
+        // One more than the small pool has is in a slot of the main one.
+        let live: Vec<_> = (0..=SMALL_SLOTS).map(|_| instantiate(&modules[1])).collect();
+        assert_eq!(in_use(), [1, SMALL_SLOTS]);
+        drop(live);
+        assert_eq!(in_use(), [0, 0]);
     }
 }

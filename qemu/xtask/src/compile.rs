@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use allotment::wasmtime::{Target, configure_compiler};
+use allotment::wasmtime::{RESERVATION, Target, configure_compiler};
 use anyhow::{Context, Result, anyhow};
 use sha2::{Digest, Sha256};
 use wasmtime::{Engine, WasmFeatures};
@@ -34,17 +34,22 @@ impl Compiler {
 
     /// The same for a kernel without collected heaps, as the benchmark's.
     pub(crate) fn for_plain_kernel(arch: Arch) -> Result<Self> {
-        Self::set_up(arch, &Given::default(), WasmFeatures::GC_TYPES | WasmFeatures::EXCEPTIONS)
+        Self::set_up(arch, &Given::default(), WasmFeatures::GC_TYPES | WasmFeatures::EXCEPTIONS, RESERVATION)
+    }
+
+    /// A compiler for engines whose memories reserve so many bytes.
+    pub(crate) fn reserving(arch: Arch, reservation: usize) -> Result<Self> {
+        Self::set_up(arch, &Given::default(), WasmFeatures::empty(), reservation)
     }
 
     /// The same but for those that are given, which the kernel is told as well.
     pub(crate) fn with(arch: Arch, given: &Given) -> Result<Self> {
-        Self::set_up(arch, given, WasmFeatures::empty())
+        Self::set_up(arch, given, WasmFeatures::empty(), RESERVATION)
     }
 
-    fn set_up(arch: Arch, given: &Given, without: WasmFeatures) -> Result<Self> {
+    fn set_up(arch: Arch, given: &Given, without: WasmFeatures, reservation: usize) -> Result<Self> {
         let set_up = || {
-            let mut config = config(arch)?;
+            let mut config = config(arch, reservation)?;
             config.wasm_features(without, false);
             given.configure(&mut config);
             let engine = Engine::new(&config)?;
@@ -144,13 +149,13 @@ fn looks_like_text(source: &str) -> bool {
 }
 
 /// The settings, which Allotment keeps in one place for both sides.
-fn config(arch: Arch) -> wasmtime::Result<wasmtime::Config> {
+fn config(arch: Arch, reservation: usize) -> wasmtime::Result<wasmtime::Config> {
     let target = match arch {
         Arch::X86_64 => Target::X86_64,
         Arch::Aarch64 => Target::Aarch64,
     };
     let mut config = wasmtime::Config::new();
-    configure_compiler!(&mut config, target)?;
+    configure_compiler!(&mut config, target, reservation)?;
     // A module says that it may need what the compiler has, and what kernels have no code for they refuse.
     config.wasm_features(WasmFeatures::COMPONENT_MODEL | WasmFeatures::THREADS, false);
     Ok(config)

@@ -49,6 +49,19 @@ pub(crate) fn add_here_and_now(payload: &mut Writer<'_>) -> Result<()> {
     Ok(())
 }
 
+/// A guest for engines whose memories reserve less than usual, the name that it has then, and how
+/// many bytes that is.
+const RESERVING: (&str, &str, usize) = ("image", "image-64MiB", 64 << 20);
+
+/// Adds the guest for engines of another reservation.
+pub(crate) fn add_reserving(payload: &mut Writer<'_>, arch: Arch, guests: &[Guest]) -> Result<()> {
+    let (name, to, bytes) = RESERVING;
+    for guest in guests.iter().filter(|guest| guest.name == name) {
+        payload.add(format!("guest/{to}"), Compiler::reserving(arch, bytes)?.load(&guest.module)?)?;
+    }
+    Ok(())
+}
+
 /// The payload of a test kernel: every guest, compiled.
 pub(crate) fn of_tests(compiler: &Compiler, guests: &[Guest]) -> Result<Writer<'static>> {
     let mut payload = Writer::new();

@@ -199,7 +199,8 @@ impl Kernel {
         }
         let guests = guests::all()?;
         let compiler = Compiler::new(self.arch)?;
-        let payload = payload::of_tests(&compiler, &guests)?;
+        let mut payload = payload::of_tests(&compiler, &guests)?;
+        payload::add_reserving(&mut payload, self.arch, &guests)?;
         let mut hash = Sha256::new();
         payload.write_to(&mut hash)?;
         let key = format!("{} {}", self.key, hex(&hash.finalize()[..8]));

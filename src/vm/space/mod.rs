@@ -152,6 +152,7 @@ impl<A: Arch> Space<A> {
             region_space: super::distance(window.start, window.end).unwrap_or(usize::MAX),
             region_records: 0,
             pools: [PoolSpec::NONE; POOLS],
+            pool_records: 0,
             cpu_records: arch.cpus() * size_of::<CpuRecord>(),
             upper_from_source: tables.is_some(),
         };

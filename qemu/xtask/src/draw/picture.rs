@@ -145,7 +145,10 @@ fn window(dump: &Dump) -> Strip {
 }
 
 fn chapter_of_pool(dump: &Dump, pool: &Pool) -> Chapter {
-    let slots: Vec<&Slot> = dump.slots.iter().filter(|slot| slot.kind == pool.kind).collect();
+    // There may be several pools of a kind.
+    let slab = pool.base..pool.base + pool.slots * pool.stride;
+    let is_here = |slot: &&Slot| slot.kind == pool.kind && slab.contains(&slot.base);
+    let slots: Vec<&Slot> = dump.slots.iter().filter(is_here).collect();
     let row = |slot: &&Slot| {
         let mut spans = vec![(Shade::Accessible, slot.accessible)];
         if slot.resident > slot.accessible {

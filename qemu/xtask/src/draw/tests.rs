@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use protocol::dump::{Dump, Slot};
+use protocol::dump::{Dump, Pool, Slot};
 
 use super::picture::Picture;
 use super::scale::{place, ticks};
@@ -119,6 +119,23 @@ fn many_slots_are_summed_up() {
     let picture = Picture::of(&dump, "m");
     assert!(text::write(&picture, &PLAIN).starts_with("m: 0 regions\n"));
     assert!(svg::write(&picture).ends_with("</svg>\n"));
+}
+
+#[test]
+fn slots_of_one_kind_stand_in_the_pool_that_has_them() {
+    let mut dump = Dump::parse(POOLING).unwrap();
+    let (pool, first) = (dump.pools[0], dump.slots[0]);
+    let large = Pool { slots: 8, ..pool };
+    let small = Pool { slots: 3, base: pool.base + 8 * pool.stride, reservation: 64 << 20, ..pool };
+    let slot = |number, base| Slot { number, base, used: true, ..first };
+    dump.slots = vec![slot(0, large.base), slot(0, small.base), slot(1, small.base + small.stride)];
+    dump.pools = vec![large, small];
+    let text = text::write(&Picture::of(&dump, "m"), &PLAIN);
+    let chapter =
+        |title: &str| text.split("\n\n").find(|chapter| chapter.contains(title)).unwrap().to_owned();
+    let (large, small) = (chapter("8 memory slots, 4 GiB"), chapter("3 memory slots, 64 MiB"));
+    assert!(large.contains("7 more, never used"), "{text}");
+    assert!(small.contains("1 more, never used"), "{text}");
 }
 
 #[test]
