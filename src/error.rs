@@ -33,7 +33,7 @@ pub enum CarveError {
     },
     /// The window is empty, begins at 0, or does not lie in the lower or upper
     /// half of the address space that is walked: 128 TiB each, or 64 PiB with
-    /// five levels of tables.
+    /// five levels of tables; on aarch64 256 TiB, or 512 GiB with three.
     WindowNotCanonical {
         /// First address of the window.
         start: VirtAddr,
