@@ -39,6 +39,8 @@ pub enum CarveError {
         start: VirtAddr,
         /// Address after its last.
         end: VirtAddr,
+        /// Bits of an address that may differ within a half.
+        half_bits: u32,
     },
     /// The CPU does not walk tables for the half that the window is in.
     WindowNotWalked {
@@ -106,8 +108,12 @@ impl fmt::Display for CarveError {
                 "the window has {available:#x} bytes of address space, the configuration needs {needed:#x}; \
                  lower total_memories or memory_reservation, or hand over a larger window"
             ),
-            Self::WindowNotCanonical { start, end } => {
-                write!(f, "the window {start}..{end} is not a range of canonical addresses in one half")
+            Self::WindowNotCanonical { start, end, half_bits } => {
+                write!(
+                    f,
+                    "the window {start}..{end} does not lie in one half of the address space, which is the lowest \
+                     or the highest 2^{half_bits} bytes here, without address 0; choose it there"
+                )
             }
             Self::WindowNotWalked { start } => write!(
                 f,

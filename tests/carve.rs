@@ -158,6 +158,13 @@ fn ranges<A: TestArch>() {
     assert!(matches!(error, CarveError::WindowNotCanonical { .. }));
     let error = refuse(|window, _| window.end = window.start);
     assert!(matches!(error, CarveError::WindowNotCanonical { .. }));
+    // What no half holds names how large one is.
+    let (arch, _, arena) = A::machine(16 * MIB);
+    let bits = arch.half_bits();
+    let beyond = VirtAddr(1 << (bits - 1))..VirtAddr((1 << bits) + (1 << 30));
+    // SAFETY: the machine is this test's.
+    let error = unsafe { Allocator::new(arch, beyond, arena, &small()) }.map(drop).unwrap_err();
+    assert!(matches!(error, CarveError::WindowNotCanonical { half_bits, .. } if half_bits == bits));
     let error = refuse(|_, arena| arena.end = arena.start);
     assert!(matches!(error, CarveError::ArenaTooSmall { available: 0, .. }));
 }

@@ -32,7 +32,7 @@ pub(crate) fn check_ranges(
     let same_half = window.start.0 >> 63 == window.end.0.wrapping_sub(1) >> 63;
     let ordered = window.start.0 != 0 && window.start < window.end;
     if !(ordered && same_half && canonical(window.start.0) && canonical(window.end.0 - 1)) {
-        return Err(CarveError::WindowNotCanonical { start: window.start, end: window.end });
+        return Err(CarveError::WindowNotCanonical { start: window.start, end: window.end, half_bits });
     }
     if arena.start.0 == 0 || arena.start >= arena.end {
         return Err(CarveError::ArenaTooSmall { needed: PAGE_SIZE as u64, available: 0 });

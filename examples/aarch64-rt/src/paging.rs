@@ -24,7 +24,7 @@ use aarch64_paging::{
 };
 use aarch64_rt::{InitialPagetable, initial_pagetable};
 
-use crate::{console, memory::Map};
+use crate::{console, memory::Map, stack};
 
 const WRITE_BACK: NormalMemory = NormalMemory::WriteBackNonTransientReadWriteAllocate;
 /// Memory is attribute 0, as Allotment wants it; aarch64-rt's own has devices there.
@@ -66,7 +66,9 @@ pub(crate) fn init(map: &Map) {
     add(map.ram.start as usize, text, NORMAL | NEVER_EXECUTE);
     add(text, read_only, NORMAL | El1Attributes::READ_ONLY | El1Attributes::UXN);
     add(read_only, data, NORMAL | El1Attributes::READ_ONLY | NEVER_EXECUTE);
-    add(data, map.ram.end as usize, NORMAL | NEVER_EXECUTE);
+    let guard = stack::guard();
+    add(data, guard.start, NORMAL | NEVER_EXECUTE);
+    add(guard.end, map.ram.end as usize, NORMAL | NEVER_EXECUTE);
     // It stays for good, and what Allotment adds to it must not be freed with it.
     let mut table = ManuallyDrop::new(table);
     // SAFETY: all that the kernel uses is mapped, where it was.
