@@ -99,7 +99,7 @@ impl<A: Arch> Allocator<A> {
         config: &Config,
         tables: Option<&mut dyn FrameSource>,
     ) -> Result<Self, CarveError> {
-        check_ranges(&window, &arena, arch.levels())?;
+        check_ranges(&window, &arena, arch.half_bits())?;
         let bytes = (window.end.0 - window.start.0, arena.end.0 - arena.start.0);
         let resolved = config.resolve_for_carve(bytes.0, bytes.1, arch.cpus())?;
         let region_space = resolved.region_space;

@@ -33,12 +33,14 @@ pub enum CarveError {
     },
     /// The window is empty, begins at 0, or does not lie in the lower or upper
     /// half of the address space that is walked: 128 TiB each, or 64 PiB with
-    /// five levels of tables.
+    /// five levels of tables; on aarch64 256 TiB, or 512 GiB with three.
     WindowNotCanonical {
         /// First address of the window.
         start: VirtAddr,
         /// Address after its last.
         end: VirtAddr,
+        /// Bits of an address that may differ within a half.
+        half_bits: u32,
     },
     /// The CPU does not walk tables for the half that the window is in.
     WindowNotWalked {
@@ -106,8 +108,12 @@ impl fmt::Display for CarveError {
                 "the window has {available:#x} bytes of address space, the configuration needs {needed:#x}; \
                  lower total_memories or memory_reservation, or hand over a larger window"
             ),
-            Self::WindowNotCanonical { start, end } => {
-                write!(f, "the window {start}..{end} is not a range of canonical addresses in one half")
+            Self::WindowNotCanonical { start, end, half_bits } => {
+                write!(
+                    f,
+                    "the window {start}..{end} does not lie in one half of the address space, which is the lowest \
+                     or the highest 2^{half_bits} bytes here, without address 0; choose it there"
+                )
             }
             Self::WindowNotWalked { start } => write!(
                 f,

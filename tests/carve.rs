@@ -85,6 +85,10 @@ harness::tests! {
         memory_map();
     }
 
+    fn the_entries_of_the_root_stay_as_they_were_carved() {
+        on_every_machine!(lasting_root);
+    }
+
     fn a_window_may_end_at_the_top_of_the_address_space() {
         on_every_machine!(top_window);
     }
@@ -154,6 +158,13 @@ fn ranges<A: TestArch>() {
     assert!(matches!(error, CarveError::WindowNotCanonical { .. }));
     let error = refuse(|window, _| window.end = window.start);
     assert!(matches!(error, CarveError::WindowNotCanonical { .. }));
+    // What no half holds names how large one is.
+    let (arch, _, arena) = A::machine(16 * MIB);
+    let bits = arch.half_bits();
+    let beyond = VirtAddr(1 << (bits - 1))..VirtAddr((1 << bits) + (1 << 30));
+    // SAFETY: the machine is this test's.
+    let error = unsafe { Allocator::new(arch, beyond, arena, &small()) }.map(drop).unwrap_err();
+    assert!(matches!(error, CarveError::WindowNotCanonical { half_bits, .. } if half_bits == bits));
     let error = refuse(|_, arena| arena.end = arena.start);
     assert!(matches!(error, CarveError::ArenaTooSmall { available: 0, .. }));
 }
@@ -279,9 +290,12 @@ fn odd_window<A: TestArch>() {
 
 fn lower_window<A: TestArch>() {
     let (arch, _, arena) = A::machine(16 * MIB);
-    // With 5 levels the kernel has all of what 4 can reach.
-    let start = VirtAddr(if arch.levels() == 5 { 0x0050_0000_0000_0000 } else { 0x5000_0000_0000 });
-    let window = start..start.offset(512 << 30);
+    // With 5 levels the kernel has all of what 4 can reach, with 3 there is no more.
+    let window = match arch.levels() {
+        5 => VirtAddr(0x0050_0000_0000_0000)..VirtAddr(0x0050_0080_0000_0000),
+        3 => VirtAddr(0x0010_0000_0000)..VirtAddr(0x0080_0000_0000),
+        _ => VirtAddr(0x5000_0000_0000)..VirtAddr(0x5080_0000_0000),
+    };
     arch.use_window(window.clone());
     // SAFETY: the machine is this test's, and nothing is there.
     let allocator = unsafe { Allocator::new(arch, window.clone(), arena, &small()) };
@@ -291,6 +305,29 @@ fn lower_window<A: TestArch>() {
     m.assert_ends_at(&memory, MIB);
     m.load(&memory, -1).unwrap_err();
     m.allocator.deallocate_memory(memory);
+}
+
+/// Also when a memory has directories of its own: a second root would not have them.
+fn lasting_root<A: TestArch>() {
+    const GIB: usize = 1 << 30;
+    // The first memory begins 4 MiB before a directory's end, in tables of which one is carved.
+    let pools = pooled(pool(2, 16 * MIB).premapped_tables(1)).guard_before_linear_memory(true);
+    let m = Machine::<A>::new(&pools.region_space(GIB).memory_guard_size(GIB - 4 * MIB), 32 * MIB);
+    let entries = || {
+        let arch = m.allocator.arch();
+        let root = arch.physical(arch.root(m.allocator.plan().window.start)).cast::<[u64; 512]>();
+        // SAFETY: the root is a table of 512 entries, which only this test's calls edit.
+        unsafe { root.read() }
+    };
+    let carved = entries();
+    let mut memories = [0, 1].map(|_| m.allocator.allocate_memory(MIB).unwrap());
+    for memory in &mut memories {
+        memory.grow_to(12 * MIB).unwrap();
+        m.store(memory, 12 * MIB as i64 - 1, 1).unwrap();
+    }
+    assert_eq!(entries(), carved);
+    memories.map(|memory| m.allocator.deallocate_memory(memory));
+    assert_eq!(entries(), carved);
 }
 
 fn top_window<A: TestArch>() {

@@ -41,8 +41,14 @@ pub unsafe trait Arch: Send + Sync {
         true
     }
 
-    /// Levels of tables, the root's included: 4, or 5 with CR4.LA57.
+    /// Levels of tables, the root's included: 4; 5 with CR4.LA57; 3 where TCR_EL1 has addresses of 39 bits.
     fn levels(&self) -> u8;
+
+    /// Bits of an address that differ within one half of the address space: those above are all alike.
+    /// One fewer than the levels take where one root serves both halves.
+    fn half_bits(&self) -> u32 {
+        11 + 9 * u32::from(self.levels())
+    }
 
     /// Whether the CPU marks a writable page as dirty when it is written. If
     /// not, the first write to a clean page faults, and the fault path marks
@@ -198,9 +204,12 @@ pub enum CpuError {
         /// What attribute 0 holds.
         found: u8,
     },
-    /// TCR_EL1 does not describe a 4 KiB granule for the window, or for the
-    /// lower half, where the kernel's own tables are looked at.
-    Granule,
+    /// TCR_EL1 does not describe a 4 KiB granule with addresses of 48 or 39 bits, alike for each half that
+    /// is walked: the window's, and the other, where the kernel's own tables are looked at.
+    Granule {
+        /// What TCR_EL1 holds.
+        found: u64,
+    },
     /// TCR_EL1.DS is 1: entries would be spelled otherwise.
     LargeAddresses,
     /// TCR_EL1.IRGN or ORGN of the window's half is not write-back: walks would
@@ -231,8 +240,10 @@ impl fmt::Display for CpuError {
                     "MAIR_EL1 attribute 0 is {found:#04x}, not normal write-back memory; set it to 0xff"
                 )
             }
-            Self::Granule => f.write_str(
-                "TCR_EL1 has no 4 KiB granule with 48-bit addresses for both halves; set TGn and TnSZ, clear EPD1",
+            Self::Granule { found } => write!(
+                f,
+                "TCR_EL1 is {found:#x}, not a 4 KiB granule with addresses of 48 or 39 bits, alike for both halves; \
+                 set TG0 to 0b00, TG1 to 0b10, and T0SZ and T1SZ to 16 or 25, or EPDn to 1 for a half without tables"
             ),
             Self::LargeAddresses => {
                 f.write_str("TCR_EL1.DS is 1, entries with 52-bit addresses are not supported; set it to 0")

@@ -127,7 +127,7 @@ impl<A: Arch> Carving<'_, A> {
     ///
     /// As for [`Allocator::with_tables`](crate::Allocator::with_tables).
     pub(crate) unsafe fn carve(&self, tables: Option<&mut dyn FrameSource>) -> Result<Places, CarveError> {
-        check_ranges(&self.window, &self.arena, self.arch.levels())?;
+        check_ranges(&self.window, &self.arena, self.arch.half_bits())?;
         self.arch.check(self.window.start)?;
         if !self.arch.walks(self.window.start) {
             return Err(CarveError::WindowNotWalked { start: self.window.start });
@@ -273,7 +273,7 @@ impl<A: Arch> Carving<'_, A> {
                 }
             }
         };
-        reach_all(places.regions, self.space(), 2);
+        reach_all(places.regions, self.space(), self.lasting());
         reach_all(places.regions, self.region_space, 1);
         for (pool, places) in self.pools.iter().zip(&places.pools) {
             // SAFETY: by this function's contract.
@@ -301,19 +301,25 @@ impl<A: Arch> Carving<'_, A> {
         }
     }
 
+    /// Of this level all tables of the window are made now: those that the root's entries point to, as these
+    /// never change; with four levels and more those of 1 GiB each entry, whose own tables come and go.
+    fn lasting(&self) -> u8 {
+        if self.arch.levels() == 3 { 1 } else { 2 }
+    }
+
     /// Bytes of the window that are used.
     fn space(&self) -> usize {
         self.pools.iter().fold(self.region_space, |sum, pool| sum.saturating_add(pool.slab.total))
     }
 
     /// Tables above the leaf tables: one for each distinct granule of level 1
-    /// that regions and premapped tables touch, and of the levels above one for
-    /// each that anything of the window does.
+    /// that regions and premapped tables touch, and of the levels above, or of level 1
+    /// where the root is next, one for each that anything of the window does.
     fn count_upper_tables(&self) -> usize {
         let start = self.window.start;
         let mut slab = start.offset(self.region_space);
         let mut directories = Granules::new(level_span(2));
-        directories.add(start, self.region_space);
+        directories.add(start, if self.lasting() == 1 { self.space() } else { self.region_space });
         for pool in &self.pools {
             for slot in 0..pool.slab.total_memories {
                 let base = slab.offset(pool.slab.base(slot));

@@ -7,11 +7,12 @@ use allotment_arch::{Arch, Entry, Format, PAGE_SIZE, PhysAddr, TABLE_SPAN, VirtA
 
 use crate::CarveError;
 
-/// Refuses ranges that are not aligned, or no addresses at all.
+/// Refuses ranges that are not aligned, or no addresses at all. In one half of the address space
+/// `half_bits` bits of an address differ.
 pub(crate) fn check_ranges(
     window: &Range<VirtAddr>,
     arena: &Range<PhysAddr>,
-    levels: u8,
+    half_bits: u32,
 ) -> Result<(), CarveError> {
     let misaligned = |what, address: u64, alignment: usize| {
         Err(CarveError::Misaligned { what, address, alignment: alignment as u64 })
@@ -27,12 +28,11 @@ pub(crate) fn check_ranges(
         }
     }
     // One half of the address space, and not page 0.
-    let sign = 12 + 9 * u32::from(levels) - 1;
-    let canonical = |address: u64| address >> sign == 0 || address >> sign == u64::MAX >> sign;
+    let canonical = |address: u64| address >> half_bits == 0 || address >> half_bits == u64::MAX >> half_bits;
     let same_half = window.start.0 >> 63 == window.end.0.wrapping_sub(1) >> 63;
     let ordered = window.start.0 != 0 && window.start < window.end;
     if !(ordered && same_half && canonical(window.start.0) && canonical(window.end.0 - 1)) {
-        return Err(CarveError::WindowNotCanonical { start: window.start, end: window.end });
+        return Err(CarveError::WindowNotCanonical { start: window.start, end: window.end, half_bits });
     }
     if arena.start.0 == 0 || arena.start >= arena.end {
         return Err(CarveError::ArenaTooSmall { needed: PAGE_SIZE as u64, available: 0 });

@@ -27,7 +27,7 @@ macro_rules! on_every_machine {
 pub enum Kind {
     /// x86_64 with 4 levels of tables, aarch64 with FEAT_HAFDBS.
     Usual,
-    /// x86_64 with 5 levels, aarch64 without FEAT_HAFDBS but with
+    /// x86_64 with 5 levels, aarch64 with 3 (addresses of 39 bits), without FEAT_HAFDBS but with
     /// FEAT_TLBIRANGE.
     Other,
 }
@@ -78,17 +78,19 @@ impl<F: Mmu> TestArch for Emulated<F> {
     fn machine(arena_bytes: usize) -> (Self, Range<VirtAddr>, Range<PhysAddr>) {
         let (cpus, seed) = SETUP.get();
         let machine = Self::new(arena_bytes + 2 * super::PAGE).with_cpus(cpus).with_seed(seed);
-        let five_levels = F::LEVELS.contains(&5) && KIND.get() == Kind::Other;
-        let machine = match KIND.get() {
-            Kind::Usual => machine,
-            Kind::Other if five_levels => machine.with_levels(5),
-            Kind::Other => machine.without_hardware_dirty().with_ranges(true),
+        let levels = match KIND.get() {
+            Kind::Usual => 4,
+            Kind::Other if F::LEVELS.contains(&5) => 5,
+            Kind::Other => 3,
         };
-        let window = if five_levels {
+        let machine = machine.with_levels(levels);
+        let machine = if levels == 3 { machine.without_hardware_dirty().with_ranges(true) } else { machine };
+        let window = match levels {
             // Not canonical with 4 levels.
-            VirtAddr(0xff20_0000_0000_0000)..VirtAddr(0xff20_0800_0000_0000)
-        } else {
-            VirtAddr(0xffff_9000_0000_0000)..VirtAddr(0xffff_9800_0000_0000)
+            5 => VirtAddr(0xff20_0000_0000_0000)..VirtAddr(0xff20_0800_0000_0000),
+            // All that there is but 16 GiB at both ends.
+            3 => VirtAddr(0xffff_ff84_0000_0000)..VirtAddr(0xffff_fffc_0000_0000),
+            _ => VirtAddr(0xffff_9000_0000_0000)..VirtAddr(0xffff_9800_0000_0000),
         };
         machine.guard_window(window.clone());
         let arena = machine.free_memory();

@@ -23,6 +23,7 @@ pub struct Native<P = PhysOffset> {
     physical: P,
     lower: PhysAddr,
     upper: PhysAddr,
+    levels: u8,
     hardware_dirty: bool,
     /// FEAT_TLBIRANGE.
     ranges: bool,
@@ -38,7 +39,7 @@ impl<P: PhysMap> Native<P> {
     /// # Safety
     ///
     /// * The caller runs at EL1, and both registers point to tables, if only to
-    ///   empty ones. With TCR_EL1.EPD0 = 1 TTBR0_EL1 need not: nobody looks.
+    ///   empty ones. With TCR_EL1.EPDn = 1 TTBRn_EL1 need not: nobody looks.
     /// * Physical memory is mapped at `physical`, readable and writable, as
     ///   normal write-back inner-shareable memory, as far as arena and live
     ///   tables reach: any other would not be coherent with the window.
@@ -56,6 +57,7 @@ impl<P: PhysMap> Native<P> {
             physical,
             lower: PhysAddr(TTBR0_EL1.get() & ROOT & !0xfff),
             upper: PhysAddr(TTBR1_EL1.get() & ROOT & !0xfff),
+            levels: levels(),
             hardware_dirty: marks_writes(),
             ranges: ID_AA64ISAR0_EL1.get() >> 56 & 0xf >= 2,
             zero_block: (!prohibited && block <= PAGE_SIZE / 8).then_some(block),
@@ -145,6 +147,17 @@ fn marks_writes() -> bool {
     exists && TCR_EL1.read(TCR_EL1::HD) == 1 && TCR_EL1.read(TCR_EL1::HA) == 1
 }
 
+/// TnSZ of 16 and 25: addresses of 48 and 39 bits, where a root has all of its 512 entries.
+const FOUR_LEVELS: u64 = 16;
+const THREE_LEVELS: u64 = 25;
+
+/// Levels of tables of the halves that are walked, which are alike: `check` refuses others.
+fn levels() -> u8 {
+    let upper_only = TCR_EL1.read(TCR_EL1::EPD0) == 1;
+    let size = if upper_only { TCR_EL1.read(TCR_EL1::T1SZ) } else { TCR_EL1.read(TCR_EL1::T0SZ) };
+    if size == THREE_LEVELS { 3 } else { 4 }
+}
+
 /// DCZID_EL0: bit 4 prohibits `dc zva`, bits \[3:0\] are the log2 of the words
 /// it clears.
 fn zero_block_id() -> u64 {
@@ -182,13 +195,20 @@ unsafe impl<P: PhysMap> Arch for Native<P> {
         if address.0 >> 63 == 0 { self.lower } else { self.upper }
     }
 
-    // A kernel in the upper half may have turned walks of the lower one off.
+    // A kernel in one half may have turned walks of the other one off.
     fn walks(&self, address: VirtAddr) -> bool {
-        address.0 >> 63 == 1 || TCR_EL1.read(TCR_EL1::EPD0) == 0
+        let off =
+            if address.0 >> 63 == 0 { TCR_EL1.read(TCR_EL1::EPD0) } else { TCR_EL1.read(TCR_EL1::EPD1) };
+        off == 0
     }
 
     fn levels(&self) -> u8 {
-        4
+        self.levels
+    }
+
+    // Each half has a root of its own.
+    fn half_bits(&self) -> u32 {
+        12 + 9 * u32::from(self.levels)
     }
 
     fn hardware_dirty(&self) -> bool {
@@ -249,15 +269,15 @@ unsafe impl<P: PhysMap> Arch for Native<P> {
         if attribute != WRITE_BACK {
             return Err(CpuError::MemoryAttribute { found: attribute as u8 });
         }
-        // TG0 = 0b00 and TG1 = 0b10 are 4 KiB; TnSZ = 16 is 48 bits; EPDn = 1
-        // means no walks (D24.2.184). The lower half is only looked at.
-        let upper = TCR_EL1.read(TCR_EL1::TG1) == 0b10
-            && TCR_EL1.read(TCR_EL1::T1SZ) == 16
-            && TCR_EL1.read(TCR_EL1::EPD1) == 0;
+        // TG0 = 0b00 and TG1 = 0b10 are 4 KiB; EPDn = 1 means no walks (D24.2.184).
+        // The half without the window is only looked at.
+        let size = if self.levels == 3 { THREE_LEVELS } else { FOUR_LEVELS };
+        let upper = TCR_EL1.read(TCR_EL1::EPD1) == 1
+            || TCR_EL1.read(TCR_EL1::TG1) == 0b10 && TCR_EL1.read(TCR_EL1::T1SZ) == size;
         let lower = TCR_EL1.read(TCR_EL1::EPD0) == 1
-            || TCR_EL1.read(TCR_EL1::TG0) == 0b00 && TCR_EL1.read(TCR_EL1::T0SZ) == 16;
+            || TCR_EL1.read(TCR_EL1::TG0) == 0b00 && TCR_EL1.read(TCR_EL1::T0SZ) == size;
         if !upper || !lower {
-            return Err(CpuError::Granule);
+            return Err(CpuError::Granule { found: TCR_EL1.get() });
         }
         // With DS, bits [9:8] of an entry are address bits, not shareability.
         if TCR_EL1.get() & DS != 0 {

@@ -30,7 +30,7 @@ const TABLE_READ_ONLY: u64 = 1 << 62;
 
 impl Mmu for Aarch64 {
     const SPLIT_ROOTS: bool = true;
-    const LEVELS: &'static [u8] = &[4];
+    const LEVELS: &'static [u8] = &[3, 4];
     const SHIFTS: &'static [u32] = &[12, 16, 21, 30];
     const ALWAYS_DIRTY: bool = false;
     const FAULT_DROPS: bool = false;
@@ -47,8 +47,10 @@ impl Mmu for Aarch64 {
         entry & (SAME | NOT_GLOBAL | FRAME | DBM | CONTIGUOUS | PXN | UXN)
     }
 
-    fn canonical(address: VirtAddr, _levels: u8) -> bool {
-        matches!(address.0 >> 48, 0 | 0xffff)
+    // D8.1.9: TnSZ of 16 or 25.
+    fn canonical(address: VirtAddr, levels: u8) -> bool {
+        let bits = if levels == 3 { 39 } else { 48 };
+        address.0 >> bits == 0 || address.0 >> bits == u64::MAX >> bits
     }
 
     // D8.3.1 (tables), D8.3.2 (blocks and pages), D8.4.1 (AP), D8.4.6 (dirty

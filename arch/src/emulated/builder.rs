@@ -78,7 +78,8 @@ impl<F: Mmu> Emulated<F> {
         self
     }
 
-    /// The same with 4 or, on x86_64, 5 levels of tables (CR4.LA57).
+    /// The same with so many levels of tables: 4, on x86_64 also 5 (CR4.LA57), on aarch64 also 3
+    /// (addresses of 39 bits).
     ///
     /// # Panics
     ///

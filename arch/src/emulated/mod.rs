@@ -220,6 +220,10 @@ unsafe impl<F: Mmu> Arch for Emulated<F> {
         self.settings.levels
     }
 
+    fn half_bits(&self) -> u32 {
+        11 + 9 * u32::from(self.settings.levels) + u32::from(F::SPLIT_ROOTS)
+    }
+
     fn hardware_dirty(&self) -> bool {
         self.settings.hardware_dirty
     }

@@ -564,4 +564,11 @@ pub(super) const DEFECTS: &[Defect] = &[
         "            if !vm.arena.unshare(table) {\n                continue;\n            }\n",
         "            vm.arena.unshare(table);\n",
     ),
+    Defect::new(
+        "root-grows-later",
+        "with three levels a memory that grows adds to the root, which other roots have copied",
+        "src/vm/carve.rs",
+        "if self.arch.levels() == 3 { 1 } else { 2 }",
+        "2",
+    ),
 ];
