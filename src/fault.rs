@@ -153,8 +153,8 @@ impl fmt::Display for FaultRegion {
             Self::StackGuard => f.write_str("guard below a fiber stack, which overflowed"),
             Self::Region => f.write_str("region without that access"),
             Self::NotInRoot => f.write_str(
-                "the window is not in the root of this CPU, which is older; give it to each such root \
-                 (Allocator::share_window), or make roots after the carve",
+                "the root of this CPU lacks the window; make roots as copies of one that has it, or give it to \
+                 those that were made before (Allocator::share_window)",
             ),
         }
     }
