@@ -13,24 +13,28 @@
 .balign 4096
 .global boot_root
 boot_root:
-    .quad low_gigabyte + 3                          // where it is, for this file
+    .quad physical + 3                              // where it is, for this file
     .skip 255 * 8
-    .quad low_gigabyte + 3 + (1 << 63)              // 0xffff800000000000: all of it, never executable
+    .quad physical + 3 + (1 << 63)                  // 0xffff800000000000: never executable
     .skip 254 * 8
-    .quad kernel_gigabyte + 3                       // 0xffffff8000000000: the kernel's image
+    .quad kernel + 3                                // 0xffffff8000000000: the kernel's image
 .balign 4096
-low_gigabyte:
-    .quad low_pages + 3
-    .skip 511 * 8
+physical:
+    .set table, 0
+    .rept 4
+    .quad physical_pages + table + 3
+    .set table, table + 4096
+    .endr
+    .skip 508 * 8
 .balign 4096
-low_pages:                                          // 1 GiB: writable, 2 MiB pages
+physical_pages:                                     // 4 GiB: writable, 2 MiB pages
     .set page, 0x83
-    .rept 512
+    .rept 4 * 512
     .quad page
     .set page, page + 0x200000
     .endr
 .balign 4096
-kernel_gigabyte:
+kernel:
     .skip 510 * 8
     .quad image_pages + 3
     .skip 8

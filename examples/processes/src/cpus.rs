@@ -84,7 +84,10 @@ pub fn start() {
         }
         pause(20_000);
     }
-    panic!("{} CPUs came, and this kernel is for {COUNT}: boot with `-smp {COUNT}`", ONLINE.load(Ordering::Acquire));
+    panic!(
+        "{} CPUs came, and this kernel is for {COUNT}: boot with `-smp {COUNT}`",
+        ONLINE.load(Ordering::Acquire)
+    );
 }
 
 /// Where the boot code is mapped beside its physical address.
@@ -137,6 +140,15 @@ pub fn on_all(work: &(dyn Fn(usize) + Sync)) {
     while DONE.load(Ordering::Acquire) < COUNT - 1 {
         core::hint::spin_loop();
     }
+}
+
+/// Runs `work` on one CPU, and returns when that has. On CPU 0 only.
+pub fn on(cpu: usize, work: &(dyn Fn() + Sync)) {
+    on_all(&|number| {
+        if number == cpu {
+            work();
+        }
+    });
 }
 
 /// What one CPU asks of the others.

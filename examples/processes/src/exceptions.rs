@@ -2,6 +2,8 @@
 
 use core::{arch::naked_asm, fmt};
 
+use allotment::FaultReport;
+use spin::Mutex;
 use x86_64::{registers::control::Cr2, structures::idt::PageFaultErrorCode};
 
 use crate::{cpus, wasm};
@@ -54,10 +56,38 @@ extern "C" fn exception(frame: &mut Frame) {
         vector if vector == u64::from(cpus::VECTOR) => return cpus::answer(),
         vector => panic!("exception {vector} on CPU {}\n{frame}", cpus::current()),
     };
-    // The kernel has no faults of its own that could be mended.
-    if let Err(error) = wasm::answer(frame, exception) {
-        panic!("{exception:?} on CPU {}: {error:?}\n{frame}", cpus::current());
+    match wasm::answer(frame, exception) {
+        Ok(()) => {}
+        // `try_read` wants to know.
+        Err(found) if frame.rip == load as *const () as u64 => {
+            *FOUND.lock() = found;
+            frame.rip = load_faulted as *const () as u64;
+        }
+        Err(Some(found)) => panic!("on CPU {}: {found}\n{frame}", cpus::current()),
+        Err(None) => panic!("{exception:?} on CPU {}\n{frame}", cpus::current()),
     }
+}
+
+/// What was found of the last fault of `try_read`.
+static FOUND: Mutex<Option<FaultReport>> = Mutex::new(None);
+
+/// Loads a byte of the window, or says why there is none. On one CPU at a time.
+pub fn try_read(address: usize) -> Result<u8, FaultReport> {
+    // SAFETY: a fault is caught; any byte will do.
+    let loaded = unsafe { load(address) };
+    u8::try_from(loaded).map_err(|_| FOUND.lock().take().expect("an address of the window"))
+}
+
+/// Loads a byte. The first instruction is the one that may fault.
+#[unsafe(naked)]
+unsafe extern "C" fn load(address: usize) -> u64 {
+    naked_asm!("movzx eax, byte ptr [rdi]", "ret")
+}
+
+/// Where `load` goes on after a fault: with more than a byte has.
+#[unsafe(naked)]
+extern "C" fn load_faulted() {
+    naked_asm!("mov eax, 256", "ret")
 }
 
 macro_rules! stubs {

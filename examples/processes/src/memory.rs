@@ -10,7 +10,7 @@
 //!   RAM:  | first MiB | image | frames and heap: 64 MiB | the rest: nobody's (`MemoryMap::rest`) | module |
 //! ```
 
-use core::{alloc::Layout, ffi::c_void, ops::Range, slice};
+use core::{ffi::c_void, ops::Range, slice};
 
 use linked_list_allocator::LockedHeap;
 use pvh::start_info::{MemmapType, reader::StartInfoReader};
@@ -19,7 +19,8 @@ use x86_64::{
     PhysAddr, VirtAddr,
     registers::control::{Cr3, Cr3Flags},
     structures::paging::{
-        FrameAllocator, Mapper, OffsetPageTable, Page, PageTable, PageTableFlags as Flags, PhysFrame, Size4KiB,
+        FrameAllocator, Mapper, OffsetPageTable, Page, PageTable, PageTableFlags as Flags, PhysFrame,
+        Size4KiB,
     },
 };
 
@@ -30,8 +31,8 @@ pub const OFFSET: u64 = 0xffff_8000_0000_0000;
 
 const MIB: u64 = 1 << 20;
 const LARGE: u64 = 2 * MIB;
-/// What `boot.s` maps.
-const MAPPED: u64 = 1 << 30;
+/// What `boot.s` maps: what is beyond is left alone.
+const MAPPED: u64 = 4 << 30;
 /// What the kernel keeps for itself beside its image, and how much of that is its heap.
 const OWN: u64 = 64 * MIB;
 const HEAP: usize = 32 << 20;
@@ -64,7 +65,7 @@ unsafe extern "C" {
 
 /// On CPU 0: from the boot code's root to the kernel's, with a heap.
 pub fn init(start_info: u32) -> MemoryMap {
-    // SAFETY: PVH's promise; the first GiB is mapped where it is until the end of this function.
+    // SAFETY: PVH's promise; what is mapped is also mapped where it is until the end of this function.
     let start_info = unsafe { StartInfoReader::from_paddr_identity(start_info) };
     let start_info = start_info.expect("no PVH start info: boot with `qemu-system-x86_64 -kernel`");
     let ram = start_info.memmap().iter().filter(|entry| entry.ty() == MemmapType::Ram);
@@ -124,11 +125,6 @@ pub fn kernel_root() -> *const PageTable {
     pointer::<PageTable>(KERNEL.get().expect("made in `init`").start_address().as_u64())
 }
 
-/// A root that nobody has changed since the boot code: it is older than all that was mapped at run time.
-pub fn boot_root_frame() -> PhysFrame {
-    PhysFrame::containing_address(PhysAddr::new((&raw const boot_root).addr() as u64))
-}
-
 /// Has this CPU leave the process's root, if it has one.
 pub fn load_kernel_root() {
     load_root(*KERNEL.get().expect("made in `init`"));
@@ -171,7 +167,8 @@ fn map(root: PhysFrame, page: VirtAddr, frame: PhysFrame, flags: Flags) {
 /// Sets the rights of the image's large pages: the boot code gave all.
 fn protect_image() {
     let [text, rodata, data, end] =
-        [&raw const text_start, &raw const rodata_start, &raw const data_start, &raw const kernel_end].map(physical);
+        [&raw const text_start, &raw const rodata_start, &raw const data_start, &raw const kernel_end]
+            .map(physical);
     // SAFETY: nobody else has this table, and it is mapped where it is.
     let pages = unsafe { &mut *(&raw mut image_pages) };
     for (page, entry) in (0..).step_by(LARGE as usize).zip(pages.iter_mut()) {
@@ -224,6 +221,3 @@ unsafe impl FrameAllocator<Size4KiB> for Frames {
         self.take(4096).map(|frame| PhysFrame::containing_address(PhysAddr::new(frame)))
     }
 }
-
-const _: () = assert!(HEAP as u64 <= OWN);
-const _: Layout = Layout::new::<PageTable>();

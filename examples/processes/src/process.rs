@@ -1,9 +1,6 @@
 //! Processes: a root each, with the kernel's half and a half of their own.
 
-use x86_64::{
-    VirtAddr,
-    structures::paging::{PageTable, PhysFrame},
-};
+use x86_64::{VirtAddr, structures::paging::PhysFrame};
 
 use crate::{memory, wasm};
 
@@ -21,15 +18,16 @@ pub struct Process {
 impl Process {
     /// A process whose own page begins with `own`.
     pub fn new(name: &'static str, own: u64) -> Self {
-        Self::with_upper_half_of(memory::kernel_root(), name, own)
-    }
-
-    fn with_upper_half_of(root: *const PageTable, name: &'static str, own: u64) -> Self {
-        let root = memory::new_root(root);
+        let root = memory::new_root(memory::kernel_root());
         let page = memory::map_page(root, OWN).cast::<u64>();
         // SAFETY: a page that is nobody else's.
         unsafe { page.write(own) };
         Self { name, root }
+    }
+
+    /// For a process that is older than the window.
+    pub fn share_window(&self) {
+        wasm::share_window(self.root);
     }
 
     /// Runs `work` on this CPU as this process. Allotment hears of it, as the process may come from another CPU.

@@ -4,12 +4,12 @@ use core::ops::Range;
 
 use allotment::{
     Allocator, FaultAccess, FaultReport, PoolingAllocationConfig,
-    arch::{Cpus, Native, PhysOffset, VirtAddr},
+    arch::{Cpus, Native, PhysAddr, PhysOffset, VirtAddr},
     boot::largest_arena,
     wasmtime::{Delivery, Platform, allocator_config, configure, deliver, install, installed},
 };
 use wasmtime::{Config, Engine};
-use x86_64::structures::idt::PageFaultErrorCode;
+use x86_64::structures::{idt::PageFaultErrorCode, paging::PhysFrame};
 
 use crate::{
     cpus,
@@ -36,9 +36,8 @@ pub fn start(memory: &MemoryMap) -> Engine {
         .total_stacks(0)
         .total_gc_heaps(0);
     // SAFETY: the rest of RAM is nobody's, and neither is this part of the kernel's half.
-    let allocator = unsafe {
-        Allocator::new(machine, WINDOW, arena, &allocator_config().allocation_strategy(pool))
-    };
+    let allocator =
+        unsafe { Allocator::new(machine, WINDOW, arena, &allocator_config().allocation_strategy(pool)) };
     let platform = Platform::new(allocator.unwrap_or_else(|error| panic!("no allocator: {error}")));
     install(platform, |ip| panic!("code at {ip:#x} faulted where wasm cannot")).expect("the only platform");
 
@@ -50,6 +49,13 @@ pub fn start(memory: &MemoryMap) -> Engine {
 /// This CPU goes on with work of another's.
 pub fn arrive() {
     platform().arrive();
+}
+
+/// Gives a root the window that it was made too early for.
+pub fn share_window(root: PhysFrame) {
+    let root = PhysAddr(root.start_address().as_u64());
+    // SAFETY: a process's root, whose upper half nobody else edits.
+    unsafe { platform().allocator().share_window(root) }.expect("nothing else is there");
 }
 
 /// From the exceptions' handler. An error is no fault of wasm's, with what Allotment knows of the address.
