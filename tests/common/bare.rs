@@ -158,7 +158,7 @@ fn load_root(arch: &Native, root: PhysAddr) {
     // SAFETY: the kernel itself is in the lower half.
     #[cfg(target_arch = "aarch64")]
     unsafe {
-        asm!("msr ttbr1_el1, {}", "isb", in(reg) root.0, options(nostack, preserves_flags));
+        asm!("dsb ishst", "msr ttbr1_el1, {}", "isb", in(reg) root.0, options(nostack, preserves_flags));
     }
     arch.invalidate_local(Invalidation::EVERYTHING);
 }

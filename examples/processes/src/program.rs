@@ -33,6 +33,11 @@ impl Program {
         Ok(Self { process, store, instances })
     }
 
+    /// What its process has at the address that all have, as the first instance finds it.
+    pub fn own(&mut self) -> Result<i32> {
+        self.call(0, "own")
+    }
+
     /// Whether both find their memory as the module has it.
     pub fn is_fresh(&mut self) -> Result<bool> {
         Ok(self.call(0, "fresh")? == 0 && self.call(1, "fresh")? == 0)

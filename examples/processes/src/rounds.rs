@@ -34,6 +34,10 @@ pub fn run(memory: &MemoryMap) {
     let processes = [("ada", 11), ("bob", 22), ("cyd", 33)].map(|(name, own)| Process::new(name, own));
     let places = processes.map(|process| Place::new(Some(start(process))));
     println!("{COUNT} CPUs; {PROCESSES} processes, each with a root and two instances");
+    for place in &places {
+        let own = place.lock().as_mut().expect("it has begun").own().expect("it runs");
+        println!("{} has {own} where the others have theirs", name(place));
+    }
 
     for round in 0..ROUNDS {
         let cpu_of = |nth| (nth + round) % COUNT;
