@@ -2,6 +2,7 @@
 
 mod bench;
 mod draw;
+mod example;
 mod spec;
 
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ use crate::test::Levels;
 pub(crate) use bench::Bench;
 use draw::parse_instances;
 pub(crate) use draw::{Draw, Strategy};
+pub(crate) use example::Example;
 pub(crate) use spec::Spec;
 
 const EXAMPLES: &str = "\
@@ -30,7 +32,8 @@ Examples:
   cargo xtask spec memory                     the specification's tests called *memory*
   cargo xtask image hello.wasm -o hello.elf   one bootable file
   cargo xtask draw                            a picture of a machine with some instances
-  cargo xtask bench                           instructions per operation";
+  cargo xtask bench                           instructions per operation
+  cargo xtask example hobby                   a kernel as you might have one, with Allotment in it";
 
 const STATUSES: &str = "\
 Exit status of `run`:
@@ -90,6 +93,8 @@ pub(crate) enum Command {
     Spec(Spec),
     /// Count the instructions of the operations that matter, on both architectures.
     Bench(Bench),
+    /// Boot an example: a kernel as others have one, with Allotment in it.
+    Example(Example),
     /// Build the guest programs of demo and tests, and print where they are.
     #[command(hide = true)]
     Guests,
@@ -250,6 +255,7 @@ Examples:
   cargo xtask test x86_64 grow     tests whose names contain `grow`
   cargo xtask test --full          with the long stresses, on every kind of machine
   cargo xtask test aarch64 --smp 4 --cpu cortex-a53
+  cargo xtask test examples        the kernels in `examples`, booted
   cargo xtask test miri            what Miri can run, which finds undefined behaviour
   cargo xtask test defects         do the tests notice mistakes made on purpose?
   cargo xtask test fuzz            a minute of random sequences for each fuzz target
@@ -262,7 +268,8 @@ Plain cargo runs the same tests:
 
 Exit status: 0 if all tests pass (or all defects are caught), 1 if not, 125 if something is missing.")]
 pub(crate) struct Test {
-    /// `host`, `x86_64`, `aarch64` or `all` (the default), or `miri`, `defects` or `fuzz`; then parts of names.
+    /// `host`, `x86_64`, `aarch64` or `all` (the default), or `examples`, `miri`, `defects` or `fuzz`; then
+    /// parts of names.
     #[arg(value_name = "TARGET | FILTER")]
     pub(crate) words: Vec<String>,
 

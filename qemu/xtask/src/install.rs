@@ -1,5 +1,6 @@
 //! Finds what is missing on this computer and installs it, or says what to type.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
@@ -78,17 +79,51 @@ pub(crate) fn fuzz() -> Result<()> {
 
 /// Makes sure that QEMU for `arch` is there.
 pub(crate) fn qemu(arch: Arch) -> Result<()> {
-    if answers(arch.qemu(), &["--version"]) {
-        return Ok(());
+    let is_there = || answers(arch.qemu(), &["--version"]).then_some(());
+    provide(arch.qemu(), &Packages::of_this_computer(), is_there)
+}
+
+/// The file of a UEFI firmware for x86_64 machines.
+pub(crate) fn uefi() -> Result<PathBuf> {
+    provide("a UEFI firmware (OVMF)", &Packages::with_uefi(), firmware)
+}
+
+/// Variable that names a firmware where none of the usual places has one.
+const FIRMWARE: &str = "ALLOTMENT_UEFI";
+
+/// Where systems put it, and what QEMU's own is called in its data directories.
+const FIRMWARES: [&str; 6] = [
+    "/usr/share/OVMF/OVMF_CODE_4M.fd",
+    "/usr/share/OVMF/OVMF_CODE.fd",
+    "/usr/share/edk2/ovmf/OVMF_CODE.fd",
+    "/usr/share/edk2/x64/OVMF_CODE.4m.fd",
+    "/usr/share/edk2-ovmf/OVMF_CODE.fd",
+    "/usr/share/qemu/ovmf-x86_64-code.bin",
+];
+const FIRMWARE_OF_QEMU: &str = "edk2-x86_64-code.fd";
+
+fn firmware() -> Option<PathBuf> {
+    let named = env::var_os(FIRMWARE).map(PathBuf::from);
+    let output = Command::new(Arch::X86_64.qemu()).args(["-L", "help"]).stdin(Stdio::null()).output();
+    let directories = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let of_qemu = directories.unwrap_or_default();
+    let of_qemu = of_qemu.lines().map(|directory| Path::new(directory).join(FIRMWARE_OF_QEMU));
+    let usual = FIRMWARES.into_iter().map(PathBuf::from);
+    named.into_iter().chain(usual).chain(of_qemu).find(|file| file.is_file())
+}
+
+/// Finds `what`; if it is missing installs `packages`, or says how.
+fn provide<T>(what: &str, packages: &Packages, find: impl Fn() -> Option<T>) -> Result<T> {
+    if let Some(found) = find() {
+        return Ok(found);
     }
-    let packages = Packages::of_this_computer();
     let command = packages.command();
     let Some(prefix) = packages.installer_prefix() else {
-        bail!("{} is missing; install it with\n\n    {command}\n\nand start again", arch.qemu());
+        bail!("{what} is missing; install it with\n\n    {command}\n\nand start again");
     };
     let in_words = if prefix.is_empty() { "" } else { " with sudo" };
-    say(format_args!("{} is missing; installing it{in_words}: {command}", arch.qemu()));
-    progress::step("installing QEMU", |step| {
+    say(format_args!("{what} is missing; installing it{in_words}: {command}"));
+    progress::step(&format!("installing {what}"), |step| {
         for words in packages.commands {
             step.detail(&words.join(" "));
             let mut words = prefix.iter().chain(words.iter());
@@ -101,18 +136,15 @@ pub(crate) fn qemu(arch: Arch) -> Result<()> {
                 .with_context(|| format!("cannot start {program}"))?;
             if !output.status.success() {
                 let said = String::from_utf8_lossy(&output.stderr).into_owned();
-                bail!("{said}installing QEMU failed; to see more, type\n\n    {command}\n");
+                bail!("{said}installing {what} failed; to see more, type\n\n    {command}\n");
             }
         }
         Ok(())
     })?;
-    if !answers(arch.qemu(), &["--version"]) {
-        bail!("{} is still missing after\n\n    {command}\n", arch.qemu());
-    }
-    Ok(())
+    find().with_context(|| format!("{what} is still missing after\n\n    {command}\n"))
 }
 
-/// How QEMU is installed on a system.
+/// How something is installed on a system.
 #[derive(Debug, PartialEq, Eq)]
 struct Packages {
     /// Whether we do it ourselves, where we may.
@@ -133,6 +165,12 @@ const APT: Packages = Packages {
     ],
 };
 
+/// A firmware there.
+const APT_UEFI: Packages = Packages {
+    commands: &[&["apt-get", "update"], &["apt-get", "install", "--yes", "--no-install-recommends", "ovmf"]],
+    ..APT
+};
+
 /// The others: by what `/etc/os-release` calls itself or is like.
 const BY_HAND: [(&str, &[&[&str]]); 5] = [
     ("fedora", &[&["dnf", "install", "qemu-system-x86", "qemu-system-aarch64"]]),
@@ -151,6 +189,24 @@ impl Packages {
             return APT;
         }
         Self::by_os_release(&fs::read_to_string("/etc/os-release").unwrap_or_default())
+    }
+
+    fn with_uefi() -> Self {
+        if cfg!(not(target_os = "macos")) && answers("apt-get", &["--version"]) {
+            return APT_UEFI;
+        }
+        // By QEMU's packages, or by another one with a name of the system's own.
+        Self::by_user(&[&[
+            "(your package manager)",
+            "install",
+            "ovmf,",
+            "or",
+            "name",
+            "its",
+            "file",
+            "in",
+            FIRMWARE,
+        ]])
     }
 
     fn by_os_release(text: &str) -> Self {

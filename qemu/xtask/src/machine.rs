@@ -55,6 +55,8 @@ enum Event {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) how: How,
+    /// QEMU's exit status, if it was no signal that ended it.
+    pub(crate) status: Option<i32>,
     /// What came over the channel, if anything did.
     pub(crate) channel: Option<channel::End>,
     /// All that was on the serial console.
@@ -155,6 +157,7 @@ impl Machine {
         let messages = self.messages.take().and_then(|thread| thread.join().ok());
         Ended {
             how: stopped.unwrap_or_else(|| How::Verdict(verdict::judge(self.arch, status, &console))),
+            status: status.code(),
             channel,
             console,
             messages: messages.unwrap_or_default(),

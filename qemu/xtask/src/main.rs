@@ -10,6 +10,7 @@
 //!     test defects ...... defects     do the tests notice mistakes?
 //!     spec .............. spec        the specification's tests
 //!     bench ............. bench       instructions per operation
+//!     example ........... example     kernels of others, built and booted
 //!     runner ............ runner      called by cargo: a kernel's tests
 //!                               |
 //!   install   QEMU and Rust targets             kernel, guests   what cargo builds
@@ -33,6 +34,7 @@ mod defects;
 mod demo;
 mod draw;
 mod error;
+mod example;
 mod files;
 mod guests;
 mod image;
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Command::Test(words) => test::test(&words),
         Command::Spec(words) => spec::spec(&words),
         Command::Bench(words) => bench::bench(&words),
+        Command::Example(words) => example::example(&words),
         Command::Guests => guests::print(),
         Command::Runner(words) => runner::run(&words.elf, &words.words),
     };

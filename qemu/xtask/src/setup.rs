@@ -103,8 +103,10 @@ pub(crate) enum Wiring {
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) arch: Arch,
-    /// The file to boot.
+    /// The file to boot, or with a firmware the directory that is its disk.
     pub(crate) image: PathBuf,
+    /// A UEFI firmware that boots from the disk.
+    pub(crate) firmware: Option<PathBuf>,
     pub(crate) memory: Memory,
     pub(crate) smp: Cpus,
     /// QEMU's `-cpu`; `max` if not given.
@@ -125,6 +127,7 @@ impl Setup {
         Self {
             arch,
             image: image.to_owned(),
+            firmware: None,
             memory: Memory::DEFAULT,
             smp: Cpus::ONE,
             cpu: None,
@@ -175,7 +178,13 @@ impl Setup {
         }
         let extra: Vec<&str> = self.extra.iter().map(String::as_str).collect();
         add(&extra);
-        add(&["-kernel", &self.image.to_string_lossy()]);
+        match &self.firmware {
+            None => add(&["-kernel", &self.image.to_string_lossy()]),
+            Some(firmware) => {
+                add(&["-drive", &format!("if=pflash,format=raw,readonly=on,file={}", in_option(firmware))]);
+                add(&["-drive", &format!("format=raw,file=fat:rw:{}", in_option(&self.image))]);
+            }
+        }
         if !self.words.is_empty() {
             add(&["-append", &self.words.join(" ")]);
         }
@@ -191,6 +200,11 @@ impl Setup {
         }
         line
     }
+}
+
+/// A path as QEMU takes it among options.
+fn in_option(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
 }
 
 /// A word as a shell takes it.

@@ -1,4 +1,4 @@
-//! `test`: cargo's own tests, on all targets and several machines, and a summary.
+//! `test`: cargo's own tests, on all targets and several machines, the examples, and a summary.
 
 mod fuzz;
 mod matrix;
@@ -10,9 +10,9 @@ use std::io::{self, IsTerminal};
 use anyhow::Result;
 
 use self::matrix::Target;
-use self::tally::{run, summary};
+use self::tally::{Outcome, run, summary};
 use crate::error::Usage;
-use crate::{cargo, cli, defects, install};
+use crate::{cargo, cli, defects, example, install};
 
 pub(crate) use self::matrix::Levels;
 
@@ -20,7 +20,8 @@ pub(crate) use self::matrix::Levels;
 pub(crate) fn test(words: &cli::Test) -> Result<u8> {
     if let Some((first, names)) = words.words.split_first() {
         let other = match first.as_str() {
-            "miri" => Some(miri::miri as fn(&[String]) -> Result<u8>),
+            "examples" => Some(only_examples as fn(&[String]) -> Result<u8>),
+            "miri" => Some(miri::miri as _),
             "defects" => Some(defects::defects as _),
             "fuzz" => {
                 names_only(words, first)?;
@@ -63,7 +64,28 @@ pub(crate) fn test(words: &cli::Test) -> Result<u8> {
         }
         outcomes.push(run(row.name(), &mut command)?);
     }
+    let is_by_hand = words.smp.is_some() || words.cpu.is_some() || words.paging.is_some();
+    let arch = match named {
+        Some(Target::Host) => return Ok(summary(&outcomes)),
+        Some(Target::Bare(arch)) => Some(arch),
+        None => None,
+    };
+    // Each has a machine of its own.
+    if !is_by_hand && let Some(tested) = example::test(arch, filters)? {
+        outcomes.push(Outcome::of_examples(&tested));
+    }
     Ok(summary(&outcomes))
+}
+
+/// `test examples`.
+fn only_examples(names: &[String]) -> Result<u8> {
+    match example::test(None, names)? {
+        Some(tested) => Ok(summary(&[Outcome::of_examples(&tested)])),
+        None => {
+            let message = "no example has such a name; `cargo xtask example` says which there are";
+            Err(Usage(message.to_owned()).into())
+        }
+    }
 }
 
 /// The first word may say where; the others are parts of names.
@@ -78,7 +100,7 @@ fn target_and_filters(words: &[String]) -> (Option<Target>, &[String]) {
     }
 }
 
-/// Refuses options that mean nothing to `test miri`, `test defects` and `test fuzz`.
+/// Refuses options that mean nothing to `test examples`, `test miri`, `test defects` and `test fuzz`.
 fn names_only(words: &cli::Test, what: &str) -> Result<(), Usage> {
     let cli::Test { words: _, full, timeout, cpu, smp, paging, seconds: _ } = words;
     if *full || timeout.is_some() || cpu.is_some() || smp.is_some() || paging.is_some() {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::example::Tested;
 use crate::progress::say;
 
 /// How one row's tests went.
@@ -17,6 +18,12 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
+    pub(super) fn of_examples(tested: &Tested) -> Self {
+        let &Tested { passed, failed, took } = tested;
+        let tally = Tally { passed, failed, ignored: 0 };
+        Self { name: "examples".to_owned(), ended_well: failed == 0, took, tally }
+    }
+
     pub(super) fn ended_well(&self) -> bool {
         self.ended_well
     }

@@ -1,4 +1,4 @@
-//! Command lines that `test` and `bench` refuse, before anything is built or booted.
+//! Command lines that `test`, `bench` and `example` refuse, before anything is built or booted.
 
 use crate::support::{finish, tool};
 
@@ -21,14 +21,15 @@ fn a_machine_that_cannot_be_is_refused() {
 }
 
 #[test]
-fn defects_miri_and_fuzz_take_names_only() {
-    for what in ["defects", "miri", "fuzz"] {
+fn suites_of_their_own_take_names_only() {
+    for what in ["defects", "examples", "miri", "fuzz"] {
         for option in ["--full", "--smp 2", "--cpu max", "--paging 4", "--timeout 9"] {
             refused(&format!("test {what} {option}"), &[&format!("`test {what}`"), "leave the options out"]);
         }
     }
     refused("test defects no-such-name", &["`no-such-name`", "scrub-skipped"]);
     refused("test fuzz no-such-target", &["`no-such-target`", "tenants"]);
+    refused("test examples no-such-kernel", &["`cargo xtask example`"]);
 }
 
 #[test]
@@ -43,4 +44,12 @@ fn seconds_are_for_fuzz_only() {
 fn bench_says_what_it_does_not_know() {
     refused("bench --arch riscv64", &["riscv64", "x86_64", "aarch64"]);
     refused("bench --write", &["--write"]);
+}
+
+#[test]
+fn examples_are_listed_and_others_refused() {
+    let listed = finish(tool(["example"]), b"");
+    assert!(listed.status == Some(0) && listed.text().contains("hobby "), "{}", listed.text());
+    assert_eq!(finish(tool(["example", "--list"]), b"").text(), listed.text());
+    refused("example no-such-kernel", &["`no-such-kernel`", "hobby"]);
 }

@@ -1,0 +1,2 @@
+//! Nothing: only what is depended on is wanted.
+#![no_std]

@@ -1,0 +1,60 @@
+//! All examples that boot.
+
+use crate::arch::Arch;
+use crate::setup::Cpus;
+
+/// A kernel of somebody else's kind with Allotment in it, in a directory of `examples`.
+#[derive(Debug)]
+pub(super) struct Example {
+    /// Its directory, and its program there.
+    pub(super) name: &'static str,
+    /// What it shows, in a line.
+    pub(super) shows: &'static str,
+    pub(super) arch: Arch,
+    /// QEMU's `-M`.
+    pub(super) machine: &'static str,
+    pub(super) smp: Cpus,
+    pub(super) boot: Boot,
+    /// What wasm it runs: files in its directory, in text form, which are compiled for it.
+    pub(super) programs: &'static [&'static str],
+    /// QEMU's exit status when the kernel ends as it means to.
+    pub(super) status: i32,
+    /// What it prints: each is part of a line of the console, in this order, with other lines between.
+    pub(super) prints: &'static [&'static str],
+}
+
+/// How it is started.
+#[derive(Debug)]
+pub(super) enum Boot {
+    /// By the boot-loader in its directory `loader`, which a UEFI firmware starts. It loads the kernel
+    /// and the first program, as the "ramdisk", from the machine's disk.
+    Uefi,
+    /// By QEMU itself (`-kernel`), with these words besides: `{NAME}` in one of them is the file of the
+    /// compiled program `NAME.wat`.
+    #[expect(dead_code, reason = "for the examples to come")]
+    Kernel(&'static [&'static str]),
+}
+
+/// An example is one entry here.
+pub(super) const EXAMPLES: &[Example] = &[Example {
+    name: "hobby",
+    shows: "a hobby kernel on bootloader_api runs a program and survives its trap",
+    arch: Arch::X86_64,
+    machine: "q35",
+    smp: Cpus::ONE,
+    boot: Boot::Uefi,
+    programs: &["program.wat"],
+    status: 33,
+    prints: &[
+        "hobby: booted",
+        "window   0xffff900000000000..0xffff910000000000",
+        "wasm says: hello from wasm, call 1",
+        "wasm: grown from 1 page to 2",
+        "memory fault at wasm address 0x20000 in linear memory of size 0x20000",
+        "wasm trap: out of bounds memory access",
+        // It goes on, and then another one begins anew in its slot.
+        "wasm says: hello from wasm, call 2",
+        "wasm says: hello from wasm, call 1",
+        "hobby: done",
+    ],
+}];
