@@ -103,6 +103,9 @@ pub enum FaultRegion {
     StackGuard,
     /// In the address space for regions that are no slot, reserved or not.
     Region,
+    /// In a part of the window that may be accessed, but that the root of this CPU lacks:
+    /// [`Allocator::share_window`] gives it to a root.
+    NotInRoot,
 }
 
 impl fmt::Display for FaultAccess {
@@ -154,6 +157,10 @@ impl fmt::Display for FaultRegion {
             Self::Stack => f.write_str("fiber stack"),
             Self::StackGuard => f.write_str("guard below a fiber stack, which overflowed"),
             Self::Region => f.write_str("region without that access"),
+            Self::NotInRoot => f.write_str(
+                "the root of this CPU lacks the window; make roots as copies of one that has it, or give it to \
+                 those that were made before (Allocator::share_window)",
+            ),
         }
     }
 }
@@ -220,6 +227,9 @@ impl<A: Arch> Allocator<A> {
     /// The entry allows the access: the fault raced with whoever allowed it, or
     /// is the first write to a clean page on a CPU that keeps no dirty state.
     fn resume(&self, entry: &AtomicU64, address: VirtAddr, access: FaultAccess) -> Verdict {
+        if !self.is_in_live_root(address) {
+            return refuse_root(address, access);
+        }
         if access == FaultAccess::Write && !self.vm.arch.hardware_dirty() {
             // If the page was taken away this moment, the next fault says so.
             let _ = mark_written::<A>(entry);
@@ -279,6 +289,13 @@ fn refuse_slot(pool: &SlotPool, address: VirtAddr, access: FaultAccess, exhauste
     let module = position.owner.map(|owner| owner.module);
     let slot = FaultSlot { pool: Some(kind), memory_pool: pool.number(), slot, generation, accessible };
     report(region, Some(slot), module, Some(offset))
+}
+
+/// It would fault for ever: no walk of this CPU's comes to where the access is allowed.
+#[cold]
+fn refuse_root(address: VirtAddr, access: FaultAccess) -> Verdict {
+    let region = FaultRegion::NotInRoot;
+    Verdict::Trap(FaultReport { address, access, region, slot: None, module: None, offset: None })
 }
 
 /// Whether an entry allows an access now. A fault that raced with the edit

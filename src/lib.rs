@@ -25,6 +25,7 @@ mod on_demand;
 mod plan;
 pub mod pooling;
 mod request;
+mod roots;
 mod stack;
 mod table;
 mod validate;

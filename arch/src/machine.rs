@@ -35,6 +35,12 @@ pub unsafe trait Arch: Send + Sync {
     /// The table from which a walk for `address` starts.
     fn root(&self, address: VirtAddr) -> PhysAddr;
 
+    /// The root that this CPU uses for `address` at this moment: that one, or another with
+    /// the same top-level entries for the window, such as a process's.
+    fn live_root(&self, address: VirtAddr) -> PhysAddr {
+        self.root(address)
+    }
+
     /// Whether the MMU walks tables at all for addresses of this half.
     fn walks(&self, address: VirtAddr) -> bool {
         let _ = address;

@@ -94,8 +94,10 @@ impl<A: Arch> Platform<A> {
         }
         // Nothing more can run on a stack that is full, the stub no more than
         // wasm. Compiled code checks its stack, so that this is a host's doing.
-        let overflowed = report.is_some_and(|report| report.region == FaultRegion::StackGuard);
-        if overflowed || !self.is_code(exception.pc) {
+        // Nor is it wasm's that its memory is missing in this root.
+        let kernels = [FaultRegion::StackGuard, FaultRegion::NotInRoot];
+        let is_kernels = report.is_some_and(|report| kernels.contains(&report.region));
+        if is_kernels || !self.is_code(exception.pc) {
             return Delivery::NotWasm(report);
         }
         let address = exception.fault.map(|(address, _)| address);

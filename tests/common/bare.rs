@@ -2,7 +2,7 @@
 //! that are allowed to fault.
 
 use core::{
-    arch::global_asm,
+    arch::{asm, global_asm},
     ops::Range,
     sync::atomic::{AtomicPtr, AtomicU64, Ordering},
 };
@@ -117,6 +117,13 @@ impl TestArch for Native {
         });
     }
 
+    fn with_root(&self, root: PhysAddr, work: impl FnOnce()) {
+        let own = self.live_root(VirtAddr(!0));
+        load_root(self, root);
+        work();
+        load_root(self, own);
+    }
+
     fn racing(&self, work: impl Fn() + Sync) {
         work();
     }
@@ -139,6 +146,21 @@ impl TestArch for Native {
         let found = ANSWERING.iter().any(place);
         assert!(found || !enable, "more machines at a time than there is room for");
     }
+}
+
+/// Gives this CPU another root of the upper half, and has it forget the last one.
+fn load_root(arch: &Native, root: PhysAddr) {
+    // SAFETY: the test's table has all that the kernel has in its own.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        asm!("mov cr3, {}", in(reg) root.0, options(nostack, preserves_flags));
+    }
+    // SAFETY: the kernel itself is in the lower half.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        asm!("dsb ishst", "msr ttbr1_el1, {}", "isb", in(reg) root.0, options(nostack, preserves_flags));
+    }
+    arch.invalidate_local(Invalidation::EVERYTHING);
 }
 
 /// The allocators of all machines that there are.

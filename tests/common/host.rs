@@ -112,6 +112,12 @@ impl<F: Mmu> TestArch for Emulated<F> {
         self.on(cpu, work);
     }
 
+    fn with_root(&self, root: PhysAddr, work: impl FnOnce()) {
+        self.load_root(Some(root));
+        work();
+        self.load_root(None);
+    }
+
     fn racing(&self, work: impl Fn() + Sync) {
         Self::racing(self, work);
     }

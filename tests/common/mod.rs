@@ -59,6 +59,10 @@ pub trait TestArch: Arch + Sized {
     /// Runs `work` on CPU `cpu`, and waits for it.
     fn on_cpu(&self, cpu: usize, work: impl Fn() + Sync);
 
+    /// Runs `work` while this CPU has another root, which has all that the kernel itself
+    /// needs. On aarch64 it is that of the upper half.
+    fn with_root(&self, root: PhysAddr, work: impl FnOnce());
+
     /// Runs `work`, in which accesses race with edits that take away what they
     /// use.
     fn racing(&self, work: impl Fn() + Sync);

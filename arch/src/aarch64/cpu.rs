@@ -55,8 +55,8 @@ impl<P: PhysMap> Native<P> {
         let prohibited = zero_block_id() & 1 << 4 != 0;
         Self {
             physical,
-            lower: PhysAddr(TTBR0_EL1.get() & ROOT & !0xfff),
-            upper: PhysAddr(TTBR1_EL1.get() & ROOT & !0xfff),
+            lower: live_root(VirtAddr(0)),
+            upper: live_root(VirtAddr(!0)),
             levels: levels(),
             hardware_dirty: marks_writes(),
             ranges: ID_AA64ISAR0_EL1.get() >> 56 & 0xf >= 2,
@@ -139,6 +139,13 @@ impl Instructions for Cpu {
     }
 }
 
+/// The table that a walk for `address` starts from now.
+#[inline]
+fn live_root(address: VirtAddr) -> PhysAddr {
+    let register = if address.0 >> 63 == 0 { TTBR0_EL1.get() } else { TTBR1_EL1.get() };
+    PhysAddr(register & ROOT & !0xfff)
+}
+
 /// Whether the CPU keeps dirty state, and is told to. TCR_EL1 alone does not
 /// say so: without FEAT_HAFDBS its bits may read as they were written, and a
 /// first write would fault for ever.
@@ -193,6 +200,11 @@ unsafe impl<P: PhysMap> Arch for Native<P> {
 
     fn root(&self, address: VirtAddr) -> PhysAddr {
         if address.0 >> 63 == 0 { self.lower } else { self.upper }
+    }
+
+    #[inline]
+    fn live_root(&self, address: VirtAddr) -> PhysAddr {
+        live_root(address)
     }
 
     // A kernel in one half may have turned walks of the other one off.

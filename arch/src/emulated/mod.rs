@@ -216,6 +216,11 @@ unsafe impl<F: Mmu> Arch for Emulated<F> {
         if F::SPLIT_ROOTS && address.0 >> 63 == 0 { PHYSICAL_BASE } else { PHYSICAL_BASE.offset(PAGE_SIZE) }
     }
 
+    fn live_root(&self, address: VirtAddr) -> PhysAddr {
+        let cpu = self.current_cpu();
+        self.root_of(&self.lock(), cpu, address)
+    }
+
     fn levels(&self) -> u8 {
         self.settings.levels
     }

@@ -39,6 +39,8 @@ pub struct Invalidations {
 pub(super) struct Cpu {
     pub(super) translations: Cache<Translation>,
     pub(super) pointers: Cache<Pointer>,
+    /// Where its walks begin, if not at the machine's own root.
+    pub(super) root: Option<PhysAddr>,
     /// Whether `dsb ish` ran since the last sequence of invalidations.
     pub(super) ordered: bool,
     /// Invalidations that this CPU began and did not wait for yet.
@@ -99,7 +101,13 @@ pub(super) struct Window {
 
 impl Cpu {
     fn new() -> Self {
-        Self { translations: Cache::new(), pointers: Cache::new(), ordered: false, pending: Vec::new() }
+        Self {
+            translations: Cache::new(),
+            pointers: Cache::new(),
+            root: None,
+            ordered: false,
+            pending: Vec::new(),
+        }
     }
 
     pub(super) fn forget(&mut self, what: Drop) {

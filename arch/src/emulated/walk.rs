@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use super::{
     Descriptor, Emulated, Leaf, Mmu,
     cache::{Key, Pointer, Translation},
-    state::State,
+    state::{Drop, State},
 };
 use crate::{Arch, ENTRIES_PER_TABLE, PAGE_SIZE, PhysAddr, VirtAddr, index};
 
@@ -111,7 +111,26 @@ impl<F: Mmu> Emulated<F> {
                 return (level - 1, pointer, true);
             }
         }
-        (levels - 1, self.top(address), false)
+        let table = self.root_of(state, cpu, address).0;
+        (levels - 1, Pointer { table, ..self.top(address) }, false)
+    }
+
+    /// Has this CPU walk from another root, or from the machine's own again, and forget
+    /// what it has cached. With aarch64 entries it is that of the upper half.
+    pub fn load_root(&self, root: Option<PhysAddr>) {
+        let cpu = self.current_cpu();
+        self.with(|state| {
+            state.cpus[cpu].root = root;
+            state.cpus[cpu].forget(Drop { global: true, ..Drop::ALL });
+        });
+    }
+
+    /// Where the walks of a CPU begin.
+    pub(super) fn root_of(&self, state: &State, cpu: usize, address: VirtAddr) -> PhysAddr {
+        match state.cpus[cpu].root {
+            Some(root) if !F::SPLIT_ROOTS || address.0 >> 63 == 1 => root,
+            _ => self.root(address),
+        }
     }
 
     fn top(&self, address: VirtAddr) -> Pointer {

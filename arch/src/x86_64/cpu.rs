@@ -157,6 +157,11 @@ unsafe impl<P: PhysMap> Arch for Native<P> {
         self.root
     }
 
+    #[inline]
+    fn live_root(&self, _address: VirtAddr) -> PhysAddr {
+        PhysAddr(Cr3::read().0.start_address().as_u64())
+    }
+
     fn levels(&self) -> u8 {
         self.levels
     }

@@ -114,6 +114,13 @@ pub(super) const DEFECTS: &[Defect] = &[
         "let _ = mark_written::<A>;",
     ),
     Defect::new(
+        "any-root-will-do",
+        "a fault in a root that lacks the window is resumed for ever",
+        "src/fault.rs",
+        "if !self.is_in_live_root(address) {",
+        "if self.vm.arch.levels() == 0 {",
+    ),
+    Defect::new(
         "summary-forgotten",
         "pages become writable under a table that says that none is",
         "src/vm/space/walk.rs",

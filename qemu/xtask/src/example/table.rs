@@ -79,4 +79,33 @@ pub(super) const EXAMPLES: &[Example] = &[
             "run: returned",
         ],
     },
+    Example {
+        name: "processes",
+        shows: "a root for each process, four CPUs, one window",
+        arch: Arch::X86_64,
+        machine: "q35",
+        smp: Cpus::FOUR,
+        boot: Boot::Kernel(&["-initrd", "{tenant}"]),
+        programs: &["tenant.wat"],
+        status: 33,
+        prints: &[
+            "window   0xffff900000000000..0xffff908000000000",
+            "4 CPUs; 3 processes, each with a root and two instances",
+            // By the same address.
+            "ada has 11 where the others have theirs",
+            "bob has 22 where the others have theirs",
+            "cyd has 33 where the others have theirs",
+            "round 0, from CPU 0: ada, bob, cyd find all as they left it",
+            "round 1, from CPU 1: ada, bob, cyd find all as they left it",
+            "bob on CPU 0: wasm trap: out of bounds memory access",
+            "round 3, from CPU 3: ada, bob, cyd find all as they left it",
+            "bob ended on CPU 2, dan began on CPU 3: the same memories, fresh",
+            "round 7, from CPU 3: ada, dan, cyd find all as they left it",
+            "each CPU was interrupted, and has answered",
+            // Its root is older than the window.
+            "the root of this CPU lacks the window",
+            "eve began with the window",
+            "processes: all as expected",
+        ],
+    },
 ];
