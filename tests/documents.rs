@@ -19,6 +19,10 @@ harness::tests! {
         errors::compare();
     }
 
+    fn every_feature_is_explained_and_built_alone() {
+        features::compare();
+    }
+
     fn links_between_documents_lead_somewhere() {
         links::follow();
     }
@@ -27,6 +31,9 @@ harness::tests! {
 #[cfg(not(target_os = "none"))]
 #[path = "documents/errors.rs"]
 mod errors;
+#[cfg(not(target_os = "none"))]
+#[path = "documents/features.rs"]
+mod features;
 #[cfg(not(target_os = "none"))]
 #[path = "documents/files.rs"]
 mod files;
