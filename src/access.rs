@@ -2,6 +2,8 @@
 //! does that it serves: through the same tables, so that each write leaves its
 //! mark.
 
+#![cfg_attr(not(feature = "instance"), expect(dead_code, reason = "Wasmtime's platform only stores bytes"))]
+
 use core::{mem::MaybeUninit, ptr::NonNull};
 
 use allotment_arch::{Arch, VirtAddr};
