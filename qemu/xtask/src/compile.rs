@@ -24,12 +24,26 @@ pub(crate) struct Compiler {
     settings: [u8; 16],
     /// Whether results are kept for the next time.
     keeps: bool,
+    /// Whether components are compiled too, or refused.
+    takes_components: bool,
+}
+
+/// What the bytes of a file are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Module,
+    Component,
 }
 
 impl Compiler {
     /// A compiler with the settings that Allotment's kernels expect.
     pub(crate) fn new(arch: Arch) -> Result<Self> {
         Self::with(arch, &Given::default())
+    }
+
+    /// The same for the tests' kernels, which have code for components as well.
+    pub(crate) fn for_tests(arch: Arch) -> Result<Self> {
+        Ok(Self { takes_components: true, ..Self::new(arch)? })
     }
 
     /// The same for a kernel without collected heaps, as the benchmark's.
@@ -59,7 +73,7 @@ impl Compiler {
             Ok::<_, wasmtime::Error>((engine, digest(&[&empty, format!("{given:?}").as_bytes()])))
         };
         let (engine, settings) = set_up().map_err(|error| explain(arch, given, &error))?;
-        Ok(Self { arch, engine, settings, keeps: given.keeps_compiled() })
+        Ok(Self { arch, engine, settings, keeps: given.keeps_compiled(), takes_components: false })
     }
 
     /// The `.cwasm` of a module file: its own bytes if it is one, else compiled or kept from before.
@@ -78,7 +92,12 @@ impl Compiler {
     }
 
     fn compile(&self, name: &str, source: &[u8]) -> Result<Vec<u8>> {
-        check_kind(name, source)?;
+        let kind = kind_of(name, source)?;
+        if kind == Kind::Component && !self.takes_components {
+            return Err(
+                Refusal(format!("{name} is a WebAssembly component; only core modules run here")).into()
+            );
+        }
         let kept = workspace::cache("cwasm")?.join(format!("{}.cwasm", self.key(source)));
         if self.keeps
             && let Ok(compiled) = fs::read(&kept)
@@ -87,9 +106,7 @@ impl Compiler {
         }
         let what = format!("compiling {name} for {}", self.arch);
         let compiled = progress::step(&what, |_| {
-            self.engine
-                .precompile_module(source)
-                .map_err(|error| Refusal(format!("{name}: {error:#}")).into())
+            self.precompile(kind, source).map_err(|error| Refusal(format!("{name}: {error:#}")).into())
         })?;
         if !self.keeps {
             return Ok(compiled);
@@ -98,6 +115,18 @@ impl Compiler {
             std::io::Write::write_all(file, &compiled).context("cannot keep a compiled module")
         })?;
         Ok(compiled)
+    }
+
+    fn precompile(&self, kind: Kind, source: &[u8]) -> wasmtime::Result<Vec<u8>> {
+        match kind {
+            Kind::Module => self.engine.precompile_module(source),
+            Kind::Component => {
+                // Modules by such an engine would be refused where there is no code for components.
+                let mut config = config(self.arch, RESERVATION)?;
+                config.wasm_features(WasmFeatures::COMPONENT_MODEL, true);
+                Engine::new(&config)?.precompile_component(source)
+            }
+        }
     }
 
     /// A name for the result of compiling `source`.
@@ -128,24 +157,31 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Refuses what the compiler would report in a way that helps nobody.
-fn check_kind(name: &str, source: &[u8]) -> Result<(), Refusal> {
+/// What a file is. Refuses what the compiler would report in a way that helps nobody.
+fn kind_of(name: &str, source: &[u8]) -> Result<Kind, Refusal> {
     let refuse = |what: &str| Err(Refusal(format!("{name} {what}")));
     if source.is_empty() {
         return refuse("is empty, not a WebAssembly module");
     }
     match source.strip_prefix(b"\0asm") {
-        Some([_, _, 0, 0, ..]) => Ok(()),
-        Some([_, _, _, _, ..]) => refuse("is a WebAssembly component; only core modules run here"),
+        Some([_, _, 0, 0, ..]) => Ok(Kind::Module),
+        Some([_, _, _, _, ..]) => Ok(Kind::Component),
         Some(_) => refuse("is cut off inside the header of a WebAssembly module"),
-        None if core::str::from_utf8(source).is_ok_and(looks_like_text) => Ok(()),
-        None => refuse("is not a WebAssembly module, neither binary nor text"),
+        None => match core::str::from_utf8(source).ok().and_then(kind_of_text) {
+            Some(kind) => Ok(kind),
+            None => refuse("is not a WebAssembly module, neither binary nor text"),
+        },
     }
 }
 
-/// Whether text may be a module in text form: it begins with a parenthesis or a comment.
-fn looks_like_text(source: &str) -> bool {
-    source.trim_start().starts_with(['(', ';'])
+/// What text is, which begins with a parenthesis or a comment. What it says the compiler looks at.
+fn kind_of_text(source: &str) -> Option<Kind> {
+    let first = source.lines().map(str::trim_start).find(|line| !line.is_empty() && !line.starts_with(";;"));
+    match first {
+        Some(line) if line.starts_with("(component") => Some(Kind::Component),
+        Some(line) => line.starts_with(['(', ';']).then_some(Kind::Module),
+        None => (!source.trim().is_empty()).then_some(Kind::Module),
+    }
 }
 
 /// The settings, which Allotment keeps in one place for both sides.
@@ -163,7 +199,7 @@ fn config(arch: Arch, reservation: usize) -> wasmtime::Result<wasmtime::Config> 
 
 #[cfg(test)]
 mod tests {
-    use super::{Compiler, check_kind};
+    use super::{Compiler, Kind, kind_of};
     use crate::arch::Arch;
     use crate::error::Refusal;
     use crate::settings::{Given, Group};
@@ -171,13 +207,29 @@ mod tests {
 
     #[test]
     fn what_is_not_a_module_is_named() {
-        let refusal = |source: &[u8]| check_kind("m", source).unwrap_err().to_string();
+        let refusal = |source: &[u8]| kind_of("m", source).unwrap_err().to_string();
         assert!(refusal(b"").contains("empty"));
         assert!(refusal(b"\0asm\x01").contains("cut off"));
-        assert!(refusal(b"\0asm\x0d\0\x01\0").contains("component"));
         assert!(refusal(b"#!/bin/sh").contains("neither binary nor text"));
         assert!(refusal(b"\x89PNG").contains("neither binary nor text"));
-        assert!(check_kind("m", b" ;; comment\n(module)").is_ok());
+        for (source, kind) in [
+            (&b" ;; comment\n(module)"[..], Kind::Module),
+            (b"\n ;; comment\n (component)", Kind::Component),
+            (b"(; comment ;) (module)", Kind::Module),
+            (b"\0asm\x01\0\0\0", Kind::Module),
+            (b"\0asm\x0d\0\x01\0", Kind::Component),
+        ] {
+            assert_eq!(kind_of("m", source).unwrap(), kind);
+        }
+    }
+
+    #[test]
+    fn components_are_for_the_tests_alone() {
+        let component = b"(component (core module (memory 1)))";
+        let refused = Compiler::new(Arch::X86_64).unwrap().compile("m", component).unwrap_err();
+        assert!(refused.to_string().contains("only core modules"), "{refused}");
+        let compiled = Compiler::for_tests(Arch::X86_64).unwrap().compile("m", component).unwrap();
+        assert_eq!(Arch::of_elf(&compiled), Some(Arch::X86_64));
     }
 
     #[test]

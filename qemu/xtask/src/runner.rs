@@ -198,7 +198,7 @@ impl Kernel {
             return Ok(path);
         }
         let guests = guests::all()?;
-        let compiler = Compiler::new(self.arch)?;
+        let compiler = Compiler::for_tests(self.arch)?;
         let mut payload = payload::of_tests(&compiler, &guests)?;
         payload::add_reserving(&mut payload, self.arch, &guests)?;
         let mut hash = Sha256::new();
