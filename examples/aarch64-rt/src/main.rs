@@ -18,10 +18,14 @@ mod paging;
 mod stack;
 mod wasm;
 
-use core::panic::PanicInfo;
+use core::{
+    panic::PanicInfo,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use aarch64_rt::entry;
 use semihosting::process::exit;
+use smccc::{Hvc, psci::system_off};
 use spin::Mutex;
 
 use crate::memory::Map;
@@ -48,8 +52,17 @@ extern "C" fn with_threads() -> ! {
     }
 }
 
+/// Ends with a status, for which QEMU needs `-semihosting`; without, that is an exception, and panics again.
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    println!("{info}");
-    exit(1)
+    static PANICKED: AtomicBool = AtomicBool::new(false);
+    if !PANICKED.swap(true, Ordering::Relaxed) {
+        println!("{info}");
+        exit(1)
+    }
+    // Nothing is left to try if the firmware cannot.
+    let _ = system_off::<Hvc>();
+    loop {
+        core::hint::spin_loop();
+    }
 }

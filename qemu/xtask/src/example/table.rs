@@ -64,7 +64,7 @@ pub(super) const EXAMPLES: &[Example] = &[
         arch: Arch::Aarch64,
         machine: "virt",
         smp: Cpus::ONE,
-        boot: Boot::Kernel(&["-initrd", "{program}"]),
+        boot: Boot::Kernel(&["-semihosting", "-initrd", "{program}"]),
         programs: &["program.wat"],
         status: 0,
         prints: &[
