@@ -10,6 +10,7 @@ use spin::Mutex;
 use super::{GUARD_SIZE, Preemption, RESERVATION, code::CodeOutside, next::Successors};
 use crate::{
     Allocator, Error,
+    events::told,
     pooling::{SlabLayout, SlotId, SlotPool, is_in_use},
     vm::pointer,
 };
@@ -436,7 +437,7 @@ impl<A: Arch> Platform<A> {
         if let Err(error) = result {
             *self.last_error.lock() = Some(error);
         }
-        result
+        told!(Debug, "a call of Wasmtime's failed", result)
     }
 }
 

@@ -6,15 +6,19 @@ use core::{arch::asm, fmt, ptr::NonNull};
 use aarch64_cpu::{
     asm::barrier,
     registers::{
-        ID_AA64ISAR0_EL1, ID_AA64MMFR1_EL1, MAIR_EL1, Readable, SCTLR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1,
+        CurrentEL, ID_AA64ISAR0_EL1, ID_AA64MMFR1_EL1, MAIR_EL1, Readable, SCTLR_EL1, TCR_EL1, TTBR0_EL1,
+        TTBR1_EL1, VBAR_EL1,
     },
 };
 
 use super::{
     Aarch64,
+    control::Control,
     invalidate::{Instructions, invalidate},
 };
-use crate::{Arch, CpuError, Cpus, Invalidation, PAGE_SIZE, PhysAddr, PhysMap, PhysOffset, VirtAddr};
+use crate::{
+    Arch, CpuError, Cpus, Invalidation, Occupant, PAGE_SIZE, PhysAddr, PhysMap, PhysOffset, VirtAddr,
+};
 
 const ROOT: u64 = 0x0000_ffff_ffff_fffe;
 
@@ -137,6 +141,12 @@ impl Instructions for Cpu {
     }
 }
 
+/// What the registers hold that translation goes by.
+fn control() -> Control {
+    let level = CurrentEL.read(CurrentEL::EL) as u8;
+    Control { level, sctlr: SCTLR_EL1.get(), mair: MAIR_EL1.get(), tcr: TCR_EL1.get() }
+}
+
 /// Whether the CPU keeps dirty state, and is told to. TCR_EL1 alone does not
 /// say so: without FEAT_HAFDBS its bits may read as they were written, and a
 /// first write would fault for ever.
@@ -240,40 +250,18 @@ unsafe impl<P: PhysMap> Arch for Native<P> {
     }
 
     fn check(&self, window: VirtAddr) -> Result<(), CpuError> {
-        const WRITE_BACK: u64 = 0xff;
-        const DS: u64 = 1 << 59;
-        if SCTLR_EL1.read(SCTLR_EL1::M) == 0 {
-            return Err(CpuError::MmuOff);
-        }
-        let attribute = MAIR_EL1.get() & 0xff;
-        if attribute != WRITE_BACK {
-            return Err(CpuError::MemoryAttribute { found: attribute as u8 });
-        }
-        // TG0 = 0b00 and TG1 = 0b10 are 4 KiB; TnSZ = 16 is 48 bits; EPDn = 1
-        // means no walks (D24.2.184). The lower half is only looked at.
-        let upper = TCR_EL1.read(TCR_EL1::TG1) == 0b10
-            && TCR_EL1.read(TCR_EL1::T1SZ) == 16
-            && TCR_EL1.read(TCR_EL1::EPD1) == 0;
-        let lower = TCR_EL1.read(TCR_EL1::EPD0) == 1
-            || TCR_EL1.read(TCR_EL1::TG0) == 0b00 && TCR_EL1.read(TCR_EL1::T0SZ) == 16;
-        if !upper || !lower {
-            return Err(CpuError::Granule);
-        }
-        // With DS, bits [9:8] of an entry are address bits, not shareability.
-        if TCR_EL1.get() & DS != 0 {
-            return Err(CpuError::LargeAddresses);
-        }
-        let (inner, outer) = if window.0 >> 63 == 1 {
-            (TCR_EL1.read(TCR_EL1::IRGN1), TCR_EL1.read(TCR_EL1::ORGN1))
-        } else {
-            (TCR_EL1.read(TCR_EL1::IRGN0), TCR_EL1.read(TCR_EL1::ORGN0))
-        };
-        let (inner, outer) = ((inner & 0b11) as u8, (outer & 0b11) as u8);
-        // 0b01 and 0b11: write-back, with and without write-allocate.
-        if inner & 1 == 0 || outer & 1 == 0 {
-            return Err(CpuError::WalkMemory { inner, outer });
-        }
-        Ok(())
+        control().check(window)
+    }
+
+    fn physical_bits(&self) -> u32 {
+        control().physical_bits()
+    }
+
+    fn in_use(&self, report: &mut dyn FnMut(Occupant, VirtAddr)) {
+        let here = 0u8;
+        report(Occupant::Stack, VirtAddr((&raw const here).addr() as u64));
+        report(Occupant::Code, VirtAddr((control as fn() -> Control as *const ()).addr() as u64));
+        report(Occupant::Exceptions, VirtAddr(VBAR_EL1.get()));
     }
 
     unsafe fn zero_frame(&self, frame: PhysAddr) {
