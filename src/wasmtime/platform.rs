@@ -107,10 +107,16 @@ impl fmt::Display for PlatformError {
         match self {
             Self::Allocator(error) => error.fmt(f),
             Self::Protection { flags } => {
-                write!(f, "protection flags {flags:#b} are none of: nothing, read, read-write, read-execute")
+                write!(
+                    f,
+                    "protection flags {flags:#b} are none of: nothing, read, read-write, read-execute; ask for one of these"
+                )
             }
             Self::SlotAccess { offset, bytes } => {
-                write!(f, "{bytes:#x} bytes at offset {offset:#x} of a memory slot cannot have that access")
+                write!(
+                    f,
+                    "{bytes:#x} bytes at offset {offset:#x} of a memory slot cannot have that access; map a range that is no memory"
+                )
             }
             Self::NotExecutable { address } => {
                 write!(

@@ -154,6 +154,13 @@ fn wrong_offset() {
     }
 
     let (_, window, arena) = Native::machine(16 * MIB);
+    // Where the tables should be is something else.
+    // SAFETY: it is refused.
+    let arch = unsafe { Native::current(PhysOffset(PAGE as u64)) };
+    let error = refused(arch, window.clone(), arena.clone());
+    let CarveError::RootNotMapped { root, alias, found } = error else { panic!("{error}") };
+    assert_eq!(alias, VirtAddr(root.0 + PAGE as u64));
+    assert_ne!(found, Some(root));
     // SAFETY: it is refused.
     let arch = unsafe { Native::current(Elsewhere(arena.start)) };
     let error = refused(arch, window, arena.clone());
