@@ -42,7 +42,8 @@ pub(super) fn in_use() {
         let (arch, window, _) = Native::machine(16 * MIB);
         let error = refused(arch, window, arena_at(address));
         let CarveError::ArenaInUse { address: found, by: as_said, .. } = error else { panic!("{error}") };
-        assert_eq!(as_said, by, "{error}");
+        // The image has a root of tables, too, which may be as near.
+        assert!(as_said == by || as_said == Occupant::PageTable, "{error}");
         assert!(arena_at(address).contains(&found), "{error}");
     }
     let (arch, window, arena) = Native::machine(16 * MIB);
