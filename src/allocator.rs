@@ -9,6 +9,7 @@ use allotment_arch::{Arch, FrameSource, Native, PhysAddr, VirtAddr};
 
 use crate::{
     CarveError, Config, Error, Invalidations, Plan,
+    events::{tell, told},
     on_demand::OnDemand,
     pooling::Pools,
     vm::{Arena, Carving, CpuRecord, Epochs, Records, RegionSizes, Regions, Vm, Zeros, check_ranges},
@@ -63,7 +64,8 @@ impl<A: Arch> Allocator<A> {
         config: &Config,
     ) -> Result<Self, CarveError> {
         // SAFETY: by this function's contract.
-        unsafe { Self::carve(arch, window, arena, config, None) }
+        let carved = unsafe { Self::carve(arch, window, arena, config, None) };
+        told!(Warn, "nothing was carved", carved)
     }
 
     /// The same, with the frames of the window's upper tables from `tables`
@@ -86,7 +88,8 @@ impl<A: Arch> Allocator<A> {
         tables: &mut dyn FrameSource,
     ) -> Result<Self, CarveError> {
         // SAFETY: by this function's contract.
-        unsafe { Self::carve(arch, window, arena, config, Some(tables)) }
+        let carved = unsafe { Self::carve(arch, window, arena, config, Some(tables)) };
+        told!(Warn, "nothing was carved", carved)
     }
 
     /// # Safety
@@ -133,6 +136,15 @@ impl<A: Arch> Allocator<A> {
         // SAFETY: as above: carved by the specs of the same `resolved`.
         let pools = unsafe { Pools::in_places(&vm, config, &resolved, &places) };
         let plan = Plan::new(&resolved, &places, window, arena);
+        tell!(
+            info,
+            "carved: memories {}; tables {}; stacks {}; {} free frames",
+            plan.memories,
+            plan.tables,
+            plan.stacks,
+            plan.frames
+        );
+        tell!(debug, "plan:\n{plan}");
         Ok(Self {
             vm,
             pools,
@@ -160,6 +172,7 @@ impl<A: Arch> Allocator<A> {
     /// [`is_sealed`](Self::is_sealed) tells whoever comes later.
     pub fn seal(&self) {
         self.sealed.store(true, Ordering::Release);
+        tell!(info, "sealed: no frame of the embedder's and no heap from here on");
     }
 
     /// Whether boot is over.

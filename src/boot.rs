@@ -1,18 +1,22 @@
-//! From a boot-loader's memory map to an arena.
+//! From a boot-loader's memory map to an arena, and from the live root to a window.
 //!
 //! ```ignore-none
-//! use allotment::boot::arena;
+//! use allotment::boot::{arena, without};
 //!
 //! // Limine's memory map, `BootInfo::memory_regions`, a device tree: whatever
 //! // says what is usable, as ranges of physical addresses.
 //! let usable = [0x1000..0x9f000, 0x10_0000..0x4000_0000];
-//! let arena = arena(usable, 256 << 20).unwrap();
+//! // What of it is in use meanwhile: the kernel's image, a heap, an initial ramdisk.
+//! let taken = [0x20_0000..0x48_3000, 0x3000_0000..0x3200_0000];
+//! let arena = arena(without(usable, &taken), 256 << 20).unwrap();
 //! assert_eq!(arena.end.0 - arena.start.0, 256 << 20);
 //! ```
 
-use core::{fmt, ops::Range};
+use core::{fmt, ops::Range, sync::atomic::Ordering};
 
-use allotment_arch::{PAGE_SIZE, PhysAddr};
+use allotment_arch::{
+    Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, PhysAddr, TABLE_SPAN, Table, Upper, VirtAddr,
+};
 
 /// No usable memory is as large, in one piece, as was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +77,77 @@ pub fn largest_arena(usable: impl IntoIterator<Item = Range<u64>>) -> Result<Ran
         .max_by_key(|range| range.end - range.start)
         .map(|range| PhysAddr(range.start)..PhysAddr(range.end))
         .ok_or(NoArena { requested: PAGE_SIZE as u64, largest: 0 })
+}
+
+/// What `taken` leaves of the ranges in `usable`, in their order. The ranges of `taken` may come in
+/// any order, and overlap.
+pub fn without<'t>(
+    usable: impl IntoIterator<Item = Range<u64>, IntoIter: 't>,
+    taken: &'t [Range<u64>],
+) -> impl Iterator<Item = Range<u64>> + 't {
+    usable.into_iter().flat_map(move |range| {
+        let mut at = range.start;
+        core::iter::from_fn(move || {
+            while let Some(over) = taken.iter().find(|taken| taken.contains(&at)) {
+                at = over.end;
+            }
+            let starts = taken.iter().filter(|taken| !taken.is_empty()).map(|taken| taken.start);
+            let end = starts.filter(|&start| start > at).fold(range.end, u64::min);
+            let piece = at..end;
+            at = end.max(at);
+            (!piece.is_empty()).then_some(piece)
+        })
+    })
+}
+
+/// The live root has no run of empty top-level entries that is large enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoWindow {
+    /// Bytes that were asked for.
+    pub requested: u64,
+    /// Bytes that the longest run of empty entries serves.
+    pub largest: u64,
+}
+
+impl fmt::Display for NoWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { requested, largest } = self;
+        write!(
+            f,
+            "no {requested:#x} bytes under empty top-level entries in one piece, the longest run serves {largest:#x}; \
+             ask for less, or unmap what is not needed"
+        )
+    }
+}
+
+impl core::error::Error for NoWindow {}
+
+/// The first `bytes`, rounded up to 2 MiB, of the upper half that begin at a top-level entry and whose
+/// entries are all empty in the live root. The last entry, at the top of the address space, is left out.
+///
+/// What the kernel maps later must stay out of it: ask when all else has its place.
+///
+/// # Errors
+///
+/// [`NoWindow`].
+pub fn window<A: Arch>(arch: &A, bytes: u64) -> Result<Range<VirtAddr>, NoWindow> {
+    let top = arch.levels() - 1;
+    let span = 1u64 << (12 + 9 * u32::from(top));
+    let first_of_half = VirtAddr(u64::MAX << (11 + 9 * u32::from(arch.levels())));
+    // SAFETY: the machine's root is a live table, which stays: whoever made the machine says so.
+    let root = unsafe { Table::new(arch, arch.root(first_of_half), 1) };
+    let wanted = bytes.checked_next_multiple_of(TABLE_SPAN as u64).filter(|&bytes| bytes > 0);
+    let (mut run, mut largest) = (0, 0);
+    for nth in ENTRIES_PER_TABLE / 2..ENTRIES_PER_TABLE - 1 {
+        let entry = root.entries()[nth].load(Ordering::Relaxed);
+        run = if A::Format::upper(top, entry) == Upper::NotPresent { run + span } else { 0 };
+        largest = largest.max(run);
+        if let Some(bytes) = wanted.filter(|&bytes| bytes <= run) {
+            let after = first_of_half.0 + (nth - ENTRIES_PER_TABLE / 2 + 1) as u64 * span;
+            return Ok(VirtAddr(after - run)..VirtAddr(after - run + bytes));
+        }
+    }
+    Err(NoWindow { requested: bytes, largest })
 }
 
 /// Ranges of whole pages, those joined that touch; without page 0.

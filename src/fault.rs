@@ -5,13 +5,19 @@
 //! answers. Asking takes no lock, allocates nothing and sends no interrupt:
 //! the slot is found by one subtraction and one division, and only atomics are
 //! read.
+//!
+//! ```text
+//!   x86_64    CR2, error code ---> fault_from_error_code \          Resume   return, try again
+//!   aarch64   ESR_EL1, FAR_EL1 --> fault_from_esr --------> fault -> Trap     wasm's trap, or a bug: print it
+//!                                                                    NotOurs  the kernel's own affair
+//! ```
 
 use core::{
     fmt,
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use allotment_arch::{Access, Arch, Entry, Format, Invalidation, PAGE_SIZE, Pages, VirtAddr};
+use allotment_arch::{Access, Arch, Entry, FaultAccess, Format, Invalidation, PAGE_SIZE, Pages, VirtAddr};
 
 use crate::{
     Allocator, CompiledModuleId, PoolKind,
@@ -19,17 +25,6 @@ use crate::{
     pooling::{Position, SlotPool, is_in_use},
     vm::{copy_on_write::Touch, pages::mark_written, region_entry},
 };
-
-/// What the faulting instruction tried to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultAccess {
-    /// A load.
-    Read,
-    /// A store.
-    Write,
-    /// An instruction fetch.
-    Execute,
-}
 
 /// What to do about a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +40,18 @@ pub enum Verdict {
 }
 
 /// What an address of the window is, and whose.
+///
+/// Prints as one line with `{}`, and with `{:#}` as several for a panic's screen:
+///
+/// ```text
+/// read at 0xffff901002400010 is not allowed
+///   what        memory 0
+///   offset      0x400010, of 0x400000 accessible bytes
+///   slot        3 of memories, generation 17, in use
+///   module      5
+/// ```
+///
+/// It borrows nothing, and is printed without a heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FaultReport {
@@ -108,22 +115,17 @@ pub enum FaultRegion {
     NotInRoot,
 }
 
-impl fmt::Display for FaultAccess {
+impl fmt::Display for FaultReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Execute => "execute",
-        })
+        if f.alternate() { self.write_lines(f) } else { self.write_line(f) }
     }
 }
 
-impl fmt::Display for FaultReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl FaultReport {
+    fn write_line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {}: {}", self.access, self.address, self.region)?;
         if let Some(offset) = self.offset {
-            let sign = if offset < 0 { "-" } else { "" };
-            write!(f, ", offset {sign}{:#x}", offset.unsigned_abs())?;
+            write!(f, ", offset {}", Signed(offset))?;
         }
         if let Some(FaultSlot { pool, memory_pool, slot, generation, accessible }) = self.slot {
             if matches!(self.region, FaultRegion::Memory(_) | FaultRegion::Table(_) | FaultRegion::GcHeap) {
@@ -138,6 +140,37 @@ impl fmt::Display for FaultReport {
             }
         }
         self.module.map_or(Ok(()), |module| write!(f, ", {module}"))
+    }
+
+    fn write_lines(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} at {} is not allowed", self.access, self.address)?;
+        write!(f, "  what        {}", self.region)?;
+        if let Some(offset) = self.offset {
+            write!(f, "\n  offset      {}", Signed(offset))?;
+        }
+        if let Some(FaultSlot { pool, memory_pool, slot, generation, accessible }) = self.slot {
+            write!(f, ", of {accessible:#x} accessible bytes")?;
+            match pool {
+                Some(_) if memory_pool > 0 => {
+                    write!(f, "\n  slot        {slot} of memory pool {memory_pool}")?
+                }
+                Some(pool) => write!(f, "\n  slot        {slot} of {pool}")?,
+                None => write!(f, "\n  range       {slot} on demand")?,
+            }
+            let state = if is_in_use(generation) { "in use" } else { "free" };
+            write!(f, ", generation {generation}, {state}")?;
+        }
+        self.module.map_or(Ok(()), |module| write!(f, "\n  module      {}", module.0))
+    }
+}
+
+/// In hexadecimal, with its sign before.
+struct Signed(i64);
+
+impl fmt::Display for Signed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        write!(f, "{sign}{:#x}", self.0.unsigned_abs())
     }
 }
 
@@ -186,6 +219,51 @@ impl<A: Arch> Allocator<A> {
             None if access != FaultAccess::Execute => self.touch_region(address, access),
             None => self.refuse_region(address, access),
         }
+    }
+
+    /// [`fault`](Self::fault), with what x86_64 gives to the handler of `#PF`: CR2, and
+    /// the error code.
+    ///
+    /// ```ignore-none
+    /// # use allotment::{Allocator, Verdict};
+    /// # fn handler(allocator: &Allocator, cr2: u64, error_code: u64) {
+    /// // Of the crate `x86_64`: `Cr2::read_raw()`, and `error_code.bits()`.
+    /// match allocator.fault_from_error_code(cr2, error_code) {
+    ///     Verdict::Resume => {}
+    ///     Verdict::Trap(report) => panic!("{report:#}"), // where wasm runs: its trap
+    ///     Verdict::NotOurs => panic!("page fault at {cr2:#x}"),
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// What [`FaultAccess::from_error_code`] refuses is not ours: such as an access of user
+    /// mode, which would fault again for ever.
+    pub fn fault_from_error_code(&self, cr2: u64, error_code: u64) -> Verdict {
+        self.fault_as(cr2, FaultAccess::from_error_code(error_code))
+    }
+
+    /// [`fault`](Self::fault), with what aarch64 gives to the handler of synchronous
+    /// exceptions: ESR_EL1 and FAR_EL1.
+    ///
+    /// ```ignore-none
+    /// # use allotment::{Allocator, Verdict};
+    /// # fn handler(allocator: &Allocator, esr: u64, far: u64) {
+    /// match allocator.fault_from_esr(esr, far) {
+    ///     Verdict::Resume => {}
+    ///     Verdict::Trap(report) => panic!("{report:#}"), // where wasm runs: its trap
+    ///     Verdict::NotOurs => panic!("exception {esr:#x}, at {far:#x}"),
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// What [`FaultAccess::from_esr`] refuses is not ours: any other exception, and an abort
+    /// of EL0's.
+    pub fn fault_from_esr(&self, esr: u64, far: u64) -> Verdict {
+        self.fault_as(far, FaultAccess::from_esr(esr))
+    }
+
+    fn fault_as(&self, address: u64, access: Option<FaultAccess>) -> Verdict {
+        access.map_or(Verdict::NotOurs, |access| self.fault(VirtAddr(address), access))
     }
 
     /// The entry for an address of a region, if it allows the access.

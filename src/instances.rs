@@ -10,6 +10,7 @@ use allotment_arch::{Arch, PAGE_SIZE, page_ceil};
 use crate::{
     Allocator, CompiledModuleId, Error, FiberStack, GcHeap, MakeAccessible, Memory, MemoryRequest, Table,
     TableRequest,
+    events::{tell, told},
     on_demand::{Home, RangeKind},
     pooling::{Count, SlabLayout, SlotId, SlotPool},
     vm::{Image, pointer},
@@ -56,13 +57,14 @@ impl<A: Arch> Allocator<A> {
             }
         }
         if self.on_demand.is_strategy {
-            return self.memory_on_demand(RangeKind::Memory, image, request);
+            return told!(Warn, "no memory", self.memory_on_demand(RangeKind::Memory, image, request));
         }
         if request.shared {
             return Err(Error::SharedMemory);
         }
         request.check()?;
-        let (pool, id) = self.pools.allocate_memory(&self.vm, image, request)?;
+        let made = self.pools.allocate_memory(&self.vm, image, request);
+        let (pool, id) = told!(Warn, "no memory", made)?;
         let limit = pool.layout().max_memory_size;
         let first = pointer(pool.base(id.slot));
         Ok(Memory::Static {
@@ -209,9 +211,9 @@ impl<A: Arch> Allocator<A> {
         let too_large = Error::TableTooLarge { requested: minimum, limit: capacity };
         let bytes = minimum.checked_mul(element_size).filter(|_| minimum <= capacity).ok_or(too_large)?;
         if self.on_demand.is_strategy {
-            return self.table_on_demand(&request, capacity);
+            return told!(Warn, "no table", self.table_on_demand(&request, capacity));
         }
-        let id = self.pools.allocate(&self.vm, pool, owner, None, bytes)?;
+        let id = told!(Warn, "no table", self.pools.allocate(&self.vm, pool, owner, None, bytes))?;
         let base = pointer(pool.base(id.slot));
         Ok(Table { allocator: self, home: Home::Slot(id), base, size: minimum, capacity, element_size })
     }
@@ -258,11 +260,11 @@ impl<A: Arch> Allocator<A> {
             return Err(Error::NoStacks);
         }
         if self.on_demand.is_strategy {
-            return self.stack_on_demand(self.config.async_stack_size);
+            return told!(Warn, "no stack", self.stack_on_demand(self.config.async_stack_size));
         }
         let pool = &self.pools.stacks;
         let SlabLayout { max_memory_size, guard_size, .. } = *pool.layout();
-        let id = self.pools.allocate(&self.vm, pool, None, None, max_memory_size)?;
+        let id = told!(Warn, "no stack", self.pools.allocate(&self.vm, pool, None, None, max_memory_size))?;
         let base = pointer(pool.base(id.slot));
         let stack = NonNull::slice_from_raw_parts(base, max_memory_size);
         Ok(FiberStack { allocator: self, home: Home::Slot(id), stack, guard_size })
@@ -299,10 +301,11 @@ impl<A: Arch> Allocator<A> {
     /// As for [`allocate_memory`](Self::allocate_memory).
     pub fn allocate_gc_heap(&self, request: impl Into<MemoryRequest>) -> Result<GcHeap<'_, A>, Error> {
         if self.on_demand.is_strategy {
-            let memory = self.memory_on_demand(RangeKind::GcHeap, None, &request.into())?;
+            let memory = self.memory_on_demand(RangeKind::GcHeap, None, &request.into());
+            let memory = told!(Warn, "no GC heap", memory)?;
             return Ok(GcHeap { memory });
         }
-        self.pools.gc_heaps.increment()?;
+        told!(Warn, "no GC heap", self.pools.gc_heaps.increment())?;
         match self.allocate_memory(request) {
             Ok(memory) => {
                 mark_gc_heap(&memory, true);
@@ -430,17 +433,19 @@ impl<A: Arch> Allocator<A> {
 
     /// On demand nothing is limited, nor counted.
     fn count(&self, count: &Count) -> Result<(), Error> {
-        if self.on_demand.is_strategy { Ok(()) } else { count.increment() }
+        if self.on_demand.is_strategy { Ok(()) } else { told!(Warn, "no instance", count.increment()) }
     }
 
     /// Forgets which slots `module` had: it is gone, and will not come back for
     /// them.
     pub fn purge_module(&self, module: CompiledModuleId) {
         self.pools.purge_module(&self.vm, module);
+        tell!(debug, "purged {module}");
     }
 
     pub(crate) fn make_accessible(&self, id: SlotId, offset: usize, len: usize) -> Result<(), Error> {
-        self.pools.make_accessible(&self.vm, self.pools.of(id), id, offset, len)
+        let made = self.pools.make_accessible(&self.vm, self.pools.of(id), id, offset, len);
+        told!(Debug, "a memory does not grow", made)
     }
 }
 

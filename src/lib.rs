@@ -13,6 +13,7 @@ mod allocator;
 pub mod boot;
 mod config;
 mod error;
+mod events;
 mod fault;
 mod gc_heap;
 pub mod image;
@@ -35,13 +36,14 @@ mod vm;
 pub mod wasmtime;
 
 pub use allocator::Allocator;
+pub use arch::FaultAccess;
 pub use config::{
     Backing, BackingReason, Commit, Config, ConfigError, InstanceAllocationStrategy, Limit, MemoryPoolConfig,
     MemoryPools, MemorySizes, PoolingAllocationConfig, Premapped, Resolved, ResolvedCount, ResolvedPool,
     Scrub, Total,
 };
 pub use error::{CarveError, Error};
-pub use fault::{FaultAccess, FaultRegion, FaultReport, FaultSlot, Verdict};
+pub use fault::{FaultRegion, FaultReport, FaultSlot, Verdict};
 pub use gc_heap::GcHeap;
 pub use image::MemoryImage;
 pub use memory::{DynamicMemory, MakeAccessible, Memory};
@@ -64,5 +66,8 @@ assert_not_impl_any!(DynamicMemory<'static, Native>: Clone, Copy);
 assert_not_impl_any!(Table<'static, Native>: Clone, Copy);
 assert_not_impl_any!(FiberStack<'static, Native>: Clone, Copy);
 assert_impl_all!(MakeAccessible<'static, Native>: Copy, Send, Sync);
+// What a handler has may go anywhere: to a panic's screen, to another CPU.
+assert_impl_all!(FaultReport: Copy, Send, Sync);
+assert_impl_all!(Verdict: Copy, Send, Sync);
 // A memory is one claim on one slot.
 assert_not_impl_any!(Memory<'static, Native>: Clone, Copy);

@@ -39,11 +39,13 @@ impl<A: Arch> Allocator<A> {
         let touched = index(self.plan.window.start, top)..=index(VirtAddr(self.plan.window.end.0 - 1), top);
         let read = |table: Table<'_>, nth: usize| table.entries()[nth].load(Ordering::Relaxed);
         for nth in touched.clone() {
-            let found = A::Format::upper(top, read(to, nth));
+            let entry = read(to, nth);
+            let found = A::Format::upper(top, entry);
             if found != Upper::NotPresent && found != A::Format::upper(top, read(from, nth)) {
                 let above = self.plan.window.start.0 >> (12 + 9 * u32::from(top)) & !511;
                 let address = VirtAddr((above | nth as u64) << (12 + 9 * u32::from(top)));
-                return Err(CarveError::WindowInUse { address: address.max(self.plan.window.start) });
+                let address = address.max(self.plan.window.start);
+                return Err(CarveError::WindowInUse { address, index: nth, entry });
             }
         }
         for nth in touched {

@@ -7,6 +7,10 @@ mod common;
 #[path = "carve/x86_64_types.rs"]
 mod x86_64_types;
 
+extern crate alloc;
+
+use alloc::string::ToString;
+
 use allotment::{
     Allocator, CarveError, Config, ConfigError, Error, FaultAccess, Verdict,
     arch::{Access, FrameSource, PhysAddr, VirtAddr},
@@ -77,6 +81,11 @@ harness::tests! {
     }
 
     #[cfg(all(target_os = "none", target_arch = "x86_64"))]
+    fn a_kernel_whose_first_memory_type_is_not_write_back_is_refused() {
+        x86_64_types::with_uncached_memory();
+    }
+
+    #[cfg(all(target_os = "none", target_arch = "x86_64"))]
     fn the_types_of_the_crate_x86_64_fit() {
         x86_64_types::fit();
     }
@@ -140,7 +149,8 @@ fn window_in_use<A: TestArch>() {
     unsafe { entry_place.write(entry) };
     // SAFETY: the machine is this test's.
     let refused = unsafe { Allocator::new(arch, window.clone(), arena, &small()) }.map(drop).unwrap_err();
-    assert_eq!(refused, CarveError::WindowInUse { address: window.start });
+    assert_eq!(refused, CarveError::WindowInUse { address: window.start, index: top, entry });
+    assert!(refused.to_string().contains(&alloc::format!("entry {top}, for {}", window.start)), "{refused}");
 }
 
 fn ranges<A: TestArch>() {

@@ -6,6 +6,8 @@
 extern crate alloc;
 
 mod common;
+#[path = "images/physical.rs"]
+mod physical;
 
 use alloc::vec::Vec;
 
@@ -51,6 +53,14 @@ harness::tests! {
 
     fn large_images_share_their_tables() {
         on_every_machine!(large);
+    }
+
+    fn physical_memory_is_shown_unless_it_is_the_arenas() {
+        on_every_machine!(physical::frames);
+    }
+
+    fn what_is_mapped_is_shown_unless_it_is_a_memorys() {
+        on_every_machine!(physical::mapped);
     }
 
     fn errors_name_what_is_wrong() {

@@ -32,12 +32,16 @@ use refused::{
     out_of_frames_to_split, outside as refused_outside,
 };
 use shared::{
-    build_refused, make_private, make_private_at_once, over_an_empty_table, refilled_at_once, replace_table,
-    share, untouched,
+    build_refused, foreign, make_private, make_private_at_once, over_an_empty_table, refilled_at_once,
+    replace_table, share, untouched,
 };
 use sizes::{block, block_translates, marked_run, part_of_a_block, run, uneven, whole_block};
 
 harness::tests! {
+    fn a_table_of_another_space_is_refused() {
+        on_every_machine!(foreign);
+    }
+
     fn map_fills_any_range_over_several_tables() {
         on_every_machine!(map);
     }

@@ -25,6 +25,7 @@
 //! | tell where memory, frames and CPUs are | [`PhysMap`], [`FrameSource`], [`Cpus`] |
 //! | say what an edit left stale, and have it forgotten | [`Invalidation`], [`Arch::invalidate_local`], [`Arch::invalidate_everywhere`] |
 //! | look an address up in anybody's tables | [`translate`] |
+//! | decode what a CPU says about a fault | [`FaultAccess::from_error_code`], [`FaultAccess::from_esr`] |
 //! | test on a host what edits tables | `emulated::Emulated`, with the feature `emulated` |
 //! | pass on what a kernel has of the crate `x86_64` | `x86_64_v0_15`, with the feature of that name, `x86_64-v0_15` |
 //!
@@ -47,6 +48,7 @@ extern crate std;
 
 mod address;
 mod embedder;
+mod fault;
 mod format;
 mod invalidation;
 mod machine;
@@ -64,9 +66,10 @@ pub use address::{
     ENTRIES_PER_TABLE, PAGE_SIZE, Pages, PhysAddr, TABLE_SPAN, VirtAddr, page_ceil, page_floor,
 };
 pub use embedder::{Cpus, FrameSource, PhysMap, PhysOffset};
+pub use fault::FaultAccess;
 pub use format::{Access, Entry, Format, Upper};
 pub use invalidation::{Invalidation, Scope};
-pub use machine::{Arch, CpuError};
+pub use machine::{Arch, CpuError, Occupant};
 pub use walk::{Table, Translation, find_leaf_entry, index, translate};
 pub use x86_64::X86_64;
 

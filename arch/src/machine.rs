@@ -90,6 +90,17 @@ pub unsafe trait Arch: Send + Sync {
     /// Names the register bit that is wrong and the value it should have.
     fn check(&self, window: VirtAddr) -> Result<(), CpuError>;
 
+    /// How many bits the physical addresses in entries may have, where a register says
+    /// so.
+    fn physical_bits(&self) -> u32 {
+        52
+    }
+
+    /// Reports addresses that this CPU uses at this moment, and what for.
+    fn in_use(&self, report: &mut dyn FnMut(Occupant, VirtAddr)) {
+        let _ = report;
+    }
+
     /// Loads `len` bytes at `address` as code on this CPU does: through the live
     /// tables, with faults that the embedder's handler answers. A machine that is
     /// not the one that this runs on has its own of this and the next three.
@@ -195,6 +206,34 @@ fn pointer(address: VirtAddr) -> *mut u8 {
     core::ptr::with_exposed_provenance_mut(address.0 as usize)
 }
 
+/// What an arena must not hold, as it is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Occupant {
+    /// A table of the live tables: a boot-loader's, the kernel's, or another allocator's.
+    PageTable,
+    /// The code that runs, and what is mapped read-only around it.
+    Code,
+    /// The stack of the CPU that asks.
+    Stack,
+    /// Its exception handlers' table: IDTR, or VBAR_EL1.
+    Exceptions,
+    /// Its segment descriptors: GDTR.
+    Segments,
+}
+
+impl fmt::Display for Occupant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PageTable => "a live page table",
+            Self::Code => "the running kernel",
+            Self::Stack => "the stack that is in use",
+            Self::Exceptions => "the exception handlers' table",
+            Self::Segments => "the segment descriptors",
+        })
+    }
+}
+
 /// A CPU that is not set up as isolation needs it. Each says which bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -205,19 +244,31 @@ pub enum CpuError {
     NoExecuteOff,
     /// CR4.PCIDE is 1: translations would survive under other identifiers.
     ProcessContexts,
+    /// The first type of IA32_PAT is not write-back (6).
+    MemoryType {
+        /// What it is.
+        found: u8,
+    },
+    /// The CPU is not at EL1, whose tables these are.
+    ExceptionLevel {
+        /// The level that it is at.
+        found: u8,
+    },
     /// MAIR_EL1 attribute 0 is not normal write-back memory (0xff).
     MemoryAttribute {
         /// What attribute 0 holds.
         found: u8,
     },
-    /// TCR_EL1 does not describe a 4 KiB granule with addresses of 48 or 39 bits, alike for each half that
-    /// is walked: the window's, and the other, where the kernel's own tables are looked at.
-    Granule {
-        /// What TCR_EL1 holds.
+    /// A field of TCR_EL1 does not say 4 KiB granule and addresses of 48 or 39 bits, alike for each
+    /// half that is walked: the window's, and the other, where the kernel's own tables are looked at.
+    Translation {
+        /// The field's name.
+        field: &'static str,
+        /// What it holds.
         found: u64,
+        /// What it should hold.
+        wanted: u64,
     },
-    /// TCR_EL1.DS is 1: entries would be spelled otherwise.
-    LargeAddresses,
     /// TCR_EL1.IRGN or ORGN of the window's half is not write-back: walks would
     /// not see what stores to tables left in the caches.
     WalkMemory {
@@ -233,32 +284,38 @@ pub enum CpuError {
 impl fmt::Display for CpuError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::WriteProtectOff => {
-                f.write_str("CR0.WP is 0, read-only pages would not bind the kernel; set it to 1")
-            }
-            Self::NoExecuteOff => f.write_str("EFER.NXE is 0, data pages would be executable; set it to 1"),
+            Self::WriteProtectOff => f.write_str(
+                "CR0.WP (bit 16) is 0, read-only pages would not bind the kernel; set it to 1",
+            ),
+            Self::NoExecuteOff => f.write_str(
+                "EFER.NXE (bit 11 of MSR 0xc0000080) is 0, data pages would be executable; set it to 1",
+            ),
             Self::ProcessContexts => f.write_str(
-                "CR4.PCIDE is 1, translations under other process-context identifiers would stay; set it to 0",
+                "CR4.PCIDE (bit 17) is 1, translations under other process-context identifiers would stay; set it to 0",
             ),
-            Self::MemoryAttribute { found } => {
-                write!(
-                    f,
-                    "MAIR_EL1 attribute 0 is {found:#04x}, not normal write-back memory; set it to 0xff"
-                )
-            }
-            Self::Granule { found } => write!(
+            Self::MemoryType { found } => write!(
                 f,
-                "TCR_EL1 is {found:#x}, not a 4 KiB granule with addresses of 48 or 39 bits, alike for both halves; \
-                 set TG0 to 0b00, TG1 to 0b10, and T0SZ and T1SZ to 16 or 25, or EPDn to 1 for a half without tables"
+                "IA32_PAT entry 0 (bits 2:0 of MSR 0x277) is {found}, pages would not be write-back memory; set it to 6"
             ),
-            Self::LargeAddresses => {
-                f.write_str("TCR_EL1.DS is 1, entries with 52-bit addresses are not supported; set it to 0")
-            }
+            Self::ExceptionLevel { found } => write!(
+                f,
+                "the CPU is at EL{found}, and only EL1's tables can be edited; drop to EL1 before"
+            ),
+            Self::MemoryAttribute { found } => write!(
+                f,
+                "MAIR_EL1 attribute 0 (bits 7:0) is {found:#04x}, not normal write-back memory; set it to 0xff"
+            ),
+            Self::Translation { field, found, wanted } => write!(
+                f,
+                "TCR_EL1.{field} is {found:#b}, windows need a 4 KiB granule with addresses of 48 or 39 bits, alike in \
+                 both halves; set it to {wanted:#b}, or EPDn to 1 for a half without tables"
+            ),
             Self::WalkMemory { inner, outer } => write!(
                 f,
-                "TCR_EL1 has IRGN {inner:#04b} and ORGN {outer:#04b} for the window's half, walks must be write-back; set both to 0b01"
+                "TCR_EL1 has IRGN {inner:#04b} and ORGN {outer:#04b} for the window's half, walks must be write-back; \
+                 set both to 0b01"
             ),
-            Self::MmuOff => f.write_str("SCTLR_EL1.M is 0, the MMU is off; turn it on first"),
+            Self::MmuOff => f.write_str("SCTLR_EL1.M (bit 0) is 0, the MMU is off; turn it on first"),
         }
     }
 }

@@ -59,6 +59,8 @@ pub struct Translation {
     pub writable: bool,
     /// Whether privileged code may execute there.
     pub executable: bool,
+    /// Bytes of the page or block that the address is in: 4 KiB, 2 MiB, 1 GiB.
+    pub bytes: u64,
 }
 
 /// Walks the live tables for `address`, with the limits of every level
@@ -91,6 +93,7 @@ pub unsafe fn translate<A: Arch>(arch: &A, address: VirtAddr) -> Option<Translat
                     physical: PhysAddr(first.0 + (address.0 & (span - 1))),
                     writable: writable && !read_only,
                     executable: executable && !no_execute,
+                    bytes: span,
                 });
             }
         }

@@ -1,12 +1,25 @@
 //! Adapters for the types of the crate `x86_64`, version 0.15: a kernel's frame
-//! allocator and its level 4 (or 5) table, as they are.
+//! allocator and its level 4 (or 5) table, as they are, and its addresses, which
+//! become [`VirtAddr`] and [`PhysAddr`] with `into`.
 
 use x86_64::{
-    PhysAddr as X86PhysAddr,
+    PhysAddr as X86PhysAddr, VirtAddr as X86VirtAddr,
     structures::paging::{FrameAllocator, FrameDeallocator, PageTable, PhysFrame, Size4KiB},
 };
 
-use crate::{FrameSource, Native, PhysAddr, PhysOffset};
+use crate::{FrameSource, Native, PhysAddr, PhysOffset, VirtAddr};
+
+impl From<X86VirtAddr> for VirtAddr {
+    fn from(address: X86VirtAddr) -> Self {
+        Self(address.as_u64())
+    }
+}
+
+impl From<X86PhysAddr> for PhysAddr {
+    fn from(address: X86PhysAddr) -> Self {
+        Self(address.as_u64())
+    }
+}
 
 /// A kernel's `FrameAllocator<Size4KiB>`, which can take frames back, as a
 /// [`FrameSource`].

@@ -1,6 +1,6 @@
 //! [`MemoryImage`]: one image, and what can be asked of it.
 
-use core::{fmt, ptr::NonNull, sync::atomic::Ordering};
+use core::{fmt, ops::Range, ptr::NonNull, sync::atomic::Ordering};
 
 use allotment_arch::{
     Access, Arch, Entry, Format, Native, PAGE_SIZE, PhysAddr, VirtAddr, page_ceil, translate,
@@ -8,7 +8,7 @@ use allotment_arch::{
 
 use crate::{
     Allocator, Error, Memory, MemoryRequest,
-    vm::{Image, PageSource, region_entry},
+    vm::{Image, PageSource, check_reach, region_entry},
 };
 
 /// The initial contents of a memory, over zeros.
@@ -62,12 +62,13 @@ impl<A: Arch> Allocator<A> {
     ///
     /// # Errors
     ///
-    /// As for [`build_image`](Self::build_image).
+    /// As for [`build_image`](Self::build_image); [`Error::NotShowable`] if any of it is in
+    /// the arena, or beyond what entries can name.
     ///
     /// # Safety
     ///
-    /// For the rest of the machine's life the bytes do not change. They are outside
-    /// the arena, and instances may read them.
+    /// For the rest of the machine's life the bytes do not change, and instances may read
+    /// them.
     pub unsafe fn image_of_frames(
         &self,
         offset: usize,
@@ -78,6 +79,9 @@ impl<A: Arch> Allocator<A> {
             return Err(Error::ImageMisaligned { value: frames.0 });
         }
         let (first, end) = pages_of(offset, len)?;
+        if len > 0 && !self.may_show(&(frames..frames.offset(len))) {
+            return Err(Error::NotShowable { frames, bytes: len });
+        }
         let source = |page: usize| PageSource::Frame(frames.offset((page - first) * PAGE_SIZE));
         // SAFETY: by this function's contract.
         unsafe { self.image_without_copies(first, end, source) }
@@ -91,13 +95,13 @@ impl<A: Arch> Allocator<A> {
     /// # Errors
     ///
     /// As for [`build_image`](Self::build_image); [`Error::UnknownRange`] if a byte is not
-    /// mapped.
+    /// mapped, or is a memory's or another of the arena's that no region shows read-only.
     ///
     /// # Safety
     ///
     /// The bytes do not change as long as the image lives; those of a region until it is
     /// released or made writable, which this allocator then refuses; others for the
-    /// rest of the machine's life. They are in no memory of this allocator.
+    /// rest of the machine's life.
     pub unsafe fn image_of_mapped(
         &self,
         offset: usize,
@@ -141,8 +145,19 @@ impl<A: Arch> Allocator<A> {
                 _ => None,
             };
         }
+        if self.plan.window.contains(&page) {
+            return None;
+        }
         // SAFETY: live tables of the kernel's own memory stay during a call.
-        unsafe { translate(&self.vm.arch, page) }.map(|translation| translation.physical)
+        let found = unsafe { translate(&self.vm.arch, page) }?.physical;
+        self.may_show(&(found..found.offset(PAGE_SIZE))).then_some(found)
+    }
+
+    /// Whether physical memory, at least a page, is not the arena's, and entries can name it.
+    fn may_show(&self, frames: &Range<PhysAddr>) -> bool {
+        let Range { start, end } = &self.plan.arena;
+        let apart = frames.end <= *start || *end <= frames.start;
+        apart && frames.start < frames.end && check_reach(&self.vm.arch, frames).is_ok()
     }
 
     /// Runs what may lack frames, again after making room.

@@ -54,7 +54,7 @@ impl fmt::Display for BadModule {
             Self::Missing { what, index, count } => {
                 write!(f, "{what} {index} is named, there are {count}; describe all that is named")
             }
-            Self::TooLarge { what, value, limit } => write!(f, "{what}: {value} exceeds {limit}"),
+            Self::TooLarge { what, value, limit } => write!(f, "{what}: {value} exceeds {limit}; lower it"),
             Self::NotReferable { function } => {
                 write!(f, "function {function} is referred to and has no `func_ref`; give it one")
             }
@@ -66,7 +66,7 @@ impl fmt::Display for BadModule {
             }
             Self::UnbalancedExpression { ops } => write!(
                 f,
-                "a constant expression of {ops} instructions leaves not one value, or has more than {} on the way",
+                "a constant expression of {ops} instructions leaves not one value, or has more than {} on the way; describe what the module has",
                 super::const_expr::MAX_OPERANDS
             ),
         }
@@ -208,11 +208,11 @@ impl fmt::Display for InstanceError {
                     "the module defines {count} {what}, a slot is made for {limit}; raise max_{what}_per_module, and total_{what} if that is less"
                 )
             }
-            Self::OutOfHeap { bytes } => write!(f, "the heap has no room for {bytes} bytes"),
+            Self::OutOfHeap { bytes } => write!(f, "the heap has no room for {bytes} bytes; give instances back, or enlarge it"),
             Self::Strategy { wanted } => {
                 write!(f, "the allocator is not configured for {wanted}; set allocation_strategy")
             }
-            Self::NotFound { what, index } => write!(f, "the module has no {what} {index}"),
+            Self::NotFound { what, index } => write!(f, "the module has no {what} {index} of this type; name one that it has"),
             Self::NotCaptured { what, index } => write!(
                 f,
                 "the instance has a {what} {index}, which no snapshot can hold; take it out, or begin with a new instance"

@@ -92,4 +92,4 @@ static_assertions::assert_obj_safe!(InstanceAllocator<'static>);
 static_assertions::assert_impl_all!(dyn InstanceAllocator<'static>: Send, Sync);
 static_assertions::assert_not_impl_any!(InstanceHandle<'static>: Clone, Copy, Sync);
 static_assertions::assert_impl_all!(InstanceHandle<'static>: Send);
-static_assertions::assert_not_impl_any!(StorePtr: Clone, Copy);
+static_assertions::assert_not_impl_any!(StorePtr<'static>: Clone, Copy);

@@ -1,7 +1,7 @@
 //! What an instance is made from.
 
 use alloc::{boxed::Box, sync::Arc};
-use core::{any::Any, fmt, ptr::NonNull};
+use core::{any::Any, fmt, marker::PhantomData, ptr::NonNull};
 
 use allotment_arch::VirtAddr;
 
@@ -77,43 +77,42 @@ pub struct StorePointers {
     pub gc_heap: VirtAddr,
 }
 
-/// A store, or none. The [book](super#who-limits) has an example. There is one for
-/// each call of [`new`](Self::new): a copy would give the store away twice.
-pub struct StorePtr(Option<NonNull<dyn Store>>);
+/// A store, or none, for one request. The [book](super#who-limits) has an example.
+#[derive(Default)]
+pub struct StorePtr<'a> {
+    /// A reference would not let a request of a longer life be used for a shorter one.
+    store: Option<NonNull<dyn Store + 'a>>,
+    borrowed: PhantomData<&'a mut ()>,
+}
 
-impl StorePtr {
+impl<'a> StorePtr<'a> {
     /// No store: nobody limits, and the pointers are 0.
     #[must_use]
     pub fn empty() -> Self {
-        Self(None)
+        Self::default()
     }
 
-    /// That store.
-    ///
-    /// # Safety
-    ///
-    /// It stays valid, and nobody else uses it, until the request is done with.
+    /// That store, which is nobody else's until the request is done with.
     #[must_use]
-    pub unsafe fn new(store: NonNull<dyn Store>) -> Self {
-        Self(Some(store))
+    pub fn new(store: &'a mut (dyn Store + 'a)) -> Self {
+        Self { store: Some(NonNull::from(store)), borrowed: PhantomData }
     }
 
     /// The store.
-    pub fn get(&mut self) -> Option<&mut dyn Store> {
-        // SAFETY: `new`'s caller says that it is valid, and nobody else's.
-        self.0.map(|mut store| unsafe { store.as_mut() })
+    pub fn get(&mut self) -> Option<&mut (dyn Store + 'a)> {
+        // SAFETY: `new` borrowed it for as long as this lives, and only one borrow of this leads to it.
+        self.store.map(|mut store| unsafe { store.as_mut() })
     }
 
     /// Who is asked before memories and tables are made.
     pub fn limiter(&mut self) -> Option<&mut dyn ResourceLimiter> {
-        // SAFETY: as in `get`.
-        unsafe { self.0?.as_mut() }.limiter()
+        self.get()?.limiter()
     }
 }
 
-impl fmt::Debug for StorePtr {
+impl fmt::Debug for StorePtr<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("StorePtr").field(&self.0.map(NonNull::cast::<()>)).finish()
+        f.debug_tuple("StorePtr").field(&self.store.map(NonNull::cast::<()>)).finish()
     }
 }
 
@@ -210,7 +209,7 @@ pub struct InstanceAllocationRequest<'a> {
     pub host_state: Box<dyn Any + Send + Sync>,
     /// The store that it will be in. Nobody looks at it after
     /// [`allocate`](super::InstanceAllocator::allocate).
-    pub store: StorePtr,
+    pub store: StorePtr<'a>,
 }
 
 impl fmt::Debug for InstanceAllocationRequest<'_> {

@@ -6,7 +6,7 @@ mod dynamic;
 
 use allotment_arch::{Arch, Native};
 
-use crate::{Allocator, Error, pooling::SlotId};
+use crate::{Allocator, Error, events::told, pooling::SlotId};
 
 pub use dynamic::DynamicMemory;
 
@@ -111,7 +111,7 @@ impl<A: Arch> Memory<'_, A> {
                 }
                 Ok(())
             }
-            Self::Dynamic(memory) => memory.grow_to(new_size),
+            Self::Dynamic(memory) => told!(Debug, "a memory does not grow", memory.grow_to(new_size)),
         }
     }
 }

@@ -25,7 +25,10 @@ use allotment_arch::{
     Arch, Format, FrameSource, PAGE_SIZE, PhysAddr, TABLE_SPAN, Table, Upper, VirtAddr, index,
 };
 
-use super::{check_mappings, check_ranges, check_reach, frames::FrameStack};
+use super::{
+    check_cpu, check_mappings, check_ranges, check_reach, check_root, check_unoccupied, frames::FrameStack,
+    is_usable_frame,
+};
 use crate::{CarveError, MemoryPoolConfig, pooling::SlabLayout};
 
 /// Memories, tables, stacks, and memories of other sizes.
@@ -132,14 +135,20 @@ impl<A: Arch> Carving<'_, A> {
         if !self.arch.walks(self.window.start) {
             return Err(CarveError::WindowNotWalked { start: self.window.start });
         }
-        check_reach::<A>(&self.arena)?;
+        check_reach(self.arch, &self.arena)?;
+        check_cpu(self.arch)?;
         let places = self.places()?;
         // SAFETY: the caller keeps the live tables.
-        unsafe { check_mappings(self.arch, &self.arena) }?;
+        unsafe { check_root(self.arch, self.window.start) }?;
         // SAFETY: as above.
         unsafe { self.check_window_is_empty() }?;
+        // SAFETY: as above.
+        unsafe { check_unoccupied(self.arch, &self.arena) }?;
+        // SAFETY: as above.
+        unsafe { check_mappings(self.arch, &self.arena) }?;
         // The last that can fail: a source that takes nothing back loses nothing.
-        let upper = self.upper_frames(&places, tables)?;
+        // SAFETY: as above.
+        let upper = unsafe { self.upper_frames(&places, tables) }?;
         // SAFETY: arena and window are ours by the caller's promise, and the
         // window was found empty.
         unsafe { self.link(&places, upper) };
@@ -233,9 +242,10 @@ impl<A: Arch> Carving<'_, A> {
         let span = level_span(top);
         let mut address = self.window.start.0 & !(span - 1);
         while address < self.window.end.0 && address >= self.window.start.0 & !(span - 1) {
-            let entry = root.entries()[index(VirtAddr(address), top)].load(Ordering::Relaxed);
+            let index = index(VirtAddr(address), top);
+            let entry = root.entries()[index].load(Ordering::Relaxed);
             if A::Format::upper(top, entry) != Upper::NotPresent {
-                return Err(CarveError::WindowInUse { address: VirtAddr(address) });
+                return Err(CarveError::WindowInUse { address: VirtAddr(address), index, entry });
             }
             address = address.wrapping_add(span);
         }
@@ -243,16 +253,24 @@ impl<A: Arch> Carving<'_, A> {
     }
 
     /// The frames of the upper tables: the embedder's, or the arena's own.
-    fn upper_frames(
+    ///
+    /// # Safety
+    ///
+    /// The live tables are not freed during the call.
+    unsafe fn upper_frames(
         &self,
         places: &Places,
         source: Option<&mut dyn FrameSource>,
     ) -> Result<FrameStack, CarveError> {
         let needed = places.upper_count;
         let mut own = OwnFrames(places.upper_tables.clone());
+        let is_own = source.is_none();
         let source = source.unwrap_or(&mut own);
-        FrameStack::take(self.arch, source, needed)
-            .map_err(|available| CarveError::OutOfTableFrames { needed, available })
+        let is_usable = |frame| {
+            // SAFETY: by this function's contract.
+            is_own || !self.arena.contains(&frame) && unsafe { is_usable_frame(self.arch, frame) }
+        };
+        FrameStack::take(self.arch, source, needed, is_usable)
     }
 
     /// Clears the tables and links them into the live root.

@@ -3,7 +3,9 @@
 
 use core::ops::Range;
 
-use allotment_arch::{Arch, Entry, Format, PAGE_SIZE, PhysAddr, TABLE_SPAN, VirtAddr, translate};
+use allotment_arch::{
+    Arch, Entry, Format, PAGE_SIZE, PhysAddr, TABLE_SPAN, Translation, VirtAddr, translate,
+};
 
 use crate::CarveError;
 
@@ -43,43 +45,100 @@ pub(crate) fn check_ranges(
 /// Refuses an arena whose addresses would be cut off in an entry, or whose
 /// hidden entries would name memory where they must not: where a format inverts
 /// them, the inverse must lie above the arena (L1TF).
-pub(crate) fn check_reach<A: Arch>(arena: &Range<PhysAddr>) -> Result<(), CarveError> {
+pub(crate) fn check_reach<A: Arch>(arch: &A, arena: &Range<PhysAddr>) -> Result<(), CarveError> {
     let last = PhysAddr(arena.end.0 - PAGE_SIZE as u64);
+    let is_cut_off = last.0 >> arch.physical_bits() != 0;
     let entry = Entry::Hidden { frame: last, written: false, shared: false };
     let hidden = A::Format::hidden(last, false);
     let named = hidden & A::Format::FRAME;
-    if A::Format::decode(hidden) == entry && named >= last.0 {
+    if A::Format::decode(hidden) == entry && named >= last.0 && !is_cut_off {
         Ok(())
     } else {
         Err(CarveError::ArenaOutOfReach { address: last })
     }
 }
 
+/// Refuses a machine that numbers this CPU as none of its own.
+pub(crate) fn check_cpu<A: Arch>(arch: &A) -> Result<(), CarveError> {
+    let (current, count) = (arch.current_cpu(), arch.cpus());
+    if current < count { Ok(()) } else { Err(CarveError::UnknownCpu { current, count }) }
+}
+
+/// Refuses a physical map in which the root is not where it says: a wrong offset, as a rule.
+///
+/// # Safety
+///
+/// The live tables are not freed during the call.
+pub(crate) unsafe fn check_root<A: Arch>(arch: &A, window: VirtAddr) -> Result<(), CarveError> {
+    let root = arch.root(window);
+    let alias = alias(arch, root);
+    // SAFETY: by this function's contract.
+    let found = if A::ALIAS_IS_MAPPED { unsafe { translate(arch, alias) } } else { return Ok(()) };
+    let found = found.map(|found| found.physical);
+    if found == Some(root) { Ok(()) } else { Err(CarveError::RootNotMapped { root, alias, found }) }
+}
+
 /// Looks at what the embedder's kernel maps: page 0 must not translate, and
-/// the arena's alias must be writable and not executable, at both ends.
+/// the arena's alias must be writable and not executable, all of it.
 ///
 /// # Safety
 ///
 /// The live tables are not freed during the call.
 pub(crate) unsafe fn check_mappings<A: Arch>(arch: &A, arena: &Range<PhysAddr>) -> Result<(), CarveError> {
     // SAFETY: by this function's contract.
-    if unsafe { translate(arch, VirtAddr(0)) }.is_some() {
-        return Err(CarveError::NullPageMapped);
+    if let Some(found) = unsafe { translate(arch, VirtAddr(0)) } {
+        return Err(CarveError::NullPageMapped { physical: found.physical });
     }
     if !A::ALIAS_IS_MAPPED {
         return Ok(());
     }
-    for end in [arena.start, PhysAddr(arena.end.0 - PAGE_SIZE as u64)] {
-        let alias = VirtAddr(arch.physical(end).as_ptr().expose_provenance() as u64);
+    let mut address = arena.start;
+    while address < arena.end {
         // SAFETY: as above.
-        match unsafe { translate(arch, alias) } {
-            Some(found) if found.physical != end || !found.writable => {
-                return Err(CarveError::ArenaNotMapped { address: end });
-            }
-            Some(found) if found.executable => return Err(CarveError::ArenaExecutable { address: end }),
-            Some(_) => {}
-            None => return Err(CarveError::ArenaNotMapped { address: end }),
+        let found = unsafe { check_alias(arch, address) }?;
+        if found.executable {
+            return Err(CarveError::ArenaExecutable { address, alias: alias(arch, address) });
         }
+        // On with the next page or block: linear, as a map is, it begins a whole number of them further.
+        address = PhysAddr((address.0 & !(found.bytes - 1)) + found.bytes);
     }
     Ok(())
+}
+
+/// What is mapped where the arch says that `address` is: that, and writable.
+///
+/// # Safety
+///
+/// As for [`check_mappings`].
+unsafe fn check_alias<A: Arch>(arch: &A, address: PhysAddr) -> Result<Translation, CarveError> {
+    let alias = alias(arch, address);
+    // SAFETY: by this function's contract.
+    match unsafe { translate(arch, alias) } {
+        Some(found) if found.physical != address => {
+            Err(CarveError::ArenaNotMapped { address, alias, found: Some(found.physical) })
+        }
+        Some(found) if !found.writable => Err(CarveError::ArenaReadOnly { address, alias }),
+        Some(found) => Ok(found),
+        None => Err(CarveError::ArenaNotMapped { address, alias, found: None }),
+    }
+}
+
+/// Whether a frame can become a table: it is a page that can be written, and that entries can name.
+///
+/// # Safety
+///
+/// As for [`check_mappings`].
+pub(crate) unsafe fn is_usable_frame<A: Arch>(arch: &A, frame: PhysAddr) -> bool {
+    let end = frame.offset(PAGE_SIZE);
+    let in_reach = frame.0 != 0
+        && frame.is_aligned(PAGE_SIZE)
+        && end > frame
+        && check_reach(arch, &(frame..end)).is_ok();
+    // SAFETY: by this function's contract.
+    in_reach && (!A::ALIAS_IS_MAPPED || unsafe { check_alias(arch, frame) }.is_ok())
+}
+
+/// Where the arch says that `address` is mapped.
+pub(crate) fn alias<A: Arch>(arch: &A, address: PhysAddr) -> VirtAddr {
+    VirtAddr(arch.physical(address).as_ptr().expose_provenance() as u64)
 }

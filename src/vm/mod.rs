@@ -20,6 +20,7 @@ pub(crate) mod copy_on_write;
 mod epochs;
 mod frames;
 mod images;
+mod occupied;
 pub(crate) mod pages;
 mod records;
 mod regions;
@@ -32,12 +33,13 @@ use allotment_arch::{Arch, Invalidation, VirtAddr};
 
 pub(crate) use arena::{Arena, Promise};
 pub(crate) use carve::{Carving, POOLS, Places, PoolPlaces, PoolSpec};
-pub(crate) use checks::check_ranges;
-use checks::{check_mappings, check_reach};
+use checks::{check_cpu, check_mappings, check_root, is_usable_frame};
+pub(crate) use checks::{check_ranges, check_reach};
 #[cfg(feature = "wasmtime-platform")]
 pub(crate) use epochs::AboveCpu;
 pub(crate) use epochs::{CpuRecord, Epoch, Epochs, Settled};
 pub(crate) use images::{Image, ImageRecord, PageSource, ShownImage, Zeros};
+use occupied::check_unoccupied;
 pub(crate) use records::Records;
 pub use regions::RegionView;
 pub(crate) use regions::{

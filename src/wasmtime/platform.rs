@@ -13,7 +13,7 @@ use super::{
     next::Successors,
     slots::{GUARDS, mapping, slot_of},
 };
-use crate::{Allocator, Error, vm::pointer};
+use crate::{Allocator, Error, events::told, vm::pointer};
 
 /// Access as Wasmtime's `prot_flags` say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,10 +104,16 @@ impl fmt::Display for PlatformError {
         match self {
             Self::Allocator(error) => error.fmt(f),
             Self::Protection { flags } => {
-                write!(f, "protection flags {flags:#b} are none of: nothing, read, read-write, read-execute")
+                write!(
+                    f,
+                    "protection flags {flags:#b} are none of: nothing, read, read-write, read-execute; ask for one of these"
+                )
             }
             Self::SlotAccess { offset, bytes } => {
-                write!(f, "{bytes:#x} bytes at offset {offset:#x} of a memory slot cannot have that access")
+                write!(
+                    f,
+                    "{bytes:#x} bytes at offset {offset:#x} of a memory slot cannot have that access; map a range that is no memory"
+                )
             }
             Self::NotExecutable { address } => {
                 write!(
@@ -362,7 +368,7 @@ impl<A: Arch> Platform<A> {
         if let Err(error) = result {
             *self.last_error.lock() = Some(error);
         }
-        result
+        told!(Debug, "a call of Wasmtime's failed", result)
     }
 }
 

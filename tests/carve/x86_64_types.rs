@@ -3,11 +3,14 @@
 use allotment::{
     Allocator, CarveError,
     arch::{
-        Arch, CpuError, Native, PhysOffset,
+        Arch, CpuError, Native, PhysAddr, PhysOffset, VirtAddr,
         x86_64_v0_15::{X86BumpFrames, X86Frames},
     },
 };
-use x86_64::registers::control::{Cr0, Cr0Flags};
+use x86_64::registers::{
+    control::{Cr0, Cr0Flags},
+    model_specific::Msr,
+};
 use x86_64::structures::paging::{FrameAllocator, FrameDeallocator, PageTable, PhysFrame, Size4KiB};
 
 use super::{MIB, Machine, TestArch, small};
@@ -41,6 +44,22 @@ pub(super) fn without_write_protection() {
     assert!(Machine::<Native>::try_new(&small(), 16 * MIB).is_ok());
 }
 
+pub(super) fn with_uncached_memory() {
+    const IA32_PAT: u32 = 0x277;
+    let mut types = Msr::new(IA32_PAT);
+    let set = |types: &mut Msr, value| {
+        // SAFETY: slow, if the machine has caches at all, and the same again soon.
+        unsafe { types.write(value) };
+    };
+    // SAFETY: every CPU with long mode has it.
+    let usual = unsafe { types.read() };
+    set(&mut types, usual & !7);
+    let refused = Machine::<Native>::try_new(&small(), 16 * MIB).err();
+    set(&mut types, usual);
+    assert_eq!(refused, Some(CarveError::Cpu(CpuError::MemoryType { found: 0 })));
+    assert!(Machine::<Native>::try_new(&small(), 16 * MIB).is_ok());
+}
+
 pub(super) fn fit() {
     for bump_only in [false, true] {
         let (machine, window, arena) = Native::machine(16 * MIB);
@@ -53,6 +72,9 @@ pub(super) fn fit() {
         // SAFETY: that is what CR3 holds, and memory is mapped at its own address.
         let arch = unsafe { Native::of_table(PhysOffset(0), root) };
         assert_eq!(arch.root(window.start), machine.root(window.start));
+        assert_eq!(PhysAddr::from(first), arena.start);
+        let start = x86_64::VirtAddr::new(window.start.0);
+        assert_eq!(VirtAddr::from(start), window.start);
         let config = small();
         let (mut whole, mut bump);
         let source: &mut dyn allotment::arch::FrameSource = if bump_only {

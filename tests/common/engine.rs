@@ -2,7 +2,6 @@
 //! them back.
 
 use alloc::{boxed::Box, vec, vec::Vec};
-use core::ptr::NonNull;
 
 use allotment::{
     Config, Metrics, PoolingAllocationConfig,
@@ -90,10 +89,7 @@ impl<'a, A: TestArch> Engine<'a, A> {
         imports: Imports<'_>,
         store: Option<&mut TestStore>,
     ) -> Result<InstanceHandle<'a, A>, InstanceError> {
-        let store = store.map_or_else(StorePtr::empty, |store| {
-            // SAFETY: the store is borrowed for longer than the request lives.
-            unsafe { StorePtr::new(NonNull::from(store)) }
-        });
+        let store = store.map_or_else(StorePtr::empty, |store| StorePtr::new(store));
         if self.images {
             self.instances.prepare_images(&**code)?;
         }

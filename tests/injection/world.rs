@@ -142,7 +142,7 @@ pub(crate) fn allocate<'a, A: TestArch>(
 pub(crate) fn allocate_in<'a, A: TestArch>(
     engine: &(dyn InstanceAllocator<'a, A> + '_),
     code: &Arc<dyn ModuleRuntimeInfo>,
-    store: StorePtr,
+    store: StorePtr<'_>,
 ) -> Result<InstanceHandle<'a, A>, InstanceError> {
     engine.allocate(InstanceAllocationRequest {
         runtime_info: code,
@@ -179,10 +179,8 @@ impl Limited {
     }
 
     /// For one request.
-    pub(crate) fn store(&mut self) -> StorePtr {
-        let store: NonNull<dyn Store> = NonNull::from(self);
-        // SAFETY: it outlives the request, which is made next.
-        unsafe { StorePtr::new(store) }
+    pub(crate) fn store(&mut self) -> StorePtr<'_> {
+        StorePtr::new(self)
     }
 
     fn ask(&mut self) -> Result<bool, LimiterError> {

@@ -209,8 +209,7 @@ pub(crate) fn refused<A: TestArch>() {
         for (allowed, made) in [(2, false), (3, true)] {
             let mut store = TestStore::default();
             store.ears.memory = allowed * WASM_PAGE;
-            // SAFETY: the store outlives the request.
-            let store = unsafe { StorePtr::new(core::ptr::NonNull::from(&mut store)) };
+            let store = StorePtr::new(&mut store);
             // SAFETY: there is no function.
             let clone = unsafe { engine.instances.allocate_clone(request(&code, store), &snapshot) };
             assert_eq!(clone.is_ok(), made);

@@ -1,7 +1,6 @@
 //! The limiter: what it is asked, and what becomes of its answers.
 
 use alloc::{boxed::Box, sync::Arc, vec};
-use core::ptr::NonNull;
 
 use allotment::{
     Config, Error,
@@ -225,8 +224,7 @@ pub(crate) fn half_way<A: TestArch>() {
                 runtime_info: &code,
                 imports: Imports::none(),
                 host_state: Box::new(Arc::clone(&host)),
-                // SAFETY: the store outlives the request.
-                store: unsafe { StorePtr::new(NonNull::from(&mut store)) },
+                store: StorePtr::new(&mut store),
             });
             assert_eq!(made.is_ok(), allowed == 2, "{made:?}");
             if let Ok(mut instance) = made {
@@ -324,8 +322,7 @@ fn allocation_panics<A: TestArch>(engine: &Engine<'_, A>, code: &crate::module::
     let before = engine.counts();
     for _ in 0..3 {
         let mut store = PanicsAtTables;
-        // SAFETY: the store lives until the request is done with.
-        let store = unsafe { StorePtr::new(NonNull::from(&mut store)) };
+        let store = StorePtr::new(&mut store);
         let (imports, host_state) = (Imports::none(), Box::new(()));
         let request = InstanceAllocationRequest { runtime_info: code, imports, host_state, store };
         let panic = catch_unwind(AssertUnwindSafe(|| engine.instances.allocate(request)));

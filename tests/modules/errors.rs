@@ -13,7 +13,10 @@ pub(crate) fn texts() {
             BadModule::Missing { what: "table", index: 3, count: 2 },
             "table 3 is named, there are 2; describe all that is named",
         ),
-        (BadModule::TooLarge { what: "imported tables", value: 5, limit: 4 }, "imported tables: 5 exceeds 4"),
+        (
+            BadModule::TooLarge { what: "imported tables", value: 5, limit: 4 },
+            "imported tables: 5 exceeds 4; lower it",
+        ),
         (
             BadModule::NotReferable { function: 7 },
             "function 7 is referred to and has no `func_ref`; give it one",
@@ -50,12 +53,18 @@ pub(crate) fn texts() {
             InstanceError::TooMany { what: "memories", count: 3, limit: 1 },
             "the module defines 3 memories, a slot is made for 1; raise max_memories_per_module, and total_memories if that is less",
         ),
-        (InstanceError::OutOfHeap { bytes: 64 }, "the heap has no room for 64 bytes"),
+        (
+            InstanceError::OutOfHeap { bytes: 64 },
+            "the heap has no room for 64 bytes; give instances back, or enlarge it",
+        ),
         (
             InstanceError::Strategy { wanted: "pools" },
             "the allocator is not configured for pools; set allocation_strategy",
         ),
-        (InstanceError::NotFound { what: "table", index: 4 }, "the module has no table 4"),
+        (
+            InstanceError::NotFound { what: "table", index: 4 },
+            "the module has no table 4 of this type; name one that it has",
+        ),
         (InstanceError::Trap(Trap::MemoryOutOfBounds), "out of bounds memory access"),
         (InstanceError::Trap(Trap::TableOutOfBounds), "out of bounds table access"),
         (InstanceError::Trap(Trap::HeapMisaligned), "unaligned atomic"),

@@ -2,7 +2,6 @@
 //! instances was made.
 
 use alloc::{boxed::Box, sync::Arc};
-use core::ptr::NonNull;
 
 use allotment::{
     CompiledModuleId, Config,
@@ -121,7 +120,7 @@ pub(crate) fn pools<A: TestArch>() {
 fn allocate<'a, A: TestArch>(
     engine: &(dyn InstanceAllocator<'a, Quiet<A>> + '_),
     code: &Info,
-    store: StorePtr,
+    store: StorePtr<'_>,
 ) -> Result<InstanceHandle<'a, Quiet<A>>, InstanceError> {
     // A box of nothing is no use of the heap.
     let host_state = Box::new(());
@@ -186,9 +185,7 @@ fn fails<'a, A: TestArch + 'a>(engine: &(dyn InstanceAllocator<'a, Quiet<A>> + '
 fn refused<'a, A: TestArch + 'a>(engine: &(dyn InstanceAllocator<'a, Quiet<A>> + '_), code: &Info) {
     for asks in 0..2 {
         let mut store = Refuses(asks);
-        // SAFETY: it outlives the request, and nobody else uses it.
-        let store = unsafe { StorePtr::new(NonNull::from(&mut store as &mut dyn Store)) };
-        print(&allocate(engine, code, store).unwrap_err());
+        print(&allocate(engine, code, StorePtr::new(&mut store)).unwrap_err());
     }
 }
 

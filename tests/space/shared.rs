@@ -5,11 +5,11 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use allotment::{
     arch::{Access, Entry, Format, Invalidation, PhysAddr},
-    space::{Edit, SharedTable, SpaceError},
+    space::{Edit, SharedTable, Space, SpaceError},
 };
 
 use crate::{
-    common::{TestArch, together},
+    common::{MIB, TestArch, together},
     world::{World, meet, present},
 };
 
@@ -21,6 +21,35 @@ fn image<A: TestArch>(w: &World<A>) -> SharedTable {
         unsafe { byte.write(u8::try_from(n).unwrap()) };
     }
     SharedTable::build(&w.space, |n| (n < 100).then(|| (w.frame(10 + n), Access::CopyOnWrite))).unwrap()
+}
+
+pub(crate) fn foreign<A: TestArch>() {
+    let w = World::<A>::new();
+    let (arch, window, arena) = A::machine(40 * MIB);
+    // Elsewhere also on machines that begin at the same address.
+    let arena = arena.start.offset(32 * MIB)..arena.end;
+    // SAFETY: machine, window and arena are this test's.
+    let other = unsafe { Space::new(arch, window.start..window.start.offset(1 << 30), arena) }.unwrap();
+    let table = SharedTable::build(&other, |_| None).unwrap();
+    let before = (w.space.available_frames(), other.available_frames());
+    // SAFETY: the granules are the test's, here and below.
+    let refused = unsafe { w.space.share(w.granule(1), &table) }.map(drop);
+    assert!(matches!(refused, Err(SpaceError::ForeignTable { .. })), "{refused:?}");
+    // SAFETY: see above.
+    let refused = unsafe { w.space.replace_table(w.granule(1), Some(&table), |_, _, _| {}) }.map(drop);
+    assert!(matches!(refused, Err(SpaceError::ForeignTable { .. })), "{refused:?}");
+    w.load(512).unwrap_err();
+    // SAFETY: no granule points to it.
+    unsafe { w.space.free_table(table) };
+    assert_eq!((w.space.available_frames(), other.available_frames()), before);
+    let own = SharedTable::build(&other, |_| None).unwrap();
+    // SAFETY: as above.
+    other.settle(unsafe { other.share(other.window().start, &own) }.unwrap());
+    // SAFETY: as above.
+    other.settle(unsafe { other.unshare(other.window().start) }.unwrap());
+    // SAFETY: as above.
+    unsafe { other.free_table(own) };
+    assert_eq!(other.available_frames(), before.1);
 }
 
 pub(crate) fn share<A: TestArch>() {

@@ -6,15 +6,19 @@ use core::{arch::asm, fmt, ptr::NonNull};
 use aarch64_cpu::{
     asm::barrier,
     registers::{
-        ID_AA64ISAR0_EL1, ID_AA64MMFR1_EL1, MAIR_EL1, Readable, SCTLR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1,
+        CurrentEL, ID_AA64ISAR0_EL1, ID_AA64MMFR1_EL1, MAIR_EL1, Readable, SCTLR_EL1, TCR_EL1, TTBR0_EL1,
+        TTBR1_EL1, VBAR_EL1,
     },
 };
 
 use super::{
     Aarch64,
+    control::Control,
     invalidate::{Instructions, invalidate},
 };
-use crate::{Arch, CpuError, Cpus, Invalidation, PAGE_SIZE, PhysAddr, PhysMap, PhysOffset, VirtAddr};
+use crate::{
+    Arch, CpuError, Cpus, Invalidation, Occupant, PAGE_SIZE, PhysAddr, PhysMap, PhysOffset, VirtAddr,
+};
 
 const ROOT: u64 = 0x0000_ffff_ffff_fffe;
 
@@ -57,7 +61,7 @@ impl<P: PhysMap> Native<P> {
             physical,
             lower: live_root(VirtAddr(0)),
             upper: live_root(VirtAddr(!0)),
-            levels: levels(),
+            levels: control().levels(),
             hardware_dirty: marks_writes(),
             ranges: ID_AA64ISAR0_EL1.get() >> 56 & 0xf >= 2,
             zero_block: (!prohibited && block <= PAGE_SIZE / 8).then_some(block),
@@ -146,23 +150,18 @@ fn live_root(address: VirtAddr) -> PhysAddr {
     PhysAddr(register & ROOT & !0xfff)
 }
 
+/// What the registers hold that translation goes by.
+fn control() -> Control {
+    let level = CurrentEL.read(CurrentEL::EL) as u8;
+    Control { level, sctlr: SCTLR_EL1.get(), mair: MAIR_EL1.get(), tcr: TCR_EL1.get() }
+}
+
 /// Whether the CPU keeps dirty state, and is told to. TCR_EL1 alone does not
 /// say so: without FEAT_HAFDBS its bits may read as they were written, and a
 /// first write would fault for ever.
 fn marks_writes() -> bool {
     let exists = ID_AA64MMFR1_EL1.get() & 0xf >= 2;
     exists && TCR_EL1.read(TCR_EL1::HD) == 1 && TCR_EL1.read(TCR_EL1::HA) == 1
-}
-
-/// TnSZ of 16 and 25: addresses of 48 and 39 bits, where a root has all of its 512 entries.
-const FOUR_LEVELS: u64 = 16;
-const THREE_LEVELS: u64 = 25;
-
-/// Levels of tables of the halves that are walked, which are alike: `check` refuses others.
-fn levels() -> u8 {
-    let upper_only = TCR_EL1.read(TCR_EL1::EPD0) == 1;
-    let size = if upper_only { TCR_EL1.read(TCR_EL1::T1SZ) } else { TCR_EL1.read(TCR_EL1::T0SZ) };
-    if size == THREE_LEVELS { 3 } else { 4 }
 }
 
 /// DCZID_EL0: bit 4 prohibits `dc zva`, bits \[3:0\] are the log2 of the words
@@ -272,40 +271,18 @@ unsafe impl<P: PhysMap> Arch for Native<P> {
     }
 
     fn check(&self, window: VirtAddr) -> Result<(), CpuError> {
-        const WRITE_BACK: u64 = 0xff;
-        const DS: u64 = 1 << 59;
-        if SCTLR_EL1.read(SCTLR_EL1::M) == 0 {
-            return Err(CpuError::MmuOff);
-        }
-        let attribute = MAIR_EL1.get() & 0xff;
-        if attribute != WRITE_BACK {
-            return Err(CpuError::MemoryAttribute { found: attribute as u8 });
-        }
-        // TG0 = 0b00 and TG1 = 0b10 are 4 KiB; EPDn = 1 means no walks (D24.2.184).
-        // The half without the window is only looked at.
-        let size = if self.levels == 3 { THREE_LEVELS } else { FOUR_LEVELS };
-        let upper = TCR_EL1.read(TCR_EL1::EPD1) == 1
-            || TCR_EL1.read(TCR_EL1::TG1) == 0b10 && TCR_EL1.read(TCR_EL1::T1SZ) == size;
-        let lower = TCR_EL1.read(TCR_EL1::EPD0) == 1
-            || TCR_EL1.read(TCR_EL1::TG0) == 0b00 && TCR_EL1.read(TCR_EL1::T0SZ) == size;
-        if !upper || !lower {
-            return Err(CpuError::Granule { found: TCR_EL1.get() });
-        }
-        // With DS, bits [9:8] of an entry are address bits, not shareability.
-        if TCR_EL1.get() & DS != 0 {
-            return Err(CpuError::LargeAddresses);
-        }
-        let (inner, outer) = if window.0 >> 63 == 1 {
-            (TCR_EL1.read(TCR_EL1::IRGN1), TCR_EL1.read(TCR_EL1::ORGN1))
-        } else {
-            (TCR_EL1.read(TCR_EL1::IRGN0), TCR_EL1.read(TCR_EL1::ORGN0))
-        };
-        let (inner, outer) = ((inner & 0b11) as u8, (outer & 0b11) as u8);
-        // 0b01 and 0b11: write-back, with and without write-allocate.
-        if inner & 1 == 0 || outer & 1 == 0 {
-            return Err(CpuError::WalkMemory { inner, outer });
-        }
-        Ok(())
+        control().check(window)
+    }
+
+    fn physical_bits(&self) -> u32 {
+        control().physical_bits()
+    }
+
+    fn in_use(&self, report: &mut dyn FnMut(Occupant, VirtAddr)) {
+        let here = 0u8;
+        report(Occupant::Stack, VirtAddr((&raw const here).addr() as u64));
+        report(Occupant::Code, VirtAddr((control as fn() -> Control as *const ()).addr() as u64));
+        report(Occupant::Exceptions, VirtAddr(VBAR_EL1.get()));
     }
 
     unsafe fn zero_frame(&self, frame: PhysAddr) {

@@ -1,6 +1,7 @@
 //! aarch64 with the 4 KiB granule: entries ([`Aarch64`]) and, on such a CPU,
 //! the instructions (`Native`). Source: Arm ARM (DDI 0487), chapter D8.
 
+pub mod control;
 mod entry;
 pub mod invalidate;
 

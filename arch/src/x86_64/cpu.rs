@@ -3,18 +3,20 @@
 use core::{arch::asm, fmt, ptr::NonNull};
 
 use x86_64::{
+    instructions::tables,
     instructions::tlb,
     registers::{
-        control::{Cr0, Cr0Flags, Cr3, Cr4, Cr4Flags},
-        model_specific::{Efer, EferFlags},
+        control::{Cr0, Cr3, Cr4, Cr4Flags},
+        model_specific::{Efer, Msr},
     },
 };
 
 use super::{
     X86_64,
+    control::Control,
     invalidate::{Instructions, Method, invalidate},
 };
-use crate::{Arch, CpuError, Cpus, Invalidation, PhysAddr, PhysMap, PhysOffset, VirtAddr};
+use crate::{Arch, CpuError, Cpus, Invalidation, Occupant, PhysAddr, PhysMap, PhysOffset, VirtAddr};
 
 /// This x86_64 CPU and the tables that its CR3 points to.
 ///
@@ -117,6 +119,13 @@ impl Instructions for Cpu {
     }
 }
 
+/// IA32_PAT: eight memory types, in a byte each.
+fn memory_types() -> u64 {
+    const IA32_PAT: u32 = 0x277;
+    // SAFETY: reading it has no effect, and every CPU with long mode has it.
+    unsafe { Msr::new(IA32_PAT).read() }
+}
+
 /// Whether CPUID and XCR0 both allow 32-byte moves (SDM volume 1, 14.3), and
 /// vectors have no more than 32 bytes: such a move clears what is beyond, and
 /// we have not saved that. Called with CR4.OSXSAVE set.
@@ -204,16 +213,16 @@ unsafe impl<P: PhysMap> Arch for Native<P> {
     }
 
     fn check(&self, _window: VirtAddr) -> Result<(), CpuError> {
-        if !Cr0::read().contains(Cr0Flags::WRITE_PROTECT) {
-            return Err(CpuError::WriteProtectOff);
-        }
-        if !Efer::read().contains(EferFlags::NO_EXECUTE_ENABLE) {
-            return Err(CpuError::NoExecuteOff);
-        }
-        if Cr4::read().contains(Cr4Flags::PCID) {
-            return Err(CpuError::ProcessContexts);
-        }
-        Ok(())
+        Control { cr0: Cr0::read_raw(), cr4: Cr4::read_raw(), efer: Efer::read_raw(), pat: memory_types() }
+            .check()
+    }
+
+    fn in_use(&self, report: &mut dyn FnMut(Occupant, VirtAddr)) {
+        let here = 0u8;
+        report(Occupant::Stack, VirtAddr((&raw const here).addr() as u64));
+        report(Occupant::Code, VirtAddr((memory_types as fn() -> u64 as *const ()).addr() as u64));
+        report(Occupant::Exceptions, VirtAddr(tables::sidt().base.as_u64()));
+        report(Occupant::Segments, VirtAddr(tables::sgdt().base.as_u64()));
     }
 
     unsafe fn zero_frame(&self, frame: PhysAddr) {

@@ -1,6 +1,7 @@
 //! x86_64: entries ([`X86_64`]) and, on such a CPU, the instructions
 //! (`Native`). Source: Intel SDM volume 3A, chapter 4.
 
+pub mod control;
 mod entry;
 pub mod invalidate;
 

@@ -41,7 +41,7 @@ fn rights_are_enforced_and_writes_leave_a_mark<F: Mmu>() {
     assert_eq!(machine.write(at, &[1]), Err(fault));
     // SAFETY: the tables live as long as the machine.
     let seen = unsafe { translate(&*machine, at.offset(5)) };
-    let expected = Translation { physical: frame.offset(5), writable: false, executable: false };
+    let expected = Translation { physical: frame.offset(5), writable: false, executable: false, bytes: 4096 };
     assert_eq!(seen, Some(expected));
 
     machine.set(at, F::hidden(frame, true));

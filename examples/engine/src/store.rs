@@ -12,7 +12,7 @@
 //! nobody is left who uses what another one defines.
 
 use alloc::{boxed::Box, collections::BTreeMap, string::ToString, sync::Arc, vec::Vec};
-use core::{fmt, mem, ptr::NonNull};
+use core::{fmt, mem};
 
 use allotment::{
     FaultReport,
@@ -125,9 +125,7 @@ impl<'e, 'a, A: Guarded> Store<'e, 'a, A> {
         let imports = unsafe {
             Imports::new(&resolved.functions, &resolved.tables, &resolved.memories, &resolved.globals)
         };
-        let limits: &mut dyn instance::Store = &mut self.limits;
-        // SAFETY: it outlives the request, during which nobody else uses it.
-        let store = unsafe { StorePtr::new(NonNull::from(limits)) };
+        let store = StorePtr::new(&mut self.limits);
         let runtime_info: Arc<dyn ModuleRuntimeInfo> = Arc::<Code>::clone(code);
         let handle = instances.allocate(InstanceAllocationRequest {
             runtime_info: &runtime_info,

@@ -50,6 +50,11 @@ pub enum SpaceError {
         /// The first such page.
         page: VirtAddr,
     },
+    /// The shared table is of another space.
+    ForeignTable {
+        /// The table's frame.
+        table: PhysAddr,
+    },
     /// The granule has no shared table.
     NotShared {
         /// The granule's first page.
@@ -114,6 +119,9 @@ impl fmt::Display for SpaceError {
                 f,
                 "the page at {page} is under a shared table; make the table private, or unshare it, first"
             ),
+            Self::ForeignTable { table } => {
+                write!(f, "the shared table at {table} is of another space; build one with this")
+            }
             Self::NotShared { page } => {
                 write!(f, "the granule at {page} has no shared table; share one with it first")
             }

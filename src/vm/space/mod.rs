@@ -82,7 +82,7 @@ pub use shared::{Reserve, SharedTable};
 use walk::{Below, nth_of_block};
 
 use super::{Arena, Carving, CpuRecord, Epochs, POOLS, Places, PoolSpec, Records, Vm, pages};
-use crate::{CarveError, Invalidations};
+use crate::{CarveError, Invalidations, events::told};
 
 /// A window whose pages can be edited, and an arena for its tables.
 ///
@@ -157,7 +157,8 @@ impl<A: Arch> Space<A> {
             upper_from_source: tables.is_some(),
         };
         // SAFETY: by this function's contract.
-        let places = unsafe { carving.carve(tables) }?;
+        let places = unsafe { carving.carve(tables) };
+        let places = told!(Warn, "nothing was carved", places)?;
 
         let Places { frame_links, cpu_records, first_frame, frames, .. } = places;
         // SAFETY: `places` set both ranges aside for just this, in an arena that

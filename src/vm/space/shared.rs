@@ -68,12 +68,11 @@ impl<A: Arch> Space<A> {
     ///
     /// # Errors
     ///
-    /// [`SpaceError::InUse`] and those of every range.
+    /// [`SpaceError::InUse`], [`SpaceError::ForeignTable`], and those of every range.
     ///
     /// # Safety
     ///
     /// See [what every edit asks](crate::space#what-every-unsafe-edit-asks-of-its-caller).
-    /// The table is of this space.
     pub unsafe fn share(&self, granule: VirtAddr, table: &SharedTable) -> Result<Edit, SpaceError> {
         let part = self.whole(granule)?;
         match self.below(part.directory) {
@@ -115,18 +114,20 @@ impl<A: Arch> Space<A> {
     ///
     /// # Errors
     ///
-    /// Those of every range.
+    /// [`SpaceError::ForeignTable`], and those of every range.
     ///
     /// # Safety
     ///
     /// See [what every edit asks](crate::space#what-every-unsafe-edit-asks-of-its-caller).
-    /// The table is of this space.
     pub unsafe fn replace_table(
         &self,
         granule: VirtAddr,
         table: Option<&SharedTable>,
         mut frame: impl FnMut(VirtAddr, PhysAddr, bool),
     ) -> Result<Edit, SpaceError> {
+        if let Some(&SharedTable { frame: table }) = table.filter(|table| !self.owns(table)) {
+            return Err(SpaceError::ForeignTable { table });
+        }
         let part = self.whole(granule)?;
         let below = self.below(part.directory);
         let own = table_frame::<A>(part);
@@ -173,15 +174,23 @@ impl<A: Arch> Space<A> {
     }
 
     /// Ends a shared table, after every CPU has forgotten it. The frames that it
-    /// showed are the caller's again.
+    /// showed are the caller's again. Does nothing with one of another space.
     ///
     /// # Safety
     ///
-    /// It is of this space, and no granule points to it any more.
+    /// No granule points to it any more.
     pub unsafe fn free_table(&self, table: SharedTable) {
+        if !self.owns(&table) {
+            return;
+        }
         // Whoever made a copy private may have settled here and there only.
         let settled = self.vm.settle(Invalidation::EVERYTHING);
         self.give_back(table.frame, settled);
+    }
+
+    /// Whether the table's frame came from this arena: arenas are disjoint.
+    fn owns(&self, table: &SharedTable) -> bool {
+        self.vm.arena.word(table.frame).is_some()
     }
 
     /// Sets frames aside for copies of shared tables.

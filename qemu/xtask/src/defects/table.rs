@@ -193,7 +193,7 @@ pub(super) const DEFECTS: &[Defect] = &[
     Defect::new(
         "write-protection-off",
         "a kernel that ignores read-only pages is accepted",
-        "arch/src/x86_64/cpu.rs",
+        "arch/src/x86_64/control.rs",
         "            return Err(CpuError::WriteProtectOff);\n",
         "            let _ = CpuError::WriteProtectOff;\n",
     )

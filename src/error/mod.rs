@@ -1,183 +1,14 @@
 //! What can go wrong, with the value that was asked for and the limit it met.
 
+mod carve;
+
 use core::fmt;
 
-use allotment_arch::{CpuError, PhysAddr, VirtAddr};
+use allotment_arch::{PhysAddr, VirtAddr};
 
-use crate::{ConfigError, PoolKind};
+pub use carve::CarveError;
 
-/// Why an [`Allocator`](crate::Allocator) could not be carved. Nothing was
-/// changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CarveError {
-    /// The CPU is not set up as isolation needs it.
-    Cpu(CpuError),
-    /// The configuration contradicts itself.
-    Config(ConfigError),
-    /// Window or arena are not aligned as they must be.
-    Misaligned {
-        /// `window` or `arena`.
-        what: &'static str,
-        /// The address that is not aligned.
-        address: u64,
-        /// What it should be a multiple of, in bytes.
-        alignment: u64,
-    },
-    /// The window cannot hold what the configuration asks for.
-    WindowTooSmall {
-        /// Bytes of address space that are needed.
-        needed: u64,
-        /// Bytes that the window has.
-        available: u64,
-    },
-    /// The window is empty, begins at 0, or does not lie in the lower or upper
-    /// half of the address space that is walked: 128 TiB each, or 64 PiB with
-    /// five levels of tables; on aarch64 256 TiB, or 512 GiB with three.
-    WindowNotCanonical {
-        /// First address of the window.
-        start: VirtAddr,
-        /// Address after its last.
-        end: VirtAddr,
-        /// Bits of an address that may differ within a half.
-        half_bits: u32,
-    },
-    /// The CPU does not walk tables for the half that the window is in.
-    WindowNotWalked {
-        /// First address of the window.
-        start: VirtAddr,
-    },
-    /// Something is mapped in the window already.
-    WindowInUse {
-        /// First address under the occupied top-level entry.
-        address: VirtAddr,
-    },
-    /// The arena cannot hold the tables and records that the configuration
-    /// asks for. An arena that is empty or begins at physical address 0 counts
-    /// as one of 0 bytes.
-    ArenaTooSmall {
-        /// Bytes that are needed before the first page of any memory.
-        needed: u64,
-        /// Bytes that the arena has.
-        available: u64,
-    },
-    /// The embedder's frame source ran out. It has all of its frames back.
-    OutOfTableFrames {
-        /// Frames of 4 KiB that the window's upper tables need.
-        needed: usize,
-        /// Frames that the source had.
-        available: usize,
-    },
-    /// The arena has more frames than this version can number.
-    ArenaTooLarge {
-        /// Bytes that the arena has.
-        size: u64,
-        /// Bytes that it may have.
-        limit: u64,
-    },
-    /// The arena's alias is not mapped readable and writable as
-    /// [`Arch::physical`](allotment_arch::Arch::physical) says.
-    ArenaNotMapped {
-        /// The physical address that is not mapped there.
-        address: PhysAddr,
-    },
-    /// No page-table entry of this architecture can hold the arena's addresses.
-    ArenaOutOfReach {
-        /// The physical address that does not fit.
-        address: PhysAddr,
-    },
-    /// The arena could be executed through its alias.
-    ArenaExecutable {
-        /// The physical address that could.
-        address: PhysAddr,
-    },
-    /// Virtual page 0 translates; a null reference in wasm would not trap.
-    NullPageMapped,
-}
-
-impl fmt::Display for CarveError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cpu(error) => error.fmt(f),
-            Self::Config(error) => error.fmt(f),
-            Self::Misaligned { what, address, alignment } => {
-                write!(f, "the {what} begins or ends at {address:#x}, which is no multiple of {alignment:#x}")
-            }
-            Self::WindowTooSmall { needed, available } => write!(
-                f,
-                "the window has {available:#x} bytes of address space, the configuration needs {needed:#x}; \
-                 lower total_memories or memory_reservation, or hand over a larger window"
-            ),
-            Self::WindowNotCanonical { start, end, half_bits } => {
-                write!(
-                    f,
-                    "the window {start}..{end} does not lie in one half of the address space, which is the lowest \
-                     or the highest 2^{half_bits} bytes here, without address 0; choose it there"
-                )
-            }
-            Self::WindowNotWalked { start } => write!(
-                f,
-                "the MMU does not walk tables for the window at {start} (TCR_EL1.EPD0 is 1); \
-                 choose a window in the upper half"
-            ),
-            Self::WindowInUse { address } => {
-                write!(
-                    f,
-                    "the window's top-level entry for {address} is in use; choose a range that the kernel leaves empty"
-                )
-            }
-            Self::ArenaTooSmall { needed, available } => write!(
-                f,
-                "the arena has {available} bytes, the configuration needs {needed} bytes for tables and records alone; \
-                 lower total_memories or max_memory_size, or hand over a larger arena"
-            ),
-            Self::OutOfTableFrames { needed, available } => write!(
-                f,
-                "the frame source has {available} frames, the window's upper tables need {needed}; \
-                 lower total_memories or region_space, or give the source more"
-            ),
-            Self::ArenaTooLarge { size, limit } => {
-                write!(f, "the arena has {size:#x} bytes, at most {limit:#x} are supported")
-            }
-            Self::ArenaNotMapped { address } => {
-                write!(
-                    f,
-                    "the arena's alias of {address} is not mapped readable and writable; check the physical offset"
-                )
-            }
-            Self::ArenaOutOfReach { address } => {
-                write!(
-                    f,
-                    "the arena's address {address} does not fit a page-table entry; hand over lower memory"
-                )
-            }
-            Self::ArenaExecutable { address } => {
-                write!(f, "the arena's alias of {address} is executable; map physical memory no-execute")
-            }
-            Self::NullPageMapped => {
-                f.write_str("virtual page 0 is mapped, so null references in wasm would not trap; unmap it")
-            }
-        }
-    }
-}
-
-impl core::error::Error for CarveError {}
-
-impl From<ConfigError> for CarveError {
-    fn from(error: ConfigError) -> Self {
-        match error {
-            ConfigError::WindowTooSmall { needed, available } => Self::WindowTooSmall { needed, available },
-            ConfigError::ArenaTooSmall { needed, available } => Self::ArenaTooSmall { needed, available },
-            error => Self::Config(error),
-        }
-    }
-}
-
-impl From<CpuError> for CarveError {
-    fn from(error: CpuError) -> Self {
-        Self::Cpu(error)
-    }
-}
+use crate::PoolKind;
 
 /// Why memory was not given. Everything is as it was before the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -308,6 +139,13 @@ pub enum Error {
         /// How many there may be.
         limit: usize,
     },
+    /// An image was to show physical memory of the arena, or beyond what entries can name.
+    NotShowable {
+        /// Where it begins.
+        frames: PhysAddr,
+        /// Its bytes.
+        bytes: usize,
+    },
     /// An image belongs to another allocator.
     ForeignImage,
     /// Write access was asked for pages whose frames an image shares.
@@ -373,7 +211,7 @@ impl fmt::Display for Error {
             ),
             Self::OutOfBounds { offset, len, accessible } => write!(
                 f,
-                "{len:#x} bytes at offset {offset:#x} end after the {accessible:#x} accessible bytes"
+                "{len:#x} bytes at offset {offset:#x} end after the {accessible:#x} accessible bytes; grow the memory first"
             ),
             Self::MemoryTooLarge { requested, limit } => {
                 write!(
@@ -416,28 +254,32 @@ impl fmt::Display for Error {
                 )
             }
             Self::UnknownRange { address, bytes } => {
-                write!(f, "{bytes:#x} bytes at {address} are not a range of this allocator")
+                write!(f, "{bytes:#x} bytes at {address} are not a range of this allocator; name one as it was given out")
             }
             Self::NotAPrefix { offset, accessible } => {
                 write!(
                     f,
-                    "access at offset {offset:#x} would leave a gap after the {accessible:#x} accessible bytes"
+                    "access at offset {offset:#x} would leave a gap after the {accessible:#x} accessible bytes; begin where they end"
                 )
             }
-            Self::Inaccessible { address } => write!(f, "the host may not access {address}"),
+            Self::Inaccessible { address } => write!(f, "the host may not access {address}; stay in what is accessible"),
             Self::ImageTooLarge { bytes, limit } => write!(
                 f,
                 "an image of {bytes:#x} bytes is more than the {limit:#x} that one may reach; have the data copied"
             ),
             Self::ImageBeyondMemory { end, size } => {
-                write!(f, "the image ends at {end:#x}, beyond the memory's {size:#x} bytes")
+                write!(f, "the image ends at {end:#x}, beyond the memory's {size:#x} bytes; ask for a larger minimum")
             }
             Self::ImageMisaligned { value } => {
-                write!(f, "{value:#x} is no multiple of the host page, which images are made of")
+                write!(f, "{value:#x} is no multiple of the 4 KiB that images are made of; align it")
             }
             Self::ImageSizes { limit } => write!(
                 f,
                 "more than {limit} sizes of memory end in the midst of the image; have them begin with one size"
+            ),
+            Self::NotShowable { frames, bytes } => write!(
+                f,
+                "the {bytes:#x} bytes at {frames} are the arena's, or no entry can name them; have them copied by `build_image`"
             ),
             Self::ForeignImage => f.write_str("the image belongs to another allocator; build one with this"),
             Self::InImage { address, bytes } => write!(
@@ -445,13 +287,13 @@ impl fmt::Display for Error {
                 "pages of the {bytes:#x} bytes at {address} are part of an image and cannot be written; copy them"
             ),
             Self::Written { slot } => {
-                write!(f, "the memory of slot {slot} was written before its image was placed")
+                write!(f, "the memory of slot {slot} was written before its image was placed; name the image when it is allocated")
             }
             Self::NotPrepared { offset } => write!(
                 f,
                 "the page at offset {offset:#x} is shared, nothing may be written there; call prepare_write first"
             ),
-            Self::Stale { slot } => write!(f, "the memory of slot {slot} was deallocated before"),
+            Self::Stale { slot } => write!(f, "the memory of slot {slot} was deallocated before; use no copy of a handle"),
         }
     }
 }
