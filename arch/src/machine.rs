@@ -308,7 +308,7 @@ impl fmt::Display for CpuError {
             Self::Translation { field, found, wanted } => write!(
                 f,
                 "TCR_EL1.{field} is {found:#b}, windows need a 4 KiB granule with addresses of 48 or 39 bits, alike in \
-                 both halves; set it to {wanted:#b}, or EPDn to 1 for a half without tables"
+                 both halves; set it to {wanted:#b}"
             ),
             Self::WalkMemory { inner, outer } => write!(
                 f,
