@@ -8,6 +8,7 @@
 
 mod disk;
 mod judge;
+mod plain;
 mod table;
 
 use std::io::{self, Write};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use self::plain::Plain;
 use self::table::{Boot, EXAMPLES, Example};
 use crate::arch::Arch;
 use crate::compile::Compiler;
@@ -44,9 +46,10 @@ pub(crate) fn example(words: &cli::Example) -> Result<u8> {
     if words.verbose {
         say(setup.line(Wiring::Console));
     }
-    let show = |bytes: &[u8]| {
+    let mut plain = Plain::default();
+    let show = move |bytes: &[u8]| {
         let mut stdout = io::stdout();
-        drop(stdout.write_all(bytes).and_then(|()| stdout.flush()));
+        drop(stdout.write_all(&plain.text(bytes)).and_then(|()| stdout.flush()));
     };
     let ended = boot(&setup, Box::new(show))?;
     match judge::judge(example, &ended) {
