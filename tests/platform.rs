@@ -189,6 +189,10 @@ harness::tests! {
         on_every_machine!(threads::words_without_a_switch);
     }
 
+    fn a_trap_on_its_way_moves_with_its_thread() {
+        on_every_machine!(threads::a_trap_moves_with_its_thread);
+    }
+
     fn a_thread_that_moves_sees_its_memory_as_it_left_it() {
         on_every_machine!(threads::a_thread_moves);
     }
@@ -480,22 +484,23 @@ fn delivery<A: TestArch>() {
     let memory = after(slot, GUARD_SIZE);
     calls.protect(memory, WASM_PAGE, READ_WRITE).unwrap();
     let pc = after(code, 16).as_ptr() as usize;
-    let at = |pc, fault| {
-        let exception = Exception { pc, sp: 0x7_ffff, fp: 0x7_f000, fault };
-        calls.0.deliver_to(&exception, STUB)
+    let at = |pc, fault| calls.0.deliver_to(&Exception { pc, fault }, STUB);
+    let trapped = || {
+        let trapped = calls.0.trapped();
+        (trapped.pc, trapped.address)
     };
     let beyond = after(memory, WASM_PAGE).as_ptr() as usize;
 
     let Delivery::Divert(to) = at(pc, Some((beyond, FaultAccess::Read))) else {
         panic!("wasm out of bounds")
     };
-    assert_eq!((to.pc, to.arguments), (STUB, [pc, 0x7_f000, 1, beyond]));
-    assert!(to.sp < 0x7_ffff - 128);
-    let Delivery::Divert(to) = at(pc, None) else { panic!("an undefined instruction in wasm") };
-    assert_eq!(to.arguments, [pc, 0x7_f000, 0, 0]);
+    assert_eq!((to, trapped()), (STUB, (pc, Some(beyond))));
+    let Delivery::Divert(_) = at(pc, None) else { panic!("an undefined instruction in wasm") };
+    assert_eq!(trapped(), (pc, None));
     let Delivery::Divert(_) = at(pc, Some((0x10, FaultAccess::Read))) else {
         panic!("a null reference in wasm")
     };
+    assert_eq!(trapped(), (pc, Some(0x10)));
 
     let inside = memory.as_ptr() as usize;
     assert!(matches!(at(pc, Some((inside, FaultAccess::Write))), Delivery::Resume), "a spurious fault");
@@ -504,6 +509,7 @@ fn delivery<A: TestArch>() {
     };
     assert_eq!(report.address, VirtAddr(beyond as u64));
     assert!(matches!(at(STUB, None), Delivery::NotWasm(None)));
+    assert_eq!(trapped(), (pc, Some(0x10)), "what is not wasm's is not kept");
     assert!(matches!(at(STUB, Some((0x10, FaultAccess::Read))), Delivery::NotWasm(None)));
     calls.unmap(slot, MAPPING).unwrap();
     calls.unmap(code, PAGE).unwrap();

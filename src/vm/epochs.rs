@@ -53,6 +53,7 @@ pub(crate) struct CpuRecord {
 pub(crate) struct AboveCpu {
     pub(crate) pointers: [AtomicPtr<u8>; 2],
     pub(crate) numbers: [AtomicUsize; 4],
+    pub(crate) trapped: [AtomicUsize; 3],
 }
 
 #[derive(Debug)]

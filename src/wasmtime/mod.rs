@@ -89,4 +89,4 @@ pub use stacks::{FiberStacks, configure_stacks};
 #[cfg(target_os = "none")]
 pub use symbols::{AlreadyInstalled, deliver, install, installed};
 pub use threads::{Preemption, ThreadWords};
-pub use traps::{Delivery, Diversion, Exception, TrapHandler};
+pub use traps::{Delivery, Exception, TrapHandler, Trapped};

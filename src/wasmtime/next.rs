@@ -31,13 +31,14 @@ const NO_IMAGE: u64 = 1;
 /// rest counts those that were mapped since. Else it is the last memory's slot, plus one.
 const TOLD: usize = 1 << 63;
 
-/// What came after what. A place is shared by what falls on it: it is only a guess.
+/// What came after what. A place is shared by what falls on it: it is only a guess. What shows no image is common,
+/// and has the last place for itself.
 #[derive(Debug)]
-pub(super) struct Successors([[AtomicU64; 2]; MOST]);
+pub(super) struct Successors([[AtomicU64; 2]; MOST + 1]);
 
 impl Successors {
     pub(super) const fn new() -> Self {
-        Self([const { [const { AtomicU64::new(0) }; 2] }; MOST])
+        Self([const { [const { AtomicU64::new(0) }; 2] }; MOST + 1])
     }
 
     fn after(&self, shown: u64) -> Option<u64> {
@@ -52,6 +53,9 @@ impl Successors {
     }
 
     fn place(&self, shown: u64) -> &[AtomicU64; 2] {
+        if shown == NO_IMAGE {
+            return &self.0[MOST];
+        }
         // Records of images are whole pages.
         &self.0[to_usize(shown >> 12 ^ shown >> 18) % MOST]
     }

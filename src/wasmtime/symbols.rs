@@ -4,6 +4,7 @@
 //! Wasmtime 48. A test compares them with these definitions.
 
 use core::{
+    arch::naked_asm,
     fmt,
     ptr::{self, NonNull},
     sync::atomic::{AtomicPtr, Ordering},
@@ -57,7 +58,16 @@ pub fn installed() -> Option<&'static Platform> {
     PLATFORM.get().map(|(platform, _)| platform)
 }
 
-/// Says what an exception means, from the embedder's exception handler.
+/// Says what an exception means, from the embedder's exception handler. With `frame` for what that
+/// can change of the interrupted code:
+///
+/// ```ignore
+/// match deliver(&Exception { pc: frame.pc, fault }) {
+///     Delivery::Resume => {}
+///     Delivery::Divert(to) => frame.pc = to,
+///     Delivery::NotWasm(report) => panic!("at {:#x}: {report:?}", frame.pc),
+/// }
+/// ```
 ///
 /// [`Delivery::NotWasm`] before [`install`].
 pub fn deliver(exception: &Exception) -> Delivery {
@@ -67,15 +77,33 @@ pub fn deliver(exception: &Exception) -> Delivery {
     }
 }
 
-/// Where a trap continues after the exception was left, on the stack and with
-/// the interrupt state of the code that trapped.
-extern "C" fn stub(ip: usize, fp: usize, has_faulting_addr: usize, faulting_addr: usize) -> ! {
+/// Where a trap continues after the exception was left: with the stack, the frame pointer and the
+/// interrupt state of the code that trapped. Below its stack pointer that may use 128 bytes (wasm's
+/// keeps no such red zone; they are cheap).
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
+extern "C" fn stub() -> ! {
+    naked_asm!("sub rsp, 128", "and rsp, -16", "mov rdi, rbp", "call {go_on}", "ud2", go_on = sym go_on)
+}
+
+/// The same. The stack pointer is aligned, as every access by it is checked.
+#[cfg(target_arch = "aarch64")]
+#[unsafe(naked)]
+extern "C" fn stub() -> ! {
+    naked_asm!("sub sp, sp, #128", "mov x0, x29", "b {go_on}", go_on = sym go_on)
+}
+
+/// The rest of the stub, for the frame pointer of what trapped.
+extern "C" fn go_on(fp: usize) -> ! {
+    // `deliver` diverts only for an installed platform.
+    let trapped = installed().map(Platform::trapped);
+    let (ip, address) = trapped.map_or((0, None), |trapped| (trapped.pc, trapped.address));
     let handler = HANDLER.load(Ordering::Acquire);
     if !handler.is_null() {
         // SAFETY: only `wasmtime_init_traps` stores here, and it stores a
         // `TrapHandler`.
         let handler: TrapHandler = unsafe { core::mem::transmute::<*mut (), TrapHandler>(handler) };
-        handler(ip, fp, has_faulting_addr != 0, faulting_addr);
+        handler(ip, fp, address.is_some(), address.unwrap_or(0));
     }
     match PLATFORM.get() {
         Some((_, unknown_trap)) => unknown_trap(ip),

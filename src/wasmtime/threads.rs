@@ -2,15 +2,15 @@
 //!
 //! ```text
 //!   CPU 0                 CPU 1              the kernel's thread
-//!   word 0, word 1        word 0, word 1     ThreadWords
+//!   word 0, word 1, ..    word 0, word 1, .. ThreadWords
 //!        |                     ^                  ^
 //!        '-- suspend_thread ---|------------------'
 //!                              '-- resume_thread -'
 //! ```
 //!
 //! Wasmtime asks for two words per thread. Here each CPU has two, those of the thread
-//! that runs on it. A kernel whose threads run to their end has nothing to do. One that
-//! switches threads takes a thread's words with it.
+//! that runs on it, and what trapped, on its way out of the exception. A kernel whose threads run to
+//! their end has nothing to do. One that switches threads takes a thread's words with it.
 //!
 //! An asynchronous call that waits has no words: Wasmtime takes them out when its fiber is
 //! left, and puts them in when it is polled again, on whatever CPU. An executor
@@ -20,7 +20,7 @@ use core::{fmt, ptr, sync::atomic::Ordering};
 
 use allotment_arch::{Arch, Invalidation};
 
-use super::Platform;
+use super::{Platform, traps::Trapped};
 use crate::vm::AboveCpu;
 
 /// How a kernel keeps a thread on its CPU, and other threads off it.
@@ -54,6 +54,8 @@ pub unsafe trait Preemption: Sync {
 #[must_use = "a thread whose words are lost cannot go on in Wasmtime"]
 pub struct ThreadWords {
     words: [*mut u8; 2],
+    /// A trap may be on its way.
+    trapped: Trapped,
     /// Where the thread ran last.
     cpu: Option<usize>,
 }
@@ -65,7 +67,7 @@ unsafe impl Sync for ThreadWords {}
 
 impl Default for ThreadWords {
     fn default() -> Self {
-        Self { words: [ptr::null_mut(); 2], cpu: None }
+        Self { words: [ptr::null_mut(); 2], trapped: Trapped::default(), cpu: None }
     }
 }
 
@@ -83,9 +85,9 @@ impl<A: Arch> Platform<A> {
     /// between. It takes no lock.
     pub fn suspend_thread(&self) -> ThreadWords {
         let cpu = self.allocator().vm.arch.current_cpu();
-        let words = &self.allocator().vm.epochs.above(cpu).pointers;
-        let words = words.each_ref().map(|word| word.swap(ptr::null_mut(), Ordering::Relaxed));
-        ThreadWords { words, cpu: Some(cpu) }
+        let here = self.allocator().vm.epochs.above(cpu);
+        let words = here.pointers.each_ref().map(|word| word.swap(ptr::null_mut(), Ordering::Relaxed));
+        ThreadWords { words, trapped: Trapped::kept(here), cpu: Some(cpu) }
     }
 
     /// Gives this CPU the words of the thread that goes on here. If that ran on another CPU
@@ -99,9 +101,11 @@ impl<A: Arch> Platform<A> {
     /// or the default, and the thread is new.
     pub unsafe fn resume_thread(&self, thread: ThreadWords) {
         let cpu = self.allocator().vm.arch.current_cpu();
-        for (place, word) in self.allocator().vm.epochs.above(cpu).pointers.iter().zip(thread.words) {
+        let here = self.allocator().vm.epochs.above(cpu);
+        for (place, word) in here.pointers.iter().zip(thread.words) {
             place.store(word, Ordering::Relaxed);
         }
+        thread.trapped.keep(here);
         if thread.cpu.is_some_and(|last| last != cpu) {
             self.arrive();
         }

@@ -5,17 +5,22 @@
 //! masked and the exception's stack in use. So the exception is left first:
 //!
 //! ```text
-//!   wasm faults -> embedder's handler -> deliver() says Divert
-//!                  saved frame: pc = stub, sp = below wasm's, 4 arguments
-//!                  iretq / eret  ->  stub(pc, fp, has address, address)
-//!                                    with the interrupted stack and flags
+//!   wasm faults -> embedder's handler -> deliver() says Divert(stub), and keeps what trapped
+//!                  saved frame: pc = stub, and nothing else
+//!                  iretq / eret  ->  stub, with the interrupted stack, registers and flags
 //!                                    -> Wasmtime's handler -> Err(Trap)
 //! ```
+//!
+//! A handler thus changes the one register that every kernel's handlers can change. What the
+//! stub must know, but for the frame pointer that it finds in its register, waits for it among the
+//! words of the thread (`threads`).
+
+use core::sync::atomic::Ordering;
 
 use allotment_arch::{Arch, VirtAddr};
 
 use super::Platform;
-use crate::{FaultAccess, FaultRegion, FaultReport, Verdict};
+use crate::{FaultAccess, FaultRegion, FaultReport, Verdict, vm::AboveCpu};
 
 /// Wasmtime's trap handler: the program counter and frame pointer at the
 /// fault, and the address that was accessed, if it was that kind of fault. It
@@ -27,10 +32,6 @@ pub type TrapHandler = extern "C" fn(ip: usize, fp: usize, has_faulting_addr: bo
 pub struct Exception {
     /// Address of the faulting instruction.
     pub pc: usize,
-    /// Stack pointer of the interrupted code.
-    pub sp: usize,
-    /// Frame pointer of the interrupted code: RBP, or X29.
-    pub fp: usize,
     /// For a page fault or data abort: the address (CR2, FAR_EL1) and what was
     /// tried there. `None` for undefined instructions and division errors.
     pub fault: Option<(usize, FaultAccess)>,
@@ -42,31 +43,46 @@ pub struct Exception {
 pub enum Delivery {
     /// Return from the exception as it is: the access is allowed by now.
     Resume,
-    /// Change the saved frame as it says and return from the exception.
-    Divert(Diversion),
+    /// Go on here instead: set the saved program counter (RIP, ELR_EL1) to it and return from the
+    /// exception. All other registers stay as they were interrupted, flags as well; on x86_64 the
+    /// direction flag must be clear, as it is in wasm.
+    Divert(usize),
     /// Not wasm's doing. With a report when the address is in the window: then
     /// the kernel itself touched memory that it may not, or a fiber's stack is
     /// full.
     NotWasm(Option<FaultReport>),
 }
 
-/// The frame to return to. All other registers and flags stay as interrupted;
-/// on x86_64 the direction flag must be clear, as it is in wasm.
-#[derive(Clone, Copy, Debug)]
-pub struct Diversion {
-    /// Where to continue.
+/// What trapped, on its way from the exception to the stub.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Trapped {
+    /// Address of the faulting instruction.
     pub pc: usize,
-    /// With this stack pointer.
-    pub sp: usize,
-    /// First to fourth argument registers: RDI, RSI, RDX, RCX or X0 to X3.
-    pub arguments: [usize; 4],
+    /// The address that was accessed, if it was that kind of fault.
+    pub address: Option<usize>,
+}
+
+impl Trapped {
+    /// Puts it where the stub finds it.
+    pub(super) fn keep(self, here: &AboveCpu) {
+        let words = [self.pc, usize::from(self.address.is_some()), self.address.unwrap_or(0)];
+        for (place, word) in here.trapped.iter().zip(words) {
+            place.store(word, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn kept(here: &AboveCpu) -> Self {
+        let [pc, has_address, address] = here.trapped.each_ref().map(|word| word.load(Ordering::Relaxed));
+        Self { pc, address: (has_address != 0).then_some(address) }
+    }
 }
 
 impl<A: Arch> Platform<A> {
     /// Says what an exception means. Takes no lock, allocates nothing.
     ///
-    /// `stub` is where a trap continues, outside the exception. The free function
-    /// `deliver` does this for the installed platform.
+    /// `stub` is where a trap continues, outside the exception: it asks for what
+    /// [`trapped`](Self::trapped). The free function `deliver` does this for the installed platform.
     pub fn deliver_to(&self, exception: &Exception, stub: usize) -> Delivery {
         let mut report = None;
         if let Some((address, access)) = exception.fault {
@@ -84,23 +100,13 @@ impl<A: Arch> Platform<A> {
         if is_kernels || !self.is_code(exception.pc) {
             return Delivery::NotWasm(report);
         }
-        let (has_address, address) = match exception.fault {
-            Some((address, _)) => (1, address),
-            None => (0, 0),
-        };
-        Delivery::Divert(Diversion {
-            pc: stub,
-            sp: stub_stack(exception.sp),
-            arguments: [exception.pc, exception.fp, has_address, address],
-        })
+        let address = exception.fault.map(|(address, _)| address);
+        Trapped { pc: exception.pc, address }.keep(self.here());
+        Delivery::Divert(stub)
     }
-}
 
-/// The stack pointer that a function finds on entry, below what the
-/// interrupted code may use (wasm code keeps no red zone; 128 bytes are cheap).
-fn stub_stack(sp: usize) -> usize {
-    const RED_ZONE: usize = 128;
-    let aligned = sp.wrapping_sub(RED_ZONE) & !15;
-    // On x86_64 a call leaves the return address on an aligned stack.
-    if cfg!(target_arch = "x86_64") { aligned.wrapping_sub(8) } else { aligned }
+    /// What was diverted last on this thread: for a stub, in which it goes on, to pass to Wasmtime's handler.
+    pub fn trapped(&self) -> Trapped {
+        self.unswitched(|| Trapped::kept(self.here()))
+    }
 }

@@ -216,7 +216,7 @@ pub(crate) fn faults<A: TestArch>() {
         let memory = after(mapping, GUARD_SIZE);
         let at = |offset: usize, access| {
             let fault = Some((after(memory, offset).as_ptr().addr(), access));
-            let exception = Exception { pc: code.as_ptr().addr(), sp: 0x7_ffff, fp: 0x7_f000, fault };
+            let exception = Exception { pc: code.as_ptr().addr(), fault };
             calls.0.deliver_to(&exception, STUB)
         };
         for offset in [0, size - 1] {
@@ -244,7 +244,7 @@ pub(crate) fn full_stack<A: TestArch>() {
     let at = |address: VirtAddr| {
         let address = usize::try_from(address.0).unwrap();
         let fault = Some((address, FaultAccess::Write));
-        calls.0.deliver_to(&Exception { pc: code.as_ptr().addr(), sp: address, fp: 0x7_f000, fault }, STUB)
+        calls.0.deliver_to(&Exception { pc: code.as_ptr().addr(), fault }, STUB)
     };
     let Delivery::NotWasm(Some(report)) = at(VirtAddr(bottom.0 - 8)) else {
         panic!("the stub would run on a stack that is full")

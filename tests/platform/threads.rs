@@ -6,12 +6,15 @@ use core::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use allotment::wasmtime::{GUARD_SIZE, Platform, Preemption, ThreadWords};
+use allotment::{
+    FaultAccess,
+    wasmtime::{Delivery, Exception, GUARD_SIZE, Platform, Preemption, ThreadWords},
+};
 use spin::Mutex;
 
 use crate::{
-    Calls, MAPPING, NONE, READ_WRITE, after,
-    common::{TestArch, WASM_PAGE, cpus},
+    Calls, MAPPING, NONE, READ_EXECUTE, READ_WRITE, after,
+    common::{PAGE, TestArch, WASM_PAGE, cpus},
     flags, platform,
 };
 
@@ -55,6 +58,36 @@ pub(crate) fn words_move_with_their_thread<A: TestArch>() {
             }
         });
     }
+}
+
+/// A thread that is switched away from between its exception and the stub.
+pub(crate) fn a_trap_moves_with_its_thread<A: TestArch>() {
+    let calls = Calls(platform::<A>());
+    let arch = calls.0.allocator().arch();
+    let code = calls.0.map(PAGE, flags(READ_WRITE)).unwrap();
+    calls.protect(code, PAGE, READ_EXECUTE).unwrap();
+    let threads = [const { Mutex::new(None) }; 2];
+    let begin = code.as_ptr().addr();
+    let pc = |number: usize| begin + 8 * number;
+    for (number, thread) in threads.iter().enumerate() {
+        arch.on_cpu(0, || {
+            // SAFETY: the thread is new.
+            unsafe { calls.0.resume_thread(ThreadWords::default()) };
+            let fault = (number == 1).then_some((0x10, FaultAccess::Read));
+            let delivery = calls.0.deliver_to(&Exception { pc: pc(number), fault }, 0x1234_5000);
+            assert!(matches!(delivery, Delivery::Divert(0x1234_5000)), "{delivery:?}");
+            *thread.lock() = Some(calls.0.suspend_thread());
+        });
+    }
+    for (number, thread) in threads.iter().enumerate() {
+        arch.on_cpu(cpus() - 1, || {
+            // SAFETY: the words are of this thread, which ran before as they say.
+            unsafe { calls.0.resume_thread(thread.lock().take().unwrap()) };
+            let trapped = calls.0.trapped();
+            assert_eq!((trapped.pc, trapped.address), (pc(number), (number == 1).then_some(0x10)));
+        });
+    }
+    calls.unmap(code, PAGE).unwrap();
 }
 
 pub(crate) fn a_thread_moves<A: TestArch>() {

@@ -63,12 +63,10 @@ pub fn on_exception(frame: &mut Frame, page_fault: Option<(u64, PageFaultErrorCo
         };
         (address as usize, access)
     });
-    let Frame { rip, rsp, rbp, .. } = *frame;
-    match deliver(&Exception { pc: rip as usize, sp: rsp as usize, fp: rbp as usize, fault }) {
+    match deliver(&Exception { pc: frame.rip as usize, fault }) {
         Delivery::Resume => true,
         Delivery::Divert(to) => {
-            (frame.rip, frame.rsp) = (to.pc as u64, to.sp as u64);
-            [frame.rdi, frame.rsi, frame.rdx, frame.rcx] = to.arguments.map(|argument| argument as u64);
+            frame.rip = to as u64;
             true
         }
         Delivery::NotWasm(report) => {

@@ -56,21 +56,12 @@ fn answer(frame: &mut Frame, exception: &Exception) -> Handled {
         Exception::InvalidOpcode | Exception::DivideError | Exception::GeneralProtection { .. } => None,
         _ => return Handled::No,
     };
-    let found = allotment::wasmtime::Exception {
-        pc: to_usize(frame.pc()),
-        sp: to_usize(frame.sp()),
-        fp: to_usize(frame.fp()),
-        fault,
-    };
+    let found = allotment::wasmtime::Exception { pc: to_usize(frame.pc()), fault };
     match deliver(&found) {
         Delivery::Resume => Handled::Resume,
         Delivery::Divert(to) => {
             note_trap(fault);
-            frame.set_pc(to.pc as u64);
-            frame.set_sp(to.sp as u64);
-            for (number, argument) in to.arguments.into_iter().enumerate() {
-                frame.set_argument(number, argument as u64);
-            }
+            frame.set_pc(to as u64);
             Handled::Resume
         }
         // The kernel panics, and asks `explain`.
