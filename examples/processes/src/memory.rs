@@ -169,8 +169,9 @@ fn protect_image() {
     let [text, rodata, data, end] =
         [&raw const text_start, &raw const rodata_start, &raw const data_start, &raw const kernel_end]
             .map(physical);
+    let pages = &raw mut image_pages;
     // SAFETY: nobody else has this table, and it is mapped where it is.
-    let pages = unsafe { &mut *(&raw mut image_pages) };
+    let pages = unsafe { &mut *pages };
     for (page, entry) in (0..).step_by(LARGE as usize).zip(pages.iter_mut()) {
         let rights = match page {
             page if page < text || page >= end => Flags::empty(),

@@ -64,12 +64,10 @@ pub fn answer(frame: &mut Frame, exception: Exception) -> Result<(), Option<Faul
         Exception::PageFault { address, code } => Some((address as usize, access(code))),
         Exception::Instruction => None,
     };
-    let (pc, sp, fp) = (frame.rip as usize, frame.rsp as usize, frame.rbp as usize);
-    match deliver(&allotment::wasmtime::Exception { pc, sp, fp, fault }) {
+    match deliver(&allotment::wasmtime::Exception { pc: frame.rip as usize, fault }) {
         Delivery::Resume => Ok(()),
-        Delivery::Divert(to) => {
-            (frame.rip, frame.rsp) = (to.pc as u64, to.sp as u64);
-            [frame.rdi, frame.rsi, frame.rdx, frame.rcx] = to.arguments.map(|argument| argument as u64);
+        Delivery::Divert(stub) => {
+            frame.rip = stub as u64;
             Ok(())
         }
         Delivery::NotWasm(report) => Err(report),
