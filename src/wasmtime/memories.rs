@@ -10,7 +10,7 @@ use allotment_arch::Arch;
 use wasmtime::{Config, LinearMemory, MemoryCreator, MemoryType};
 
 use super::{Platform, PlatformError};
-use crate::{Memory, MemoryRequest};
+use crate::{Error, Memory, MemoryRequest, pooling::SlotPool};
 
 /// Has `config` make memories by [`HostMemories`], without images, as it must be: with
 /// both Wasmtime panics at the first instance of a module that has data.

@@ -134,13 +134,16 @@ pub(crate) fn exhausted<A: TestArch>() {
 /// Guards that compiled code relies on: without them a slot is no mapping.
 pub(crate) fn guardless<A: TestArch>() {
     let bytes = RESERVATIONS[1];
-    let one = MemoryPoolConfig::new(bytes).max_memory_size(MIB).total_memories(2);
+    let one = |bytes| MemoryPoolConfig::new(bytes).max_memory_size(MIB).total_memories(2);
     let short = GUARD_SIZE - 2 * MIB;
-    for (config, slot) in [
-        (allocator_config().allocation_strategy(pool(1, MIB).memory_pool(one)), 1),
-        (allocator_config().allocation_strategy(pool(1, MIB).memory_pool(one.memory_guard_size(short))), 0),
-        (allocator_config().allocation_strategy(pool(1, MIB).memory_pool(one.total_memories(0))), 0),
+    for (bytes, one, slot) in [
+        (bytes, one(bytes), 1),
+        (bytes, one(bytes).memory_guard_size(short), 0),
+        // Enough before the first slot, and a page too little after each.
+        (bytes + PAGE, one(bytes + PAGE).memory_guard_size(short + PAGE), 0),
+        (bytes, one(bytes).total_memories(0), 0),
     ] {
+        let config = allocator_config().allocation_strategy(pool(1, MIB).memory_pool(one));
         with::<A>(&config, |calls| {
             let memory = map(calls, bytes);
             assert_eq!(calls.0.allocator().memory_pool_metrics(1).unwrap().memories, slot, "{config}");
@@ -180,6 +183,10 @@ pub(crate) fn images<A: TestArch>() {
                 assert_eq!(places[0] != places[1], bytes == RESERVATIONS[1], "{named}, {bytes:#x}");
             }
         }
+        // Time after time the same, with two slots to choose from.
+        let small = RESERVATIONS[1];
+        let places = [0; 4].map(|nth| run(small, nth, false));
+        assert!(places[1..].iter().all(|&place| place == places[1]), "{places:?}");
         // One engine after the other.
         for _ in 0..3 {
             for bytes in RESERVATIONS {

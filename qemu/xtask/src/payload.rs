@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use protocol::payload::Writer;
 
+use crate::arch::Arch;
 use crate::compile::Compiler;
 use crate::files::{self, Directory};
 use crate::guests::Guest;
