@@ -178,6 +178,11 @@ pub(crate) fn equal<A: TestArch>() {
     });
 }
 
+fn request<'a>(runtime_info: &'a Code, store: StorePtr<'a>) -> InstanceAllocationRequest<'a> {
+    let (imports, host_state) = (Imports::none(), Box::new(()));
+    InstanceAllocationRequest { runtime_info, imports, host_state, store }
+}
+
 pub(crate) fn refused<A: TestArch>() {
     in_every_way::<A>(|engine| {
         let gc = TableType { element: TableElementType::GcRef, minimum: 3, maximum: None };
@@ -193,10 +198,6 @@ pub(crate) fn refused<A: TestArch>() {
         let what = "GC reference of global";
         assert_eq!(original.snapshot().map(drop), Err(InstanceError::NotCaptured { what, index: 0 }));
 
-        let request = |runtime_info, store| {
-            let (imports, host_state) = (Imports::none(), Box::new(()));
-            InstanceAllocationRequest { runtime_info, imports, host_state, store }
-        };
         let other = module().memory(1, None).build();
         // SAFETY: there is no function.
         let made = unsafe { engine.instances.allocate_clone(request(&other, StorePtr::empty()), &snapshot) };
