@@ -27,7 +27,8 @@ harness::tests! {
 
 #[cfg(not(target_os = "none"))]
 mod host {
-    use std::{collections::BTreeSet, fmt::Debug, fs};
+    use core::fmt::Debug;
+    use std::{collections::BTreeSet, fs};
 
     use allotment::{
         CarveError, ConfigError, Error, PoolKind,

@@ -152,7 +152,7 @@ fn live_root(address: VirtAddr) -> PhysAddr {
 
 /// What the registers hold that translation goes by.
 fn control() -> Control {
-    let level = CurrentEL.read(CurrentEL::EL) as u8;
+    let level = (CurrentEL.read(CurrentEL::EL) & 0b11) as u8;
     Control { level, sctlr: SCTLR_EL1.get(), mair: MAIR_EL1.get(), tcr: TCR_EL1.get() }
 }
 
