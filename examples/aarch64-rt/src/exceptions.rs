@@ -3,7 +3,7 @@
 
 use core::arch::naked_asm;
 
-use aarch64_cpu::registers::{ESR_EL1, FAR_EL1, Readable, SP_EL0, Writeable};
+use aarch64_cpu::registers::{ESR_EL1, FAR_EL1, Readable};
 use aarch64_rt::{ExceptionHandlers, RegisterStateRef, exception_handlers};
 
 use crate::wasm;
@@ -42,50 +42,14 @@ impl ExceptionHandlers for Exceptions {
     }
 }
 
-/// What a synchronous exception is about, and where it goes on: what a handler may look at and change.
-pub(crate) struct Frame {
-    pub(crate) pc: usize,
-    pub(crate) sp: usize,
-    pub(crate) fp: usize,
-    /// x0 to x3.
-    pub(crate) arguments: [u64; 4],
-}
-
-/// Why it was taken.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Cause {
-    /// A load, or with `write` a store.
-    DataAbort { address: usize, write: bool },
-    /// An instruction that is none.
-    Undefined,
-}
-
 extern "C" fn handle(mut state: RegisterStateRef<'_>) {
-    const DATA_ABORT: u64 = 0x25;
-    const UNDEFINED: u64 = 0;
-    const WRITE_NOT_READ: u64 = 1 << 6;
-
-    let (syndrome, address) = (ESR_EL1.get(), FAR_EL1.get() as usize);
-    let cause = match syndrome >> 26 & 0x3f {
-        DATA_ABORT => Some(Cause::DataAbort { address, write: syndrome & WRITE_NOT_READ != 0 }),
-        UNDEFINED => Some(Cause::Undefined),
-        _ => None,
-    };
+    let (syndrome, address) = (ESR_EL1.get(), FAR_EL1.get());
     // Bit 0 of the saved state: on SP_EL1, hence in a handler.
     let in_thread = state.spsr & 1 == 0;
-    let mut frame = Frame {
-        pc: state.elr,
-        sp: SP_EL0.get() as usize,
-        fp: state.fp as usize,
-        arguments: [0, 1, 2, 3].map(|n| state.registers[n]),
-    };
-    let Some(cause) = cause.filter(|&cause| in_thread && wasm::answer(&mut frame, cause)) else {
+    let mut pc = state.elr;
+    if !in_thread || !wasm::answer(&mut pc, syndrome, address) {
         panic!("exception {syndrome:#x} at {:#x}, address {address:#x}, {state:#x?}", state.elr);
-    };
-    let _ = cause;
-    // SAFETY: the frame is as it was, or as the answer wants it.
-    let saved = unsafe { state.get_mut() };
-    saved.elr = frame.pc;
-    saved.registers[..4].copy_from_slice(&frame.arguments);
-    SP_EL0.set(frame.sp as u64);
+    }
+    // SAFETY: all is as it was, but where it goes on, which is as the answer wants it.
+    unsafe { state.get_mut() }.elr = pc;
 }

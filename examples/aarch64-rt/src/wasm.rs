@@ -10,10 +10,7 @@ use allotment::{
 };
 use wasmtime::{Caller, Config, Engine, Extern, Linker, Module, Result, Store, error::Context};
 
-use crate::{
-    exceptions::{Cause, Frame},
-    println,
-};
+use crate::println;
 
 /// Addresses that the kernel leaves alone.
 const WINDOW: Range<VirtAddr> = VirtAddr(64 << 30)..VirtAddr(512 << 30);
@@ -36,23 +33,25 @@ fn engine(usable: impl Iterator<Item = Range<u64>>) -> Result<Engine> {
     Engine::new(&config)
 }
 
-/// Answers an exception of the kernel's, if Allotment or Wasmtime can: whether it did.
-pub(crate) fn answer(frame: &mut Frame, cause: Cause) -> bool {
-    let fault = match cause {
-        Cause::DataAbort { address, write } => {
-            Some((address, if write { FaultAccess::Write } else { FaultAccess::Read }))
-        }
-        Cause::Undefined => None,
+/// Answers a synchronous exception at `pc`, if Allotment or Wasmtime can: whether it did. Then the kernel
+/// returns to what `pc` says now.
+pub(crate) fn answer(pc: &mut usize, esr: u64, far: u64) -> bool {
+    /// The class of undefined instructions.
+    const UNDEFINED: u64 = 0;
+    let fault = match FaultAccess::from_esr(esr) {
+        Some(access) => Some((far as usize, access)),
+        None if esr >> 26 & 0x3f == UNDEFINED => None,
+        None => return false,
     };
-    match deliver(&Exception { pc: frame.pc, sp: frame.sp, fp: frame.fp, fault }) {
+    match deliver(&Exception { pc: *pc, fault }) {
         Delivery::Resume => true,
-        Delivery::Divert(to) => {
-            (frame.pc, frame.sp, frame.arguments) = (to.pc, to.sp, to.arguments.map(|word| word as u64));
+        Delivery::Divert(stub) => {
+            *pc = stub;
             true
         }
         Delivery::NotWasm(report) => {
             if let Some(report) = report {
-                println!("{report}");
+                println!("{report:#}");
             }
             false
         }

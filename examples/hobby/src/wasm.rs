@@ -53,16 +53,13 @@ pub unsafe fn init(physical_offset: u64, arena: Range<PhysAddr>) -> wasmtime::Re
 
 /// Whether an exception was wasm's, or nothing: then the kernel returns to what `frame` says now.
 pub fn on_exception(frame: &mut Frame, page_fault: Option<(u64, PageFaultErrorCode)>) -> bool {
-    let fault = page_fault.map(|(address, code)| {
-        let access = if code.contains(PageFaultErrorCode::INSTRUCTION_FETCH) {
-            FaultAccess::Execute
-        } else if code.contains(PageFaultErrorCode::CAUSED_BY_WRITE) {
-            FaultAccess::Write
-        } else {
-            FaultAccess::Read
-        };
-        (address as usize, access)
-    });
+    let fault = match page_fault {
+        Some((address, code)) => match FaultAccess::from_error_code(code.bits()) {
+            Some(access) => Some((address as usize, access)),
+            None => return false,
+        },
+        None => None,
+    };
     match deliver(&Exception { pc: frame.rip as usize, fault }) {
         Delivery::Resume => true,
         Delivery::Divert(to) => {
@@ -71,7 +68,7 @@ pub fn on_exception(frame: &mut Frame, page_fault: Option<(u64, PageFaultErrorCo
         }
         Delivery::NotWasm(report) => {
             if let Some(report) = report {
-                println!("the kernel itself: {report}");
+                println!("the kernel itself: {report:#}");
             }
             false
         }

@@ -9,7 +9,7 @@ use allotment::{
     wasmtime::{Delivery, Platform, allocator_config, configure, deliver, install, installed},
 };
 use wasmtime::{Config, Engine};
-use x86_64::structures::{idt::PageFaultErrorCode, paging::PhysFrame};
+use x86_64::structures::paging::PhysFrame;
 
 use crate::{
     cpus,
@@ -61,7 +61,10 @@ pub fn share_window(root: PhysFrame) {
 /// From the exceptions' handler. An error is no fault of wasm's, with what Allotment knows of the address.
 pub fn answer(frame: &mut Frame, exception: Exception) -> Result<(), Option<FaultReport>> {
     let fault = match exception {
-        Exception::PageFault { address, code } => Some((address as usize, access(code))),
+        Exception::PageFault { address, code } => {
+            let access = FaultAccess::from_error_code(code.bits()).ok_or(None)?;
+            Some((address as usize, access))
+        }
         Exception::Instruction => None,
     };
     match deliver(&allotment::wasmtime::Exception { pc: frame.rip as usize, fault }) {
@@ -71,16 +74,6 @@ pub fn answer(frame: &mut Frame, exception: Exception) -> Result<(), Option<Faul
             Ok(())
         }
         Delivery::NotWasm(report) => Err(report),
-    }
-}
-
-fn access(code: PageFaultErrorCode) -> FaultAccess {
-    if code.contains(PageFaultErrorCode::INSTRUCTION_FETCH) {
-        FaultAccess::Execute
-    } else if code.contains(PageFaultErrorCode::CAUSED_BY_WRITE) {
-        FaultAccess::Write
-    } else {
-        FaultAccess::Read
     }
 }
 
