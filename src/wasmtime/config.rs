@@ -57,10 +57,10 @@ pub fn configure(config: &mut Config) {
 /// The same for an engine whose memories reserve so many bytes, a multiple of 4 KiB, for modules that
 /// [`configure_compiler!`](crate::configure_compiler) had the same number for.
 ///
-/// Each gets a slot of the smallest memory pool of that reservation or of a larger one of the kind,
-/// where the platform's allocator has a [pool](crate::PoolingAllocationConfig::memory_pool)
-/// of just that; else a region. With fewer than [`RESERVATION`] bytes
-/// compiled code checks bounds, and growth ends at the reservation.
+/// Where the platform's allocator has a [pool](crate::PoolingAllocationConfig::memory_pool) of just that
+/// reservation, each gets a slot of it, or of a larger pool when all of those are in use; else a
+/// region. With fewer than [`RESERVATION`] bytes compiled code checks bounds, and growth ends at
+/// the reservation.
 #[cfg(all(target_os = "none", feature = "wasmtime"))]
 pub fn configure_reservation(config: &mut Config, reservation: usize) {
     __common_settings!(config, reservation);

@@ -399,7 +399,7 @@ mod bare {
                 assert_eq!(peek.call(&mut *store, 6 * 65536 - 1).unwrap(), 0);
                 poke.call(&mut *store, (6 * 65536 - 1, number)).unwrap();
                 poke.call(&mut *store, (0, number)).unwrap();
-                for beyond in [6 * 65536, (SMALL - 1) as i32, SMALL as i32, i32::MAX, -1] {
+                for beyond in [6 * 65536, (64 << 20) - 1, 64 << 20, i32::MAX, -1] {
                     assert_out_of_bounds(poke.call(&mut *store, (beyond, number)));
                 }
                 assert_eq!(grow.call(&mut *store, 3).unwrap(), -1, "beyond its maximum");
