@@ -14,9 +14,7 @@
 
 use core::{fmt, ops::Range, sync::atomic::Ordering};
 
-use allotment_arch::{
-    Arch, ENTRIES_PER_TABLE, Format, PAGE_SIZE, PhysAddr, TABLE_SPAN, Table, Upper, VirtAddr,
-};
+use allotment_arch::{Arch, Format, PAGE_SIZE, PhysAddr, TABLE_SPAN, Table, Upper, VirtAddr, index};
 
 /// No usable memory is as large, in one piece, as was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +121,8 @@ impl fmt::Display for NoWindow {
 impl core::error::Error for NoWindow {}
 
 /// The first `bytes`, rounded up to 2 MiB, of the upper half that begin at a top-level entry and whose
-/// entries are all empty in the live root. The last entry, at the top of the address space, is left out.
+/// entries are all empty in the live root: of the lower half where the CPU walks no tables for the upper one.
+/// The entries of the first and the last page of the address space are left out.
 ///
 /// What the kernel maps later must stay out of it: ask when all else has its place.
 ///
@@ -133,18 +132,25 @@ impl core::error::Error for NoWindow {}
 pub fn window<A: Arch>(arch: &A, bytes: u64) -> Result<Range<VirtAddr>, NoWindow> {
     let top = arch.levels() - 1;
     let span = 1u64 << (12 + 9 * u32::from(top));
-    let first_of_half = VirtAddr(u64::MAX << (11 + 9 * u32::from(arch.levels())));
+    let half = 1u64 << arch.half_bits();
+    let of_upper = VirtAddr(half.wrapping_neg());
+    let (first, addresses) = if arch.walks(of_upper) {
+        (of_upper, of_upper.0..span.wrapping_neg())
+    } else {
+        (VirtAddr(0), span..half)
+    };
     // SAFETY: the machine's root is a live table, which stays: whoever made the machine says so.
-    let root = unsafe { Table::new(arch, arch.root(first_of_half), 1) };
+    let root = unsafe { Table::new(arch, arch.root(first), 1) };
     let wanted = bytes.checked_next_multiple_of(TABLE_SPAN as u64).filter(|&bytes| bytes > 0);
     let (mut run, mut largest) = (0, 0);
-    for nth in ENTRIES_PER_TABLE / 2..ENTRIES_PER_TABLE - 1 {
-        let entry = root.entries()[nth].load(Ordering::Relaxed);
+    let mut address = addresses.start;
+    while address < addresses.end {
+        let entry = root.entries()[index(VirtAddr(address), top)].load(Ordering::Relaxed);
+        address += span;
         run = if A::Format::upper(top, entry) == Upper::NotPresent { run + span } else { 0 };
         largest = largest.max(run);
         if let Some(bytes) = wanted.filter(|&bytes| bytes <= run) {
-            let after = first_of_half.0 + (nth - ENTRIES_PER_TABLE / 2 + 1) as u64 * span;
-            return Ok(VirtAddr(after - run)..VirtAddr(after - run + bytes));
+            return Ok(VirtAddr(address - run)..VirtAddr(address - run + bytes));
         }
     }
     Err(NoWindow { requested: bytes, largest })

@@ -336,7 +336,9 @@ fn lasting_root<A: TestArch>() {
         m.store(memory, 12 * MIB as i64 - 1, 1).unwrap();
     }
     assert_eq!(entries(), carved);
-    memories.map(|memory| m.allocator.deallocate_memory(memory));
+    for memory in memories {
+        m.allocator.deallocate_memory(memory);
+    }
     assert_eq!(entries(), carved);
 }
 

@@ -103,7 +103,11 @@ fn in_use<A: TestArch>() {
     // SAFETY: as above.
     let refused = unsafe { m.allocator.share_window(root) };
     let address = VirtAddr(last.0 & !(span - 1)).max(window.start);
-    assert_eq!(refused, Err(CarveError::WindowInUse { address }));
+    let index = (last.0 / span % 512) as usize;
+    assert_eq!(
+        refused,
+        Err(CarveError::WindowInUse { address, index, entry: A::Format::table(arena.start) })
+    );
     // Nothing has changed: of several entries the first ones neither.
     if address > window.start {
         // SAFETY: as above.

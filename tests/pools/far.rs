@@ -34,13 +34,13 @@ fn within<A: TestArch>(memory: &Memory<'_, A>) -> usize {
 
 /// Leaf tables beyond the first, and directories of their own, for a memory of
 /// so many bytes.
-fn tables<A: TestArch>(memory: &Memory<'_, A>, size: usize) -> usize {
-    size.div_ceil(SPAN).saturating_sub(1) + directories(memory, size)
+fn tables<A: TestArch>(m: &Machine<A>, memory: &Memory<'_, A>, size: usize) -> usize {
+    size.div_ceil(SPAN).saturating_sub(1) + directories(m, memory, size)
 }
 
-/// The latter alone.
-fn directories<A: TestArch>(memory: &Memory<'_, A>, size: usize) -> usize {
-    (within(memory) + size.max(1) - 1) / GIB
+/// The latter alone. Where the root's entries are for directories, all are there from the carve on.
+fn directories<A: TestArch>(m: &Machine<A>, memory: &Memory<'_, A>, size: usize) -> usize {
+    if m.allocator.arch().levels() == 3 { 0 } else { (within(memory) + size.max(1) - 1) / GIB }
 }
 
 pub(crate) fn two_mebibytes<A: TestArch>() {
@@ -56,7 +56,7 @@ pub(crate) fn two_mebibytes<A: TestArch>() {
         let mut memory = m.allocator.allocate_memory(PAGE).unwrap();
         for (nth, size) in SIZES.into_iter().enumerate() {
             memory.grow_to(size).unwrap();
-            assert_eq!(available(&m), before[5] - size / PAGE - tables(&memory, size), "{size:#x} bytes");
+            assert_eq!(available(&m), before[5] - size / PAGE - tables(&m, &memory, size), "{size:#x} bytes");
             assert_eq!(m.load(&memory, size as i64 - 1), Ok(0), "{size:#x} bytes, round {round}");
             m.assert_ends_at(&memory, size);
             for size in &SIZES[..nth] {
@@ -90,13 +90,13 @@ pub(crate) fn one_gibibyte<A: TestArch>() {
         // Where the next directory begins, which is not where the slot does.
         let border = GIB - within(&memory);
         assert!(border > SPAN && border < GIB, "the slot begins with a directory");
-        let kept = directories(&memory, 3 * GIB);
+        let kept = directories(&m, &memory, 3 * GIB);
         let sizes = [PAGE, SPAN, SPAN + PAGE, border, border + PAGE, border + GIB, 3 * GIB - PAGE, 3 * GIB];
         for (mark, size) in (1..).zip(sizes) {
             memory.grow_to(size).unwrap();
             // The slot keeps its directories for whoever is next in it.
-            let had = if round == 0 { directories(&memory, size) } else { kept };
-            let taken = 8 + tables(&memory, size) - directories(&memory, size) + had;
+            let had = if round == 0 { directories(&m, &memory, size) } else { kept };
+            let taken = 8 + tables(&m, &memory, size) - directories(&m, &memory, size) + had;
             assert_eq!(available(&m), before[5] - taken, "{size:#x} bytes");
             let last = size as i64 - 1;
             assert_eq!(m.load(&memory, last), Ok(0), "{size:#x} bytes, round {round}");
@@ -197,7 +197,7 @@ fn allocate_with_few<A: TestArch>(m: &Machine<A>, size: usize, needed: usize) {
             Ok(memory) => {
                 assert_eq!((frames, free(m)), (needed, 0));
                 assert_eq!(m.load(&memory, size as i64 - 1), Ok(0));
-                kept = directories(&memory, size);
+                kept = directories(m, &memory, size);
                 m.allocator.deallocate_memory(memory);
             }
             Err(error) => {
@@ -225,5 +225,6 @@ pub(crate) fn exhausted_allocation<A: TestArch>() {
     let m = sparse::<A>(3);
     allocate_with_few(&m, SPAN, 3);
     allocate_with_few(&m, 2 * SPAN + PAGE, 3 + 2);
-    allocate_with_few(&m, GIB + PAGE, 3 + 512 + 1);
+    let directory = usize::from(m.allocator.arch().levels() > 3);
+    allocate_with_few(&m, GIB + PAGE, 3 + 512 + directory);
 }

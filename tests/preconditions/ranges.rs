@@ -24,7 +24,7 @@ pub(super) fn found_window<A: TestArch>() {
 
     // More than there is, and what cannot be rounded.
     let NoWindow { requested, largest } = window(&arch, 1 << 60).unwrap_err();
-    assert!(requested == 1 << 60 && (1 << 39..1 << 60).contains(&largest), "{largest:#x}");
+    assert!(requested == 1 << 60 && (1 << 38..1 << 60).contains(&largest), "{largest:#x}");
     assert!(window(&arch, largest).is_ok());
     assert_eq!(window(&arch, largest + 1).unwrap_err().largest, largest);
     assert!(window(&arch, u64::MAX).unwrap_err().to_string().contains("ask for less"));
@@ -39,7 +39,9 @@ pub(super) fn found_window<A: TestArch>() {
     m.assert_ends_at(&memory, MIB);
     m.allocator.deallocate_memory(memory);
     let next = window(m.allocator.arch(), 1).unwrap();
-    assert!(next.start >= found.end, "{next:?}");
+    // With entries of 1 GiB those that no slot and no region needs stay empty.
+    let end = if m.allocator.arch().levels() == 3 { found.start } else { VirtAddr(found.end.0 - 1) };
+    assert!(next.start > end, "{next:?}");
 }
 
 pub(super) fn without_taken() {

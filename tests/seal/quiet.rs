@@ -25,8 +25,16 @@ unsafe impl<A: Arch> Arch for Quiet<A> {
         excused(|| self.0.root(address))
     }
 
+    fn live_root(&self, address: VirtAddr) -> PhysAddr {
+        excused(|| self.0.live_root(address))
+    }
+
     fn walks(&self, address: VirtAddr) -> bool {
         excused(|| self.0.walks(address))
+    }
+
+    fn half_bits(&self) -> u32 {
+        excused(|| self.0.half_bits())
     }
 
     fn levels(&self) -> u8 {
@@ -112,6 +120,10 @@ impl<A: TestArch> TestArch for Quiet<A> {
 
     fn on_cpu(&self, cpu: usize, work: impl Fn() + Sync) {
         self.0.on_cpu(cpu, work);
+    }
+
+    fn with_root(&self, root: PhysAddr, work: impl FnOnce()) {
+        self.0.with_root(root, work);
     }
 
     fn racing(&self, work: impl Fn() + Sync) {

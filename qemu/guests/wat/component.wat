@@ -12,7 +12,7 @@
       (global.set $free (i32.add (local.get $at) (local.get $bytes)))
       (local.get $at)))
   (core instance $memory (instantiate $Memory))
-  (core func $note' (canon lower (func $note) (memory $memory "memory")))
+  (core func $note' (canon lower (func $note) (memory (core memory $memory "memory"))))
 
   (core module $Main
     (import "own" "memory" (memory 1 4))
@@ -44,9 +44,9 @@
     (with "host" (instance (export "note" (func $note'))))))
 
   (func (export "sum") (param "text" string) (result u32)
-    (canon lift (core func $main "sum") (memory $memory "memory") (realloc (func $memory "realloc"))))
+    (canon lift (core func $main "sum") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
   (func (export "image") (result string)
-    (canon lift (core func $main "image") (memory $memory "memory")))
+    (canon lift (core func $main "image") (memory (core memory $memory "memory"))))
   (func (export "peek") (param "at" u32) (result u32) (canon lift (core func $main "peek")))
   (func (export "poke") (param "at" u32) (canon lift (core func $main "poke")))
   (func (export "grow") (param "pages" u32) (result s32) (canon lift (core func $main "grow"))))

@@ -159,6 +159,7 @@ impl Data {
 #[cfg(test)]
 pub(super) mod tests {
     use super::{Conditions, Data, Group};
+    use crate::kernel::With;
     use crate::setup::Cpus;
 
     pub(crate) fn data(rows: &[(&str, u64)]) -> Data {
@@ -195,7 +196,7 @@ pub(super) mod tests {
     #[test]
     fn rows_that_nobody_counts_are_found() {
         let rows = vec!["a".to_owned(), "c".to_owned()];
-        let group = Group { name: "g".to_owned(), quick: true, cpus: Cpus::ONE, rows };
+        let group = Group { name: "g".to_owned(), kernel: With::Nothing, quick: true, cpus: Cpus::ONE, rows };
         assert_eq!(data(&[("a", 1), ("b", 2)]).without(&[group]), ["b"]);
     }
 }

@@ -211,6 +211,7 @@ impl Kernel {
 mod tests {
     use super::{Scale, changes, find, near};
     use crate::bench::counted::Group;
+    use crate::kernel::With;
     use crate::setup::Cpus;
 
     #[test]
@@ -226,7 +227,8 @@ mod tests {
     #[test]
     fn only_rows_of_instructions_are_found() {
         let rows = ["pool-cold", "pool-idle-slot-bytes", "fit-sieve-fixed-idle"].map(str::to_owned).to_vec();
-        let groups = [Group { name: "pools".to_owned(), quick: true, cpus: Cpus::ONE, rows }];
+        let groups =
+            [Group { name: "pools".to_owned(), kernel: With::Nothing, quick: true, cpus: Cpus::ONE, rows }];
         assert_eq!(find("pool-cold", &groups).unwrap().name, "pools");
         let unknown = find("pool-col", &groups).unwrap_err().to_string();
         assert!(unknown.contains("no row is called `pool-col`; near it are\n\n  pool-cold\n"), "{unknown}");
