@@ -37,6 +37,10 @@ fn all_of_them_compile() {
     let engine = Engine::default();
     for entry in fs::read_dir(directory()).unwrap() {
         let path = entry.unwrap().path();
+        // It is none, and runs in the kernels' tests.
+        if path.file_stem().is_some_and(|name| name == "component") {
+            continue;
+        }
         module(&engine, path.file_stem().unwrap().to_str().unwrap());
     }
 }

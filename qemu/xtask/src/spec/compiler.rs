@@ -35,6 +35,8 @@ fn config(arch: Arch, collector: Collector) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     configure_compiler!(&mut config, target)?;
     enable_proposals!(config);
+    // The kernel has no code for components, and refuses what says that it may need some.
+    config.wasm_component_model(false);
     config.collector(match collector {
         Collector::Drc => wasmtime::Collector::DeferredReferenceCounting,
         Collector::Null => wasmtime::Collector::Null,

@@ -89,7 +89,7 @@ fn count(name: &str, assertions: &[u32], failures: Failures) -> (Tally, Failures
         }
     }
     if all_failed {
-        tally.failed = assertions.len().max(1) - tally.all_skipped();
+        tally.failed = assertions.len().max(1).saturating_sub(tally.all_skipped());
     } else {
         tally.passed = assertions.len() - not_passed;
         tally.failed = failed.len();
