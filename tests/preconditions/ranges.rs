@@ -18,6 +18,9 @@ pub(super) fn found_window<A: TestArch>() {
     let first = window(&arch, 1).unwrap();
     assert_eq!(first.end.0 - first.start.0, 2 * MIB as u64);
     assert!(first.start.0 >> 63 == 1 && first.start <= usual.start, "{first:?}");
+    // Nothing is mapped in an emulated upper half.
+    #[cfg(not(target_os = "none"))]
+    assert_eq!(first.start.0, (1u64 << arch.half_bits()).wrapping_neg());
     let bytes = (32 << 30) + 5;
     let found = window(&arch, bytes).unwrap();
     assert_eq!(found, first.start..VirtAddr(first.start.0 + bytes.next_multiple_of(2 * MIB as u64)));

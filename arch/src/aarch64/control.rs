@@ -57,11 +57,11 @@ impl Control {
         for (off, fields) in [(EPD1, [(TG1, 0b10), (T1SZ, size)]), (EPD0, [(TG0, 0b00), (T0SZ, size)])] {
             if self.field(off) == 0 {
                 for (field, wanted) in fields {
-                    self.expect(field, wanted)?;
+                    self.require(field, wanted)?;
                 }
             }
         }
-        self.expect(DS, 0)?;
+        self.require(DS, 0)?;
         let half = if window.0 >> 63 == 1 { 24 } else { 8 };
         let (inner, outer) = ((self.tcr >> half & 0b11) as u8, (self.tcr >> (half + 2) & 0b11) as u8);
         // 0b01 and 0b11: write-back, with and without write-allocate.
@@ -97,7 +97,7 @@ impl Control {
         self.tcr >> lowest & ((1 << bits) - 1)
     }
 
-    const fn expect(self, field: Field, wanted: u64) -> Result<(), CpuError> {
+    const fn require(self, field: Field, wanted: u64) -> Result<(), CpuError> {
         let found = self.field(field);
         if found == wanted { Ok(()) } else { Err(CpuError::Translation { field: field.0, found, wanted }) }
     }
