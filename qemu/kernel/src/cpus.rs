@@ -60,6 +60,8 @@ pub fn current() -> usize {
 /// What a loop does that waits for another CPU.
 #[inline]
 pub fn relax() {
+    #[cfg(target_arch = "x86_64")]
+    arch::cpus::admit();
     arch::cpu::relax();
 }
 
@@ -101,7 +103,7 @@ pub fn together(cpus: usize, work: &(dyn Fn(usize) + Sync)) {
     work(0);
     for at_work in others {
         while at_work.load(Ordering::Acquire) {
-            arch::cpu::relax();
+            relax();
         }
     }
     BUSY.store(false, Ordering::Relaxed);

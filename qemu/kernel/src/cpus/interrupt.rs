@@ -12,7 +12,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-use super::{MAX, count, current};
+use super::{MAX, count, current, relax};
 use crate::{Frame, arch, exception};
 
 /// What others are asked to run.
@@ -62,7 +62,7 @@ pub fn interrupt_others(work: &(dyn Fn() + Sync)) {
     }
     SENT.fetch_add(u64::from(others.count_ones()), Ordering::Relaxed);
     while owed.load(Ordering::Acquire) != 0 {
-        arch::cpu::relax();
+        relax();
     }
 }
 

@@ -199,6 +199,7 @@ extern "C" fn cpus_entry(cpu: usize) -> ! {
 
 /// Waits, more or less until the value is set.
 pub(crate) fn wait(until: &AtomicBool) {
+    admit();
     // SAFETY: reads the value and halts. Interrupts come, and find all as they need it.
     unsafe { cpus_wait(until) };
 }
@@ -207,7 +208,34 @@ pub(crate) fn wait(until: &AtomicBool) {
 pub(super) fn after_interrupt(pc: u64) -> u64 {
     let start = cpus_wait as *const () as u64;
     let end = (&raw const cpus_wait_end).addr() as u64;
-    if (start..end).contains(&pc) { start } else { pc }
+    if (start..end).contains(&pc) { end } else { pc }
+}
+
+/// Admits non-maskable interrupts.
+///
+/// The `iretq` with which the last one's handler ended has done that already (SDM Vol. 3A, 7.7.1). QEMU's
+/// emulated CPU was seen to go on without: one more waited, masked, at a CPU that ran on, and would have waited
+/// for the next exception. A CPU that waits for others has none, so it executes one more `iretq`, to itself.
+#[inline]
+pub(crate) fn admit() {
+    // SAFETY: goes on at the label with the stack, the flags and the segments of now; nothing is left on the stack.
+    unsafe {
+        asm!(
+            "mov {stack}, rsp",
+            "mov {word:e}, ss",
+            "push {word}",
+            "push {stack}",
+            "pushfq",
+            "mov {word:e}, cs",
+            "push {word}",
+            "lea {word}, [rip + 2f]",
+            "push {word}",
+            "iretq",
+            "2:",
+            stack = out(reg) _,
+            word = out(reg) _,
+        );
+    }
 }
 
 /// Ends the waiting of `cpu`.

@@ -83,8 +83,8 @@ cpus_start64:
     jmp 1b
 
 // void cpus_wait(const bool *until): halts until an interrupt comes, unless the byte is set. One that comes
-// between the look and the halt would not end the halt: whatever comes in between goes back to the look
-// (`exception.rs`).
+// between the look and the halt would not end the halt: whatever comes in between goes on behind it
+// (`exception.rs`), and the caller looks again.
 .global cpus_wait
 cpus_wait:
     cmp byte ptr [rdi], 0
