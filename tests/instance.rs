@@ -30,6 +30,8 @@ mod own_stacks;
 #[cfg(not(target_os = "none"))]
 #[path = "instance/page.rs"]
 mod page;
+#[path = "instance/pools.rs"]
+mod pools;
 #[path = "instance/world.rs"]
 mod world;
 #[path = "instance/zeroed.rs"]
@@ -63,6 +65,18 @@ harness::tests! {
 
     fn an_instance_with_several_memories_takes_a_slot_for_each() {
         on_every_machine!(counts::several_in_each);
+    }
+
+    fn an_instances_memory_is_in_the_smallest_pool_that_holds_it() {
+        on_every_machine!(pools::by_size);
+    }
+
+    fn instances_run_out_when_no_pool_is_left() {
+        on_every_machine!(pools::exhausted);
+    }
+
+    fn a_module_that_fits_no_pool_is_refused() {
+        on_every_machine!(pools::refused);
     }
 
     fn stacks_run_out_and_come_back() {
