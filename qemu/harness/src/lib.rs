@@ -30,7 +30,8 @@
 //!                                               -> line `test NAME ... ok`, verdict line
 //! ```
 //!
-//! So a test that panics, hangs or resets the machine takes no other test with it.
+//! So a test that panics, hangs or resets the machine takes no other test with it. Of one that hangs it is
+//! shown where each CPU was.
 
 #![cfg_attr(target_os = "none", no_std)]
 

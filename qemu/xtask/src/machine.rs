@@ -5,6 +5,7 @@
 //!   fd 1  serial console ---- socket pair ----> thread: kept, shown if wanted
 //!   fd 0  virtio console <--- socket pair ----> thread: channel::serve
 //!   fd 2  QEMU's messages --- pipe -----------> thread: kept
+//!         its monitor <------ socket pair ----- asked where the CPUs are, at the deadline
 //! ```
 //!
 //! The sockets are inherited, so no name in the file system is ever left behind; and
@@ -22,6 +23,7 @@ use anyhow::{Context, Result};
 
 use crate::arch::Arch;
 use crate::channel;
+use crate::monitor::Monitor;
 use crate::setup::{Setup, Wiring};
 use crate::verdict::{self, Verdict};
 
@@ -44,6 +46,7 @@ pub(crate) struct Machine {
     console: Option<JoinHandle<Vec<u8>>>,
     messages: Option<JoinHandle<String>>,
     events: Receiver<Event>,
+    monitor: Option<Monitor>,
 }
 
 enum Event {
@@ -59,7 +62,7 @@ pub(crate) struct Ended {
     pub(crate) status: Option<i32>,
     /// What came over the channel, if anything did.
     pub(crate) channel: Option<channel::End>,
-    /// All that was on the serial console.
+    /// All that was on the serial console. Behind it, where the CPUs were at the deadline.
     pub(crate) console: String,
     /// What QEMU itself had to say.
     pub(crate) messages: String,
@@ -90,10 +93,11 @@ impl Machine {
             .stdin(OwnedFd::from(channel_of_qemu))
             .stdout(OwnedFd::from(console_of_qemu))
             .stderr(Stdio::from(messages_of_qemu));
+        let (monitor, monitor_of_qemu) = Monitor::of(&mut command)?;
         die_with_parent(&mut command);
         let child = command.spawn().with_context(|| format!("cannot start {}", setup.arch.qemu()))?;
         // Closes our copies of QEMU's ends, without which we would never see them closed.
-        drop(command);
+        drop((command, monitor_of_qemu));
 
         let (sender, events) = mpsc::channel();
         let console = {
@@ -104,7 +108,8 @@ impl Machine {
         if let Some(service) = service {
             thread::spawn(move || sender.send(Event::Channel(service(channel))));
         }
-        Ok(Self { arch: setup.arch, child, console: Some(console), messages: Some(messages), events })
+        let (console, messages, monitor) = (Some(console), Some(messages), Some(monitor));
+        Ok(Self { arch: setup.arch, child, console, messages, events, monitor })
     }
 
     /// Waits until the machine ends, or ends it at the deadline.
@@ -129,6 +134,10 @@ impl Machine {
                 }
             }
         };
+        let cpus = match stopped {
+            Some(How::Deadline(_)) => self.monitor.take().map(Monitor::cpus),
+            _ => None,
+        };
         if stopped.is_some() {
             self.kill();
         }
@@ -141,7 +150,14 @@ impl Machine {
                 channel = Some(end);
             }
         }
-        Ok(self.ended(stopped, status, channel))
+        let mut ended = self.ended(stopped, status, channel);
+        if let Some(cpus) = cpus {
+            if !ended.console.ends_with('\n') {
+                ended.console.push('\n');
+            }
+            ended.console += &cpus;
+        }
+        Ok(ended)
     }
 
     fn next_event(&self, until: Option<Instant>) -> Result<Event, RecvTimeoutError> {

@@ -18,8 +18,9 @@
 //!   compile   .wasm to .cwasm, kept             payload, files   what a machine is given
 //!   image     kernel + payload -> one ELF       setup            QEMU's command line
 //!   machine   a QEMU process and its deadline   channel          a program's streams
-//!   verdict   how a machine ended               symbols          names for addresses
-//!   plot      curves as SVG                     units, xml       numbers and text in pictures
+//!   verdict   how a machine ended               monitor          where its CPUs are
+//!   plot      curves as SVG                     symbols          names for addresses
+//!   units     numbers in words                  xml              text in pictures
 //! ```
 
 #![expect(clippy::std_instead_of_core, reason = "a program for the host, where std is one thing")]
@@ -41,6 +42,7 @@ mod image;
 mod install;
 mod kernel;
 mod machine;
+mod monitor;
 mod payload;
 mod plot;
 mod progress;

@@ -578,4 +578,32 @@ pub(super) const DEFECTS: &[Defect] = &[
         "if self.arch.levels() == 3 { 1 } else { 2 }",
         "2",
     ),
+    Defect::new(
+        "any-root-will-do",
+        "a fault in a root that lacks the window is resumed, for ever",
+        "src/roots.rs",
+        "live == self.vm.arch.root(address) || self.is_in_root(live, address)",
+        "live == live || self.is_in_root(live, address)",
+    ),
+    Defect::new(
+        "pool-too-small",
+        "a memory gets a slot of a pool in which it cannot grow as far as it may",
+        "src/pooling/memory_pools.rs",
+        " || pool.layout().max_memory_size < need.room",
+        "",
+    ),
+    Defect::new(
+        "pools-counted-apart",
+        "where no pool has a slot left, the error names the slots of the last one",
+        "src/pooling/memory_pools.rs",
+        "slots += limit,",
+        "slots = limit,",
+    ),
+    Defect::new(
+        "validated-by-the-main-pool",
+        "a module is refused that fits a pool beside the main one",
+        "src/validate/mod.rs",
+        "others.fold(self.max_memory_size, usize::max)",
+        "others.fold(self.max_memory_size, usize::min)",
+    ),
 ];

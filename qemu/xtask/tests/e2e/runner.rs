@@ -50,16 +50,17 @@ fn each_failing_test_fails_alone() {
             "arithmetic is as it was",
             "test returned an error: \"no luck\"",
             "stopped after 2 s",
+            "CPU 0, program counter ",
             "page fault: read at 0x10, no page there",
             reset,
             "never said that `ends_the_machine_too_early` passed",
         ] {
             assert!(done.text().contains(words), "no `{words}` in: {}", done.text());
         }
-        // Names in the backtraces, and on x86_64 the exceptions before the reset.
+        // Names in the backtraces, for where a CPU hangs, and on x86_64 the exceptions before the reset.
         let named =
             |function: &str| done.text().contains(&format!("{function} (qemu/harness/examples/failing.rs:"));
-        assert!(named("panics") && named("faults"), "{}", done.text());
+        assert!(named("panics") && named("faults") && named("hangs"), "{}", done.text());
         assert!(arch == AARCH64 || named("reset"), "{}", done.text());
     }
 }
