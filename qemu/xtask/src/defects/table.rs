@@ -579,13 +579,6 @@ pub(super) const DEFECTS: &[Defect] = &[
         "2",
     ),
     Defect::new(
-        "any-root-will-do",
-        "a fault in a root that lacks the window is resumed, for ever",
-        "src/roots.rs",
-        "live == self.vm.arch.root(address) || self.is_in_root(live, address)",
-        "live == live || self.is_in_root(live, address)",
-    ),
-    Defect::new(
         "pool-too-small",
         "a memory gets a slot of a pool in which it cannot grow as far as it may",
         "src/pooling/memory_pools.rs",
