@@ -3,7 +3,7 @@
 use allotment::{
     Config, Error, MemoryError, MemoryPoolConfig, ModuleError, PoolKind,
     arch::VirtAddr,
-    instance::{Instance, InstanceError},
+    instance::{Instance, InstanceError, InstanceHandle},
 };
 
 use crate::{
@@ -52,26 +52,31 @@ pub(crate) fn exhausted<A: TestArch>() {
     let engine = Engine::settled(&m);
     let before = engine.counts();
     let code = module().memory(1, Some(2)).data(0, 0, b"x").build();
-    let mut held = [0, 0, 1].map(|expected| {
-        let instance = engine.instantiate(&code).unwrap();
-        assert_eq!(pool_of(&engine, &instance), expected);
-        instance
-    });
+    let all = || [(); 3].map(|()| engine.instantiate(&code).unwrap());
+    let pools = |instances: &[InstanceHandle<'_, A>; 3]| {
+        let mut pools = instances.each_ref().map(|instance| pool_of(&engine, instance));
+        pools.sort_unstable();
+        pools
+    };
+    let held = all();
+    assert_eq!(pools(&held), [0, 0, 1]);
     let full = Error::PoolConcurrencyLimit { kind: PoolKind::Memories, limit: 3 };
     assert_eq!(engine.instantiate(&code).err(), Some(InstanceError::from(full)));
     // Each its own, wherever it is.
     for (mark, instance) in (1..).zip(&held) {
         engine.store(instance, 9, mark).unwrap();
     }
-    for (mark, instance) in (1..).zip(&mut held) {
+    for (mark, instance) in (1..).zip(&held) {
         assert_eq!((engine.load(instance, 9), engine.load(instance, 0)), (Ok(mark), Ok(b'x')));
     }
     held.into_iter().for_each(|instance| engine.end(instance));
-    for _ in 0..3 {
-        let instance = engine.instantiate(&code).unwrap();
-        assert_eq!((engine.load(&instance, 9), engine.load(&instance, 0)), (Ok(0), Ok(b'x')));
-        engine.end(instance);
+    // The same slots, of which none shows what was stored there.
+    let again = all();
+    assert_eq!(pools(&again), [0, 0, 1]);
+    for instance in &again {
+        assert_eq!((engine.load(instance, 9), engine.load(instance, 0)), (Ok(0), Ok(b'x')));
     }
+    again.into_iter().for_each(|instance| engine.end(instance));
     assert_eq!(engine.counts(), before);
 }
 

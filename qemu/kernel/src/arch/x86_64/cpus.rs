@@ -213,8 +213,8 @@ pub(super) fn after_interrupt(pc: u64) -> u64 {
 
 /// Admits non-maskable interrupts.
 ///
-/// The `iretq` with which the last one's handler ended has done that already (SDM Vol. 3A, 7.7.1). QEMU's
-/// emulated CPU was seen to go on without: one more waited, masked, at a CPU that ran on, and would have waited
+/// The `iretq` with which the last one's handler ended has done that already (SDM Vol. 3A, 7.7.1). The
+/// emulated CPU of QEMU 7.2 was seen to go on without: one more waited, masked, at a CPU that ran on, and would have waited
 /// for the next exception. A CPU that waits for others has none, so it executes one more `iretq`, to itself.
 #[inline]
 pub(crate) fn admit() {
